@@ -1,0 +1,27 @@
+"""One block per task per layer: the paper's task-specific-all-fc as a router that has nothing to learn."""
+
+from __future__ import annotations
+
+import torch
+
+from routing_env.types import Decision, GameSpec, Router, State
+
+
+class Fixed(Router):
+    """Task t takes block t of each layer, modulo the blocks there are.
+
+    Args:
+        spec: of the game.
+        seed: taken for the sake of uniformity; nothing is random here.
+    """
+
+    def __init__(self, spec: GameSpec, *, seed: int = 0) -> None:
+        routes = [
+            [own[task % len(own)] for own in map(spec.own_layer, range(spec.depth))] for task in range(spec.tasks)
+        ]
+        self.routes = torch.tensor(routes, device=spec.device)
+
+    def act(self, state: State, *, greedy: bool = False) -> Decision:
+        """The task's own block."""
+        action = self.routes[state.task, state.depth]
+        return Decision(action, torch.nn.functional.one_hot(action, state.legal.shape[1]).to(torch.float32))

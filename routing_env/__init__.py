@@ -1,0 +1,52 @@
+"""Routing networks as a multi-agent game.
+
+The names below are loaded when they are first used, so that ``import routing_env`` stays quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from routing_env.build import make_game as make_game
+    from routing_env.config import GameConfig as GameConfig
+    from routing_env.data import MultiTaskData as MultiTaskData
+    from routing_env.envs.parallel import RoutingParallelEnv as RoutingParallelEnv
+    from routing_env.envs.parallel import parallel_env as parallel_env
+    from routing_env.game import RoutingGame as RoutingGame
+    from routing_env.network import RoutedNetwork as RoutedNetwork
+    from routing_env.types import Decision as Decision
+    from routing_env.types import GameSpec as GameSpec
+    from routing_env.types import Router as Router
+    from routing_env.types import State as State
+    from routing_env.types import Trace as Trace
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Decision": "types",
+    "GameConfig": "config",
+    "GameSpec": "types",
+    "MultiTaskData": "data",
+    "RoutedNetwork": "network",
+    "Router": "types",
+    "RoutingGame": "game",
+    "RoutingParallelEnv": "envs.parallel",
+    "State": "types",
+    "Trace": "types",
+    "make_game": "build",
+    "parallel_env": "envs.parallel",
+}
+
+__all__ = [*_HOME, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,140 @@
+"""A set of blocks, one chosen per row of the batch.
+
+The cost of a call follows the rows and the blocks that were chosen, not the blocks there are: rows are sorted by block
+once, each chosen block is applied once to its rows, and a block that nobody chose is never touched. Its parameters
+receive no gradient at all, which is what makes every optimiser leave them bitwise alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+
+class BlockBank(nn.Module):
+    """Blocks of one input and one output shape.
+
+    Blocks may be any modules. Where all of them are ``nn.Linear``, or all are ``nn.Sequential(nn.Linear, activation)``
+    with the same element-wise activation, they take a path that spares autograd's work per block.
+
+    Args:
+        blocks: the K modules.
+        in_shape: shape of one sample's representation before the block.
+
+    Raises:
+        ValueError: no blocks, a block that cannot take ``in_shape``, or blocks whose output shapes differ.
+    """
+
+    def __init__(self, blocks: Sequence[nn.Module], in_shape: Sequence[int]) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.in_shape = tuple(in_shape)
+        self.out_shape = _common_output_shape(blocks, self.in_shape)
+        self._linears = _as_linears(blocks) if len(self.in_shape) == 1 else None
+        first = blocks[0]
+        self._activation = first[1] if self._linears and isinstance(first, nn.Sequential) and len(first) == 2 else None
+
+    def __len__(self) -> int:
+        return len(self.blocks)
+
+    def forward(self, v: Tensor, choice: Tensor) -> Tensor:
+        """Apply ``blocks[choice[b]]`` to row b.
+
+        Args:
+            v: float [B, *in_shape].
+            choice: int64 [B], each in [0, K).
+
+        Returns:
+            float [B, *out_shape].
+        """
+        order = torch.argsort(choice, stable=True)
+        counts = torch.bincount(choice, minlength=len(self)).tolist()
+        chosen = [k for k, count in enumerate(counts) if count]
+        rows = [counts[k] for k in chosen]
+        if self._linears is None:
+            parts = v[order].split(rows)
+            output = torch.cat([self.blocks[k](part) for k, part in zip(chosen, parts, strict=True)])
+            return output[torch.argsort(order)]
+        linears = [self._linears[k] for k in chosen]
+        weights = [linear.weight for linear in linears]
+        biases = [linear.bias for linear in linears] if linears[0].bias is not None else []
+        output = cast(Tensor, _GroupedLinear.apply(v, order, rows, *weights, *biases))
+        return output if self._activation is None else self._activation(output)
+
+
+class _GroupedLinear(torch.autograd.Function):
+    """One linear map per group of rows, as a single node of the graph.
+
+    ``order`` sorts the rows by group, ``rows`` counts each group; parameters are the groups' weights, then their biases.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, v: Tensor, order: Tensor, rows: list[int], *parameters: Tensor) -> Tensor:
+        weights, biases = parameters[: len(rows)], parameters[len(rows) :]
+        inputs = v.index_select(0, order)
+        ctx.save_for_backward(inputs, order, *weights)
+        ctx.rows, ctx.biased = rows, bool(biases)
+        output = inputs.new_empty(len(inputs), len(weights[0]))
+        for k, (part, out) in enumerate(zip(inputs.split(rows), output.split(rows), strict=True)):
+            if biases:
+                torch.addmm(biases[k], part, weights[k].t(), out=out)
+            else:
+                torch.mm(part, weights[k].t(), out=out)
+        return torch.empty_like(output).index_copy_(0, order, output)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        inputs, order, *weights = ctx.saved_tensors
+        grads = grad_outputs[0].index_select(0, order).split(ctx.rows)
+        grad_v = None
+        if ctx.needs_input_grad[0]:
+            grad_inputs = torch.empty_like(inputs)
+            for grad, weight, out in zip(grads, weights, grad_inputs.split(ctx.rows), strict=True):
+                torch.mm(grad, weight, out=out)
+            grad_v = torch.empty_like(inputs).index_copy_(0, order, grad_inputs)
+        grad_weights = [grad.t() @ part for grad, part in zip(grads, inputs.split(ctx.rows), strict=True)]
+        grad_biases = [grad.sum(0) for grad in grads] if ctx.biased else []
+        return (grad_v, None, None, *grad_weights, *grad_biases)
+
+
+_ELEMENTWISE = (nn.ReLU, nn.GELU, nn.Tanh, nn.Sigmoid, nn.SiLU, nn.ELU, nn.LeakyReLU)
+
+
+def _as_linears(blocks: Sequence[nn.Module]) -> list[nn.Linear] | None:
+    """The linear maps of blocks that are all ``Linear`` or all ``Linear, activation``; None where they are not."""
+    linears: list[nn.Linear] = []
+    kinds: set[tuple[bool, str]] = set()
+    for block in blocks:
+        linear, *rest = list(block) if type(block) is nn.Sequential and len(block) else [block]
+        if type(linear) is not nn.Linear or len(rest) > 1 or (rest and type(rest[0]) not in _ELEMENTWISE):
+            return None
+        linears.append(linear)
+        # A module with its default attributes is described completely by its repr.
+        kinds.add((cast(Tensor | None, linear.bias) is None, repr(rest)))
+    return linears if len(kinds) == 1 else None
+
+
+def _common_output_shape(blocks: Sequence[nn.Module], in_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Try every block on two rows of zeros."""
+    if not blocks:
+        raise ValueError("a layer needs at least one block; got none")
+    shapes: list[tuple[int, ...]] = []
+    for k, block in enumerate(blocks):
+        training = block.training
+        parameter = next(block.parameters(), torch.empty(0))
+        try:
+            with torch.no_grad():
+                shapes.append(tuple(block.eval()(parameter.new_zeros(2, *in_shape)).shape[1:]))
+        except RuntimeError as error:
+            raise ValueError(f"block {k} ({block}) does not take a representation of shape {in_shape}: {error}") from error
+        finally:
+            block.train(training)
+    if len(set(shapes)) > 1:
+        described = ", ".join(f"block {k}: {shape}" for k, shape in enumerate(shapes))
+        raise ValueError(f"the blocks of one layer must have one output shape; got {described}")
+    return shapes[0]

@@ -1,0 +1,132 @@
+"""From settings to a game."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Literal, TypeVar
+
+import torch
+
+from routing_env.config import GameConfig
+from routing_env.data import MultiTaskData, OnePerTask, ShuffledPass, load, recipe
+from routing_env.game import RoutingGame
+from routing_env.names import look_up
+from routing_env.network import RoutedNetwork, mlp, simple_convnet
+from routing_env.rewards import FINAL_REWARDS, Collaboration
+from routing_env.training import BlockTrainer, Loss
+
+NetworkFactory = Callable[[MultiTaskData], RoutedNetwork]
+T = TypeVar("T")
+
+
+def make_game(
+    config: GameConfig | None = None,
+    *,
+    data: MultiTaskData | None = None,
+    network: NetworkFactory | None = None,
+    loss: Loss | None = None,
+    deal: Literal["pass", "per_task"] = "pass",
+) -> RoutingGame:
+    """Build a game. The same settings give the same game, to the bit, on the CPU.
+
+    Args:
+        config: settings; None stands for the defaults.
+        data: tasks of one's own in place of ``config.data``.
+        network: builds a network of one's own for the data, in place of ``config.network`` and its sizes.
+        loss: per lane, in place of cross-entropy or squared error.
+        deal: "pass" deals ``batch_size`` samples of a shuffled pass, "per_task" one sample of every task.
+
+    Raises:
+        ValueError: a setting out of range, with its name.
+    """
+    config = config or GameConfig()
+    device = _device(config.device)
+    if data is None:
+        data = load(config.data, data_dir=config.data_dir, validation=config.validation, seed=config.seed)
+    data = data.to(device)
+    config = resolve(config, data)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        routed = network(data) if network else _network(config, data)
+    routed = routed.to(device)
+    trainer = BlockTrainer(
+        routed.parameters(),
+        optimizer=config.optimizer,
+        learning_rate=_known(config.learning_rate),
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        decay_every=config.decay_every,
+        decay_factor=config.decay_factor,
+    )
+    dealer = (
+        OnePerTask(data, config.seed)
+        if deal == "per_task"
+        else ShuffledPass(data, _known(config.batch_size), config.seed)
+    )
+    collaboration = Collaboration(
+        routed.depth,
+        routed.actions,
+        rho=_known(config.rho),
+        kind=config.collaboration,
+        pass_action=routed.pass_action,
+        device=device,
+    )
+    return RoutingGame(
+        data,
+        routed,
+        trainer,
+        dealer,
+        collaboration,
+        final_reward=look_up("final reward", _known(config.final_reward), FINAL_REWARDS),
+        loss=loss,
+        block_batch=config.block_batch,
+    )
+
+
+def resolve(config: GameConfig, data: MultiTaskData) -> GameConfig:
+    """The same settings with the data set's recipe where they leave the choice to it."""
+    usual = recipe(data)
+    choices: dict[str, Any] = {
+        "network": usual.network,
+        "hidden": usual.hidden,
+        "blocks": data.tasks,
+        "rho": usual.rho,
+        "learning_rate": usual.learning_rate,
+        "batch_size": usual.batch_size,
+        "final_reward": "negative_loss" if data.classes is None else "correct",
+    }
+    open_choices = {name: value for name, value in choices.items() if getattr(config, name) is None}
+    return replace(config, data=data.name, **open_choices)
+
+
+def _network(config: GameConfig, data: MultiTaskData) -> RoutedNetwork:
+    for name in ("hidden", "layers", "blocks"):
+        if getattr(config, name) < 1:
+            raise ValueError(f"{name} is {getattr(config, name)}; it must be at least 1")
+    networks = {"mlp": mlp, "simple_convnet": simple_convnet}
+    return look_up("network", _known(config.network), networks)(
+        data.input_shape,
+        data.outputs,
+        _known(config.blocks),
+        hidden=_known(config.hidden),
+        layers=config.layers,
+        recursive=config.recursive,
+        pass_action=config.pass_action,
+        depth=config.depth,
+    )
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {name!r} is not available: {str(error).splitlines()[0]}; try cpu") from error
+    return device
+
+
+def _known(value: T | None) -> T:
+    """A setting that ``resolve`` has filled in."""
+    assert value is not None
+    return value

@@ -1,0 +1,99 @@
+"""Data sets by name, and the form they take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Literal
+
+from routing_env.data.base import MultiTaskData, OnePerTask, ShuffledPass, Split, SplitName, make_data
+from routing_env.names import look_up
+
+__all__ = [
+    "DATASETS",
+    "DatasetInfo",
+    "MultiTaskData",
+    "OnePerTask",
+    "Recipe",
+    "ShuffledPass",
+    "Split",
+    "SplitName",
+    "load",
+    "make_data",
+    "recipe",
+]
+
+Network = Literal["mlp", "simple_convnet"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The settings that a data set is trained with unless told otherwise.
+
+    Attributes:
+        network: "mlp" or "simple_convnet".
+        hidden: width between routed layers.
+        batch_size: lanes per deal.
+        learning_rate: of the blocks.
+        rho: weight of the collaboration reward.
+        epochs: passes over the training split.
+    """
+
+    network: Network
+    hidden: int
+    batch_size: int
+    learning_rate: float
+    rho: float
+    epochs: int
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """A data set that can be named.
+
+    Attributes:
+        module: whose ``load(validation=, seed=)`` returns it; where ``files`` is set, ``load`` takes ``data_dir`` too.
+        summary: one line.
+        recipe: its settings.
+        files: whether it is read from files that the user has or downloads.
+    """
+
+    module: str
+    summary: str
+    recipe: Recipe
+    files: bool = False
+
+
+DATASETS: dict[str, DatasetInfo] = {
+    "digits": DatasetInfo(
+        "routing_env.data.digits",
+        "8x8 handwritten digits as 10 one-vs-rest tasks; comes with scikit-learn",
+        Recipe("mlp", hidden=64, batch_size=20, learning_rate=0.05, rho=0.0, epochs=10),
+    ),
+}
+
+
+def load(name: str, *, data_dir: str | None = None, validation: float = 0.1, seed: int = 0) -> MultiTaskData:
+    """Load a data set by its name.
+
+    Args:
+        name: a key of ``DATASETS``.
+        data_dir: where the files are, for the data sets that need some.
+        validation: share of the training inputs that validate.
+        seed: of the validation cut.
+
+    Raises:
+        ValueError: an unknown name or a bad share.
+    """
+    info = look_up("data set", name, DATASETS)
+    options = {"data_dir": data_dir} if info.files else {}
+    return import_module(info.module).load(validation=validation, seed=seed, **options)
+
+
+def recipe(data: MultiTaskData) -> Recipe:
+    """The settings for a data set; for one's own data the paper's, with convolutions under images."""
+    if data.name in DATASETS:
+        return DATASETS[data.name].recipe
+    image = len(data.input_shape) == 3 and min(data.input_shape[1:]) >= 8
+    network, hidden = ("simple_convnet", 128) if image else ("mlp", 64)
+    return Recipe(network, hidden=hidden, batch_size=32, learning_rate=0.01, rho=0.0, epochs=10)

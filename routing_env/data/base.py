@@ -1,0 +1,292 @@
+"""Tasks over shared inputs: the one form that every data set takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from routing_env.types import Batch
+
+SplitName = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Samples as references into the inputs: one input may serve many tasks.
+
+    Attributes:
+        index: int64 [N], rows of the inputs.
+        task: int64 [N].
+        target: int64 [N] class within the task, or float32 [N, O] for regression.
+    """
+
+    index: Tensor
+    task: Tensor
+    target: Tensor
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, rows: Tensor) -> Split:
+        return Split(self.index[rows], self.task[rows], self.target[rows])
+
+    def to(self, device: torch.device | str) -> Split:
+        """The same split on a device."""
+        return Split(self.index.to(device), self.task.to(device), self.target.to(device))
+
+
+@dataclass(frozen=True)
+class MultiTaskData:
+    """T tasks over one array of inputs.
+
+    Inputs are stored once, as they come (uint8 images stay uint8), and standardised when a batch is gathered:
+    (x - mean) / std per channel, the first dimension of a sample, with the statistics of the training inputs.
+
+    Attributes:
+        name: what the runs are filed under.
+        inputs: [M, *input shape], uint8 or float32.
+        train: samples that train the blocks and the router.
+        validation: samples for choices; may be empty.
+        test: samples for reports only.
+        task_names: one for each task.
+        classes: for each task the number of its classes; None for regression.
+        mean: float32, broadcast over a sample.
+        std: likewise, nowhere 0.
+    """
+
+    name: str
+    inputs: Tensor
+    train: Split
+    validation: Split
+    test: Split
+    task_names: tuple[str, ...]
+    classes: tuple[int, ...] | None
+    mean: Tensor
+    std: Tensor
+
+    @property
+    def tasks(self) -> int:
+        """T."""
+        return len(self.task_names)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one sample."""
+        return tuple(self.inputs.shape[1:])
+
+    @property
+    def outputs(self) -> int:
+        """O: the classes of the widest task, or the width of a regression's target."""
+        return int(self.train.target.shape[1]) if self.classes is None else max(self.classes)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.inputs.device
+
+    def split(self, name: SplitName) -> Split:
+        """A split by its name.
+
+        Raises:
+            ValueError: no such split, or an empty one.
+        """
+        if name not in ("train", "validation", "test"):
+            raise ValueError(f"split is {name!r}; it must be 'train', 'validation' or 'test'")
+        split: Split = getattr(self, name)
+        if not len(split):
+            raise ValueError(f"{self.name} has an empty {name} split; load it with validation above 0")
+        return split
+
+    def gather(self, split: Split) -> Batch:
+        """The samples of a (small) split as a standardised batch."""
+        x = (self.inputs.index_select(0, split.index).to(torch.float32) - self.mean) / self.std
+        return Batch(x, split.task, split.target)
+
+    def batches(self, name: SplitName, size: int) -> Iterator[Batch]:
+        """One pass over a split in its stored order."""
+        split = self.split(name)
+        for rows in torch.arange(len(split), device=self.device).split(size):
+            yield self.gather(split[rows])
+
+    def to(self, device: torch.device | str) -> MultiTaskData:
+        """The same data on a device."""
+        splits = {name: getattr(self, name).to(device) for name in ("train", "validation", "test")}
+        tensors = {name: getattr(self, name).to(device) for name in ("inputs", "mean", "std")}
+        return replace(self, **splits, **tensors)
+
+
+def make_data(
+    name: str,
+    inputs: Tensor,
+    train: Split,
+    test: Split,
+    task_names: Sequence[str],
+    classes: Sequence[int] | None,
+    *,
+    validation: float = 0.1,
+    seed: int = 0,
+) -> MultiTaskData:
+    """Check a data set, cut the validation split from its training inputs, and measure their mean and deviation.
+
+    Validation is cut by input, not by sample: an input that validates one task trains no other. The cut is drawn with
+    ``seed``; the test split is as given and plays no part in it.
+
+    Args:
+        name: of the data set.
+        inputs: [M, *input shape], uint8 or float32.
+        train: samples to be divided into training and validation.
+        test: samples for reports only.
+        task_names: T names.
+        classes: classes of each task; None for regression.
+        validation: share of the training inputs, in [0, 1); 0 is the paper's protocol: everything trains.
+        seed: of the cut.
+
+    Raises:
+        ValueError: values that are not finite, targets or tasks out of range, a task without samples, a bad share.
+    """
+    if not 0 <= validation < 1:
+        raise ValueError(f"validation is {validation}; it must be a share of the training data in [0, 1)")
+    _check(name, inputs, {"training": train, "test": test}, task_names, classes)
+    generator = torch.Generator().manual_seed(seed)
+    used = train.index.unique()
+    held_out = used[torch.randperm(len(used), generator=generator)[: round(validation * len(used))]]
+    validates = torch.isin(train.index, held_out)
+    kept, cut = train[~validates], train[validates]
+    if len(kept.task.unique()) < len(task_names):
+        raise ValueError(f"validation={validation} leaves a task of {name} without training samples; lower it")
+    mean, std = _statistics(inputs, kept.index.unique())
+    return MultiTaskData(
+        name, inputs, kept, cut, test, tuple(task_names), None if classes is None else tuple(classes), mean, std
+    )
+
+
+def _statistics(inputs: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation per channel over the given rows, shaped to broadcast over a sample.
+
+    Images [C, H, W] have C channels and [H, W] one; any other sample counts as one channel too.
+    """
+    per_channel = inputs.dim() == 4
+    count, total, squares = 0, 0.0, 0.0
+    for part in rows.split(4096):
+        values = inputs[part].to(torch.float64)
+        values = values.transpose(0, 1).flatten(1) if per_channel else values.reshape(1, -1)
+        count += values.shape[1]
+        total = total + values.sum(1)
+        squares = squares + values.square().sum(1)
+    mean = torch.as_tensor(total) / count
+    std = (torch.as_tensor(squares) / count - mean.square()).clamp_min(0).sqrt()
+    std = std.where(std > 0, 1.0)
+    shape = (-1, 1, 1) if per_channel else ()
+    return mean.to(torch.float32).reshape(shape), std.to(torch.float32).reshape(shape)
+
+
+def _check(
+    name: str, inputs: Tensor, splits: dict[str, Split], task_names: Sequence[str], classes: Sequence[int] | None
+) -> None:
+    if inputs.dtype not in (torch.uint8, torch.float32):
+        raise ValueError(f"inputs of {name} are {inputs.dtype}; they must be uint8 or float32")
+    if inputs.dtype == torch.float32 and not inputs.isfinite().all():
+        row = int((~inputs.flatten(1).isfinite()).any(1).nonzero()[0])
+        raise ValueError(f"inputs of {name} hold NaN or infinity, first in row {row}; remove or replace such values")
+    for which, split in splits.items():
+        if not len(split.index) == len(split.task) == len(split.target):
+            raise ValueError(
+                f"the {which} split of {name} has {len(split.index)} inputs, {len(split.task)} tasks and "
+                f"{len(split.target)} targets; there must be equally many"
+            )
+        counts = torch.bincount(split.task, minlength=len(task_names))
+        if len(counts) > len(task_names):
+            raise ValueError(f"the {which} split of {name} names task {len(counts) - 1}; there are {len(task_names)}")
+        if not counts.all():
+            raise ValueError(f"task {int((counts == 0).nonzero()[0])} of {name} has no {which} samples")
+        if classes is None:
+            if split.target.dim() != 2 or not split.target.isfinite().all():
+                raise ValueError(f"{which} targets of {name} must be finite and of shape [samples, outputs]")
+        elif (wrong := (split.target < 0) | (split.target >= torch.tensor(classes)[split.task])).any():
+            row = int(wrong.nonzero()[0])
+            task = int(split.task[row])
+            raise ValueError(
+                f"{which} sample {row} of {name} has class {int(split.target[row])}; "
+                f"task {task} ({task_names[task]}) has classes 0 to {classes[task] - 1}"
+            )
+
+
+class ShuffledPass:
+    """Deals passes over a split, each in a new order; every sample once a pass.
+
+    Args:
+        data: to deal from.
+        batch_size: lanes per deal; the deals of a pass differ by at most one sample in size, none is larger.
+        seed: of the order.
+    """
+
+    def __init__(self, data: MultiTaskData, batch_size: int, seed: int) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+        self.pass_size = len(data.train)
+        self._data = data
+        self._deals = -(-self.pass_size // batch_size)
+        self._generator = torch.Generator().manual_seed(seed)
+        self._order = torch.empty(0, dtype=torch.int64)
+        self._next = self._deals
+
+    def next_batch(self) -> Batch:
+        """The next deal."""
+        if self._next == self._deals:
+            self._order = torch.randperm(self.pass_size, generator=self._generator).to(self._data.device)
+            self._next = 0
+        start, end = (self.pass_size * i // self._deals for i in (self._next, self._next + 1))
+        self._next += 1
+        return self._data.gather(self._data.train[self._order[start:end]])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Order, place in it and generator."""
+        return {"order": self._order.cpu(), "next": self._next, "generator": self._generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what :meth:`state_dict` returned."""
+        self._order = state["order"].to(self._data.device)
+        self._next = int(state["next"])
+        self._generator.set_state(state["generator"])
+
+
+class OnePerTask:
+    """Deals one sample of every task, lane t for task t; each task goes through its own samples in its own order.
+
+    Args:
+        data: to deal from.
+        seed: of the orders.
+    """
+
+    def __init__(self, data: MultiTaskData, seed: int) -> None:
+        self.pass_size = len(data.train)
+        self._data = data
+        self._rows = [(data.train.task.cpu() == task).nonzero().squeeze(1) for task in range(data.tasks)]
+        self._generator = torch.Generator().manual_seed(seed)
+        self._orders = [torch.empty(0, dtype=torch.int64)] * data.tasks
+        self._next = [0] * data.tasks
+
+    def next_batch(self) -> Batch:
+        """The next deal."""
+        rows: list[Tensor] = []
+        for task, own in enumerate(self._rows):
+            if self._next[task] == len(self._orders[task]):
+                self._orders[task] = own[torch.randperm(len(own), generator=self._generator)]
+                self._next[task] = 0
+            rows.append(self._orders[task][self._next[task]])
+            self._next[task] += 1
+        return self._data.gather(self._data.train[torch.stack(rows).to(self._data.device)])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Orders, places in them and generator."""
+        return {"orders": self._orders, "next": list(self._next), "generator": self._generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what :meth:`state_dict` returned."""
+        self._orders = list(state["orders"])
+        self._next = list(state["next"])
+        self._generator.set_state(state["generator"])

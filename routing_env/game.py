@@ -1,0 +1,356 @@
+"""The routing game: reset deals samples, each step applies one block per lane, the last step scores, rewards and trains.
+
+The game knows lanes only. Who decides for which lane, and through which interface, is the business of routers and shells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from routing_env.data import MultiTaskData, SplitName
+from routing_env.network import RoutedNetwork, Route
+from routing_env.rewards import FORFEIT, Collaboration, FinalReward, correct_or_not, negative_loss
+from routing_env.training import BlockTrainer, Loss, cross_entropy, squared_error
+from routing_env.types import Batch, Decision, Evaluation, GameSpec, Outcome, Policy, State, Trace
+
+
+class Dealer(Protocol):
+    """Decides which samples are dealt next."""
+
+    @property
+    def pass_size(self) -> int:
+        """Samples that make an epoch."""
+        ...
+
+    def next_batch(self) -> Batch:
+        """The next deal."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """What continues the sequence of deals."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what :meth:`state_dict` returned."""
+        ...
+
+
+@dataclass
+class _Deal:
+    """The lanes that are on their way."""
+
+    batch: Batch
+    route: Route
+    train: bool
+    states: list[State]
+    playing: Tensor | None = None
+    decisions: list[Decision] = field(default_factory=list[Decision])
+    rewards: list[Tensor] = field(default_factory=list[Tensor])
+
+
+class RoutingGame:
+    """B lanes in lockstep through one network whose blocks learn from the routes taken (Algorithm 2).
+
+    Args:
+        data: the tasks.
+        network: routed; its parameters are changed by ``trainer`` alone.
+        trainer: of the blocks and the stem.
+        dealer: of training samples.
+        collaboration: the immediate rewards.
+        final_reward: from correctness and loss to r_final; by default +1/-1, for regression the negative loss.
+        loss: per lane; by default cross-entropy, for regression the squared error.
+        block_batch: None trains on each deal as it ends. A number collects that many routed samples first, then routes
+            them again the way they went, as one batch: for deals too small for batch norm and SGD. Meanwhile deals are
+            routed with the network in evaluation mode.
+
+    Attributes:
+        spec: what a router must know.
+        samples: training samples dealt so far.
+        observers: called with the trace of every training deal.
+    """
+
+    def __init__(
+        self,
+        data: MultiTaskData,
+        network: RoutedNetwork,
+        trainer: BlockTrainer,
+        dealer: Dealer,
+        collaboration: Collaboration,
+        *,
+        final_reward: FinalReward | None = None,
+        loss: Loss | None = None,
+        block_batch: int | None = None,
+    ) -> None:
+        if network.output_shape != (data.outputs,):
+            raise ValueError(f"the network gives {network.output_shape} outputs; {data.name} needs ({data.outputs},)")
+        if network.input_shape != data.input_shape:
+            raise ValueError(f"the network takes {network.input_shape}; samples of {data.name} are {data.input_shape}")
+        if block_batch is not None and block_batch < 1:
+            raise ValueError(f"block_batch is {block_batch}; it must be at least 1, or None")
+        self.data = data
+        self.network = network
+        self.trainer = trainer
+        self.dealer = dealer
+        self.collaboration = collaboration
+        self.spec: GameSpec = network.spec(data.tasks, data.device)
+        self.samples = 0
+        self.observers: list[Callable[[Trace], None]] = []
+        regression = data.classes is None
+        self._final_reward = final_reward or (negative_loss if regression else correct_or_not)
+        self._loss = loss or (squared_error if regression else cross_entropy)
+        self._block_batch = block_batch
+        self._pending: list[tuple[Batch, Tensor]] = []
+        self._no_class = _classes_that_do_not_exist(data)
+        self._deal: _Deal | None = None
+        self._trace: Trace | None = None
+
+    @property
+    def epoch(self) -> int:
+        """Passes over the training samples that are complete."""
+        return self.samples // self.dealer.pass_size
+
+    @property
+    def trace(self) -> Trace:
+        """The deal that has just ended.
+
+        Raises:
+            RuntimeError: none has.
+        """
+        if self._trace is None:
+            raise RuntimeError("no deal has ended yet; call step until it returns None")
+        return self._trace
+
+    def reset(self, batch: Batch | None = None, *, train: bool = True) -> State:
+        """Deal samples to the lanes; routes that have not ended are given up.
+
+        Args:
+            batch: samples of one's own; by default the dealer's next.
+            train: whether the blocks, the rewards' history and the sample count learn of this deal.
+
+        Raises:
+            ValueError: a batch of one's own with values that are not finite.
+        """
+        if batch is None:
+            batch = self.dealer.next_batch()
+        elif not batch.x.isfinite().all():
+            raise ValueError("the batch holds NaN or infinity; remove or replace such values")
+        with self._mode(train=train and self._block_batch is None):
+            route = self.network.start(batch.x)
+        self._deal = _Deal(batch, route, train, [route.observe(batch.task)])
+        self._trace = None
+        return self._deal.states[0]
+
+    def step(self, decision: Decision, *, forfeit: Tensor | None = None) -> State | None:
+        """Apply one block per lane; after the last decision score, reward and train.
+
+        Args:
+            decision: legal actions.
+            forfeit: bool [B], lanes that give up their route here, whatever their action says: they apply no more
+                blocks, train nothing and end with r_final = -1.
+
+        Returns:
+            The next state, or None when the routes have ended; then ``trace`` holds them.
+
+        Raises:
+            RuntimeError: there is no deal on its way.
+            ValueError: an action of the wrong shape or type, or an illegal one; nothing has changed.
+        """
+        deal = self._deal
+        if deal is None:
+            raise RuntimeError("the routes have ended; call reset to deal the next samples")
+        playing = deal.playing
+        if forfeit is not None and forfeit.any():
+            playing = ~forfeit if playing is None else playing & ~forfeit
+        check_legal(decision.action, deal.states[-1], playing)
+        if decision.gate is not None and self._block_batch is not None and decision.gate.requires_grad:
+            raise ValueError("a gate's gradient needs every deal to be a step of the blocks; leave block_batch out")
+
+        depth = deal.route.depth
+        action = decision.action if playing is None else decision.action.where(playing, 0)
+        with self._mode(train=deal.train and self._block_batch is None):
+            deal.route = deal.route.apply(action, playing=playing, gate=decision.gate)
+        reward = self.collaboration.reward(depth, action)
+        if deal.train:
+            counted = action if playing is None else action[playing]
+            probability = decision.probability
+            if probability is not None and playing is not None:
+                probability = probability[playing]
+            self.collaboration.record(depth, counted, probability)
+        deal.playing = playing
+        deal.decisions.append(decision)
+        deal.rewards.append(reward if playing is None else reward.where(playing, 0.0))
+        if deal.route.depth < self.network.depth:
+            deal.states.append(deal.route.observe(deal.batch.task))
+            return deal.states[-1]
+        self._deal = None
+        self._trace = self._end(deal)
+        if deal.train:
+            for observer in self.observers:
+                observer(self._trace)
+        return None
+
+    def evaluate(self, policy: Policy, split: SplitName = "test", *, batch_size: int = 1024) -> Evaluation:
+        """Route a whole split without training; a deal on its way is not disturbed.
+
+        Args:
+            policy: from a state to legal actions int64 [B], for example ``lambda s: router.act(s, greedy=True).action``.
+            split: "train", "validation" or "test".
+            batch_size: samples routed together.
+        """
+        data, spec = self.data, self.spec
+        outputs = 1 if data.classes is None else data.outputs
+        seen, hits = (torch.zeros(data.tasks * outputs, dtype=torch.float64, device=data.device) for _ in range(2))
+        losses = torch.zeros(data.tasks, dtype=torch.float64, device=data.device)
+        routes = torch.zeros(spec.depth, data.tasks * spec.actions, dtype=torch.int64, device=data.device)
+
+        def legal_policy(state: State) -> Tensor:
+            action = policy(state)
+            check_legal(action, state)
+            return action
+
+        with self._mode(train=False):
+            for batch in data.batches(split, batch_size):
+                output, actions = self.network(batch.x, batch.task, legal_policy)
+                _, loss, correct = self._score(output, batch)
+                cell = batch.task * outputs + (0 if data.classes is None else batch.target)
+                seen += torch.bincount(cell, minlength=len(seen))
+                hits += torch.bincount(cell, weights=correct.to(torch.float64), minlength=len(seen))
+                losses += torch.bincount(batch.task, weights=loss.to(torch.float64), minlength=data.tasks)
+                for depth in range(spec.depth):
+                    taken = batch.task * spec.actions + actions[:, depth]
+                    routes[depth] += torch.bincount(taken, minlength=routes.shape[1])
+        seen, hits = seen.view(data.tasks, outputs), hits.view(data.tasks, outputs)
+        samples = seen.sum(1)
+        unknown = torch.full_like(samples, torch.nan)
+        regression = data.classes is None
+        return Evaluation(
+            split=split,
+            samples=samples.to(torch.int64).cpu(),
+            accuracy=(unknown if regression else hits.sum(1) / samples).cpu(),
+            balanced_accuracy=(unknown if regression else (hits / seen).nanmean(1)).cpu(),
+            majority=(unknown if regression else seen.max(1).values / samples).cpu(),
+            loss=(losses / samples).cpu(),
+            routes=routes.view(spec.depth, data.tasks, spec.actions).transpose(0, 1).cpu(),
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the deal that is on its way, as nested dicts and lists of tensors and numbers."""
+        return {
+            "network": self.network.state_dict(),
+            "trainer": self.trainer.state_dict(),
+            "dealer": self.dealer.state_dict(),
+            "collaboration": self.collaboration.state_dict(),
+            "samples": self.samples,
+            "pending": [[batch.x, batch.task, batch.target, actions] for batch, actions in self._pending],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what :meth:`state_dict` returned; the next call must be :meth:`reset`."""
+        self.network.load_state_dict(state["network"])
+        self.trainer.load_state_dict(state["trainer"])
+        self.dealer.load_state_dict(state["dealer"])
+        self.collaboration.load_state_dict(state["collaboration"])
+        self.samples = int(state["samples"])
+        self._pending = [(Batch(x, task, target), actions) for x, task, target, actions in state["pending"]]
+        self._deal = self._trace = None
+
+    def _end(self, deal: _Deal) -> Trace:
+        """Score the routes, reward them, and train their blocks."""
+        batch = deal.batch
+        forfeited = torch.zeros_like(batch.task, dtype=torch.bool) if deal.playing is None else ~deal.playing
+        with self._mode(train=deal.train and self._block_batch is None):
+            prediction, loss, correct = self._score(deal.route.v, batch)
+        final_reward = self._final_reward(correct, loss.detach())
+        if deal.playing is not None:
+            correct = correct & deal.playing
+            lost = final_reward[deal.playing].min().clamp_max(FORFEIT) if deal.playing.any() else FORFEIT
+            final_reward = final_reward.where(deal.playing, lost)
+        outcome = Outcome(
+            deal.route.v.detach(), prediction, batch.target, loss.detach(), correct, final_reward, forfeited
+        )
+        trace = Trace(tuple(deal.states), tuple(deal.decisions), torch.stack(deal.rewards, dim=1), outcome)
+        if deal.train:
+            if self._block_batch is None:
+                self._train_blocks(loss, deal.playing)
+            else:
+                self._collect(batch, trace.actions, deal.playing)
+            before = self.epoch
+            self.samples += len(batch)
+            for _ in range(self.epoch - before):
+                self.trainer.end_epoch()
+        return trace
+
+    def _score(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Prediction, loss and correctness per lane."""
+        if self._no_class is not None:
+            output = output.masked_fill(self._no_class[batch.task], -torch.inf)
+        loss = self._loss(output, batch.target)
+        if self.data.classes is None:
+            return output.detach(), loss, torch.zeros_like(batch.task, dtype=torch.bool)
+        prediction = output.detach().argmax(1)
+        return prediction, loss, prediction == batch.target
+
+    def _train_blocks(self, loss: Tensor, playing: Tensor | None) -> None:
+        if playing is None:
+            self.trainer.step(loss)
+        elif playing.any():
+            self.trainer.step(loss[playing])
+
+    def _collect(self, batch: Batch, actions: Tensor, playing: Tensor | None) -> None:
+        """Keep routed samples until there are enough for a step of the blocks, then take it."""
+        if playing is not None:
+            batch = Batch(batch.x[playing], batch.task[playing], batch.target[playing])
+            actions = actions[playing]
+        self._pending.append((batch, actions))
+        if sum(len(batch) for batch, _ in self._pending) < (self._block_batch or 0):
+            return
+        x, task, target = (torch.cat([getattr(b, name) for b, _ in self._pending]) for name in ("x", "task", "target"))
+        taken = torch.cat([actions for _, actions in self._pending])
+        self._pending = []
+        with self._mode(train=True):
+            output, _ = self.network(x, task, lambda state: taken[:, state.depth])
+            _, loss, _ = self._score(output, Batch(x, task, target))
+            self.trainer.step(loss)
+
+    @contextmanager
+    def _mode(self, *, train: bool) -> Iterator[None]:
+        """The network in training or evaluation mode, with or without a graph."""
+        if self.network.training != train:
+            self.network.train(train)
+        with torch.set_grad_enabled(train):
+            yield
+
+
+def check_legal(action: Tensor, state: State, playing: Tensor | None = None) -> None:
+    """Check the actions of the lanes that play.
+
+    Raises:
+        ValueError: wrong shape or type, or an action that is not legal, with its lane and what is.
+    """
+    lanes, actions = state.legal.shape
+    if action.shape != (lanes,) or action.dtype != torch.int64:
+        raise ValueError(f"actions must be int64 of shape [{lanes}]; got {action.dtype} of shape {list(action.shape)}")
+    inside = action.clamp(0, actions - 1)
+    fine = state.legal.gather(1, inside[:, None])[:, 0] & (inside == action)
+    if playing is not None:
+        fine = fine | ~playing
+    if not fine.all():
+        lane = int((~fine).nonzero()[0])
+        legal = state.legal[lane].nonzero().squeeze(1).tolist()
+        raise ValueError(
+            f"action {int(action[lane])} of lane {lane} (task {int(state.task[lane])}) is illegal at depth "
+            f"{state.depth + 1}; legal are {legal}"
+        )
+
+
+def _classes_that_do_not_exist(data: MultiTaskData) -> Tensor | None:
+    """bool [T, O], or None where every task has as many classes as the network has outputs."""
+    if data.classes is None or min(data.classes) == data.outputs:
+        return None
+    return torch.arange(data.outputs, device=data.device) >= torch.tensor(data.classes, device=data.device)[:, None]

@@ -1,0 +1,124 @@
+"""How blocks learn. Only here do their parameters change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""From output [B, O] and target [B] or [B, O] to a loss float32 [B] per lane."""
+
+OptimizerFactory = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
+
+
+def cross_entropy(output: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy per lane, for classification."""
+    return F.cross_entropy(output, target, reduction="none")
+
+
+def squared_error(output: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error over the outputs, per lane, for regression."""
+    return (output - target).square().mean(1)
+
+
+class BlockTrainer:
+    """One optimiser step per deal on the routes that were taken.
+
+    Parameters of blocks on no route have no gradient and are left bitwise alone, also under momentum, weight decay and
+    Adam. The learning rate is divided every so many epochs (paper, section 4: by 10 every 20 epochs).
+
+    Args:
+        parameters: of the network.
+        optimizer: "sgd", "adam", or a function from the parameters to an optimiser of one's own.
+        learning_rate: at the start (ignored with an optimiser of one's own).
+        momentum: of SGD.
+        weight_decay: of either.
+        decay_every: epochs between decays; 0 never decays.
+        decay_factor: what the learning rate is multiplied by.
+
+    Raises:
+        ValueError: a rate, factor or name out of range.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        *,
+        optimizer: Literal["sgd", "adam"] | OptimizerFactory = "sgd",
+        learning_rate: float = 1e-2,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        decay_every: int = 20,
+        decay_factor: float = 0.1,
+    ) -> None:
+        for name, value in (("momentum", momentum), ("weight_decay", weight_decay)):
+            if not value >= 0:
+                raise ValueError(f"{name} is {value}; it must be at least 0")
+        if not learning_rate > 0:
+            raise ValueError(f"learning_rate is {learning_rate}; it must be above 0")
+        if decay_every < 0 or not 0 < decay_factor <= 1:
+            raise ValueError(
+                f"decay_every is {decay_every} and decay_factor {decay_factor}; they must be at least 0 and in (0, 1]"
+            )
+        self._parameters = list(parameters)
+        if callable(optimizer):
+            self.optimizer = optimizer(self._parameters)
+        elif optimizer == "sgd":
+            self.optimizer = torch.optim.SGD(
+                self._parameters, lr=learning_rate, momentum=momentum, weight_decay=weight_decay
+            )
+        elif optimizer == "adam":
+            self.optimizer = torch.optim.Adam(self._parameters, lr=learning_rate, weight_decay=weight_decay)
+        else:
+            raise ValueError(f"optimizer is {optimizer!r}; it must be 'sgd', 'adam' or a function of the parameters")
+        for group in self.optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+        self.epoch = 0
+        self._decay_every = decay_every
+        self._decay_factor = decay_factor
+
+    def step(self, loss: Tensor) -> None:
+        """Backpropagate along the routes taken and step their blocks (Algorithm 2, line 3).
+
+        Args:
+            loss: float32 [B], of the lanes that train; their mean is minimised.
+
+        Raises:
+            FloatingPointError: the loss is not finite; nothing has been changed.
+        """
+        mean = loss.mean()
+        if not torch.isfinite(mean):
+            raise FloatingPointError(
+                f"the loss is {mean.item()}: training has diverged; lower learning_rate "
+                f"(now {self.learning_rate:g}) or check the data's scale"
+            )
+        if not mean.requires_grad:
+            return
+        self.optimizer.zero_grad(set_to_none=True)
+        mean.backward()
+        self.optimizer.step()
+
+    def end_epoch(self) -> None:
+        """Move the schedule on."""
+        self.epoch += 1
+        decays = self.epoch // self._decay_every if self._decay_every else 0
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * self._decay_factor**decays
+
+    @property
+    def learning_rate(self) -> float:
+        """The current learning rate."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Optimiser and schedule."""
+        return {"optimizer": self.optimizer.state_dict(), "epoch": self.epoch}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back optimiser and schedule."""
+        self.optimizer.load_state_dict(dict(state["optimizer"]))
+        self.epoch = int(state["epoch"])

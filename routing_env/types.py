@@ -1,0 +1,273 @@
+"""What passes between the game, its routers and its shells.
+
+Axis letters, used everywhere in this package:
+
+==  =====================================================
+B   lanes: the samples that are routed together
+T   tasks
+D   depth: the number of routing decisions for one sample
+A   actions: every block that can be named, and PASS
+F   features of the widest representation
+O   outputs of the network
+==  =====================================================
+
+Depth counts from 0 in code and from 1 in anything printed, as in the paper.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples dealt together.
+
+    Attributes:
+        x: float32 [B, *input shape], standardised.
+        task: int64 [B].
+        target: int64 [B] class within the task, or float32 [B, O] for regression.
+    """
+
+    x: Tensor
+    task: Tensor
+    target: Tensor
+
+    def __len__(self) -> int:
+        return len(self.task)
+
+
+@dataclass(frozen=True)
+class State:
+    """What a router sees of each lane at one depth: the paper's (v, t, i), and which actions are legal.
+
+    Attributes:
+        v: float32 [B, F], detached, flattened and zero-padded to the widest representation.
+        task: int64 [B].
+        depth: how many decisions this route has behind it.
+        legal: bool [B, A].
+    """
+
+    v: Tensor
+    task: Tensor
+    depth: int
+    legal: Tensor
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a router answers to a :class:`State`.
+
+    Attributes:
+        action: int64 [B].
+        probability: float32 [B, A], the policy that the action was drawn from; the collaboration reward and the logs
+            use it. Without it the action counts as chosen with probability 1.
+        gate: float32 [B] of value 1 whose gradient leads into the router; it multiplies the output of the chosen block,
+            so the loss of the network trains the router too (Gumbel-softmax, RELAX).
+    """
+
+    action: Tensor
+    probability: Tensor | None = None
+    gate: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished route came to.
+
+    Attributes:
+        output: float32 [B, O], the logits or the regression's values.
+        prediction: int64 [B] class, or float32 [B, O] for regression.
+        target: as in :class:`Batch`.
+        loss: float32 [B].
+        correct: bool [B]; always False for regression.
+        final_reward: float32 [B], the paper's r_final.
+        forfeited: bool [B], lanes that named an illegal action where the shell forgives it; they trained nothing.
+    """
+
+    output: Tensor
+    prediction: Tensor
+    target: Tensor
+    loss: Tensor
+    correct: Tensor
+    final_reward: Tensor
+    forfeited: Tensor
+
+
+@dataclass(frozen=True)
+class Trace:
+    """T = (S, A, R, r_final) of Algorithm 2, for B lanes.
+
+    Attributes:
+        states: D states.
+        decisions: D decisions.
+        action_rewards: float32 [B, D], the immediate rewards r_i.
+        outcome: the end of the routes, with r_final.
+    """
+
+    states: tuple[State, ...]
+    decisions: tuple[Decision, ...]
+    action_rewards: Tensor
+    outcome: Outcome
+
+    @property
+    def task(self) -> Tensor:
+        """int64 [B]."""
+        return self.states[0].task
+
+    @property
+    def actions(self) -> Tensor:
+        """int64 [B, D]."""
+        return torch.stack([decision.action for decision in self.decisions], dim=1)
+
+    @property
+    def final_reward(self) -> Tensor:
+        """float32 [B]."""
+        return self.outcome.final_reward
+
+    def returns(self, gamma: float = 1.0) -> Tensor:
+        """R_i = r_final + sum over j >= i of gamma^(j-i) r_j (Algorithm 3, line 3); r_final is not discounted.
+
+        Returns:
+            float32 [B, D].
+        """
+        discounted = torch.zeros_like(self.action_rewards)
+        tail = torch.zeros_like(self.final_reward)
+        for i in reversed(range(len(self.states))):
+            tail = self.action_rewards[:, i] + gamma * tail
+            discounted[:, i] = tail
+        return discounted + self.final_reward[:, None]
+
+
+@dataclass(frozen=True)
+class GameSpec:
+    """What a router must know of a game to be built for it.
+
+    Attributes:
+        tasks: T.
+        depth: D.
+        actions: A.
+        features: F.
+        legal: bool [D, A], the actions that are legal somewhere at that depth.
+        layers: the actions of each layer's own blocks; at depth i a layered game offers ``layers[i]``.
+        device: where the game's tensors are.
+    """
+
+    tasks: int
+    depth: int
+    actions: int
+    features: int
+    legal: Tensor
+    layers: tuple[tuple[int, ...], ...]
+    device: torch.device
+
+    def own_layer(self, depth: int) -> tuple[int, ...]:
+        """The actions of the layer that a plain, unrouted network has at this depth; the last depth classifies."""
+        last = len(self.layers) - 1
+        return self.layers[last if depth == self.depth - 1 else min(depth, last - 1)]
+
+
+class Game(Protocol):
+    """The side of the game that a router plays against."""
+
+    @property
+    def spec(self) -> GameSpec:
+        """The sizes of the game."""
+        ...
+
+    @property
+    def trace(self) -> Trace:
+        """The deal that has just ended."""
+        ...
+
+    def reset(self) -> State:
+        """Deal the next samples."""
+        ...
+
+    def step(self, decision: Decision) -> State | None:
+        """Apply one block per lane; None when the routes have ended."""
+        ...
+
+
+class Router(Protocol):
+    """A learner that routes. Subclass it, or match it.
+
+    ``routing-env train --router module:Class`` builds one as ``Class(spec, seed=seed, **options)``.
+    """
+
+    @abstractmethod
+    def act(self, state: State, *, greedy: bool = False) -> Decision:
+        """Choose one legal action per lane; ``greedy`` leaves exploration out."""
+        ...
+
+    def learn(self, trace: Trace) -> dict[str, float]:
+        """Learn from one deal and return what is worth logging; by default nothing."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a resumed run needs, as nested dicts and lists of tensors, numbers and strings."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what :meth:`state_dict` returned."""
+
+    def play(self, game: Game, samples: int) -> None:
+        """Route and learn until ``samples`` more samples have been dealt (Algorithm 2).
+
+        A router that owns its loop (a Stable-Baselines3 model, say) overrides this.
+        """
+        dealt = 0
+        while dealt < samples:
+            state: State | None = game.reset()
+            dealt += len(state.task)
+            while state is not None:
+                state = game.step(self.act(state))
+            self.learn(game.trace)
+
+
+Policy = Callable[[State], Tensor]
+"""Chooses actions int64 [B] for a state, without learning."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A greedy pass over one split, nothing trained.
+
+    Attributes:
+        split: its name.
+        samples: int64 [T].
+        accuracy: float64 [T]; for regression NaN.
+        balanced_accuracy: float64 [T], the mean of the recalls of the classes that occur; for regression NaN.
+        majority: float64 [T], the accuracy of always naming the split's most frequent class.
+        loss: float64 [T], the mean loss.
+        routes: int64 [T, D, A], how often each task took each action.
+    """
+
+    split: str
+    samples: Tensor
+    accuracy: Tensor
+    balanced_accuracy: Tensor
+    majority: Tensor
+    loss: Tensor
+    routes: Tensor
+
+    @property
+    def overall_accuracy(self) -> float:
+        """Accuracy over all samples, in [0, 1]."""
+        return float((self.accuracy * self.samples).sum() / self.samples.sum())
+
+    @property
+    def overall_balanced_accuracy(self) -> float:
+        """Mean over tasks of the balanced accuracy, in [0, 1]."""
+        return float(self.balanced_accuracy.mean())
+
+    @property
+    def overall_loss(self) -> float:
+        """Mean loss over all samples."""
+        return float((self.loss * self.samples).sum() / self.samples.sum())
