@@ -106,6 +106,7 @@ class RoutingGame:
         self._loss = loss or (squared_error if regression else cross_entropy)
         self._block_batch = block_batch
         self._pending: list[tuple[Batch, Tensor]] = []
+        self._log: dict[str, tuple[float, int]] = {}
         self._no_class = _classes_that_do_not_exist(data)
         self._deal: _Deal | None = None
         self._trace: Trace | None = None
@@ -238,6 +239,18 @@ class RoutingGame:
             loss=(losses / samples).cpu(),
             routes=routes.view(spec.depth, data.tasks, spec.actions).transpose(0, 1).cpu(),
         )
+
+    def log(self, values: Mapping[str, float]) -> None:
+        """Keep what a router reports of its learning until :meth:`drain_log`."""
+        for name, value in values.items():
+            total, count = self._log.get(name, (0.0, 0))
+            self._log[name] = total + value, count + 1
+
+    def drain_log(self) -> dict[str, float]:
+        """The mean of each value that was logged since the last call."""
+        means = {name: total / count for name, (total, count) in self._log.items()}
+        self._log = {}
+        return means
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the deal that is on its way, as nested dicts and lists of tensors and numbers."""

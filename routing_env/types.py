@@ -194,6 +194,10 @@ class Game(Protocol):
         """Apply one block per lane; None when the routes have ended."""
         ...
 
+    def log(self, values: Mapping[str, float]) -> None:
+        """Keep what a router reports of its learning."""
+        ...
+
 
 class Router(Protocol):
     """A learner that routes. Subclass it, or match it.
@@ -228,7 +232,7 @@ class Router(Protocol):
             dealt += len(state.task)
             while state is not None:
                 state = game.step(self.act(state))
-            self.learn(game.trace)
+            game.log(self.learn(game.trace))
 
 
 Policy = Callable[[State], Tensor]
