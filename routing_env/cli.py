@@ -1,0 +1,178 @@
+"""``routing-env``: the command line.
+
+torch and what needs it is imported inside the commands, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+
+from routing_env.config import GameConfig
+from routing_env.experiment.config import RunConfig
+
+if TYPE_CHECKING:
+    from routing_env.experiment.results import RunDirectory
+
+app = tyro.extras.SubcommandApp()
+console = Console()
+
+_Flat = tyro.conf.OmitArgPrefixes
+
+
+@app.command
+def train(
+    config: Annotated[RunConfig, tyro.conf.arg(name="")],
+    *,
+    run_dir: Path = Path("runs"),
+    name: str | None = None,
+    resume: Path | None = None,
+) -> None:
+    """Train a router and the blocks it routes through; by default WPL on digits.
+
+    Args:
+        config: settings.
+        run_dir: Folder of all runs.
+        name: Folder of this run's kind under it; by default data-router.
+        resume: Continue this run directory with its own settings; of these options only --epochs and --device count.
+    """
+    from routing_env.experiment.results import RunDirectory
+    from routing_env.experiment.run import Run
+
+    if resume is not None:
+        directory = RunDirectory.open(resume)
+        run = Run(_resumed(config, directory.read_config()))
+        directory.write_config(run.config)
+    else:
+        run = Run(config)
+        kind = name or f"{run.config.game.data}-{Path(config.router.partition(':')[0]).stem}"
+        directory = RunDirectory.create(run_dir, kind, run.config)
+    try:
+        _train(run, directory)
+    except KeyboardInterrupt:
+        console.print(f"\ninterrupted; continue with: routing-env train --resume {directory.path}", soft_wrap=True)
+        sys.exit(130)
+    except OSError as error:
+        raise OSError(
+            f"{error}; mend that (permissions? disk full?) and continue with: "
+            f"routing-env train --resume {directory.path}"
+        ) from error
+
+
+@app.command
+def evaluate(
+    run: tyro.conf.Positional[Path], *, split: Literal["train", "validation", "test"] = "test", device: str | None = None
+) -> None:
+    """Route a whole split greedily with a trained run, without learning.
+
+    Args:
+        run: A run directory, runs/<name>/<run id>.
+        split: Samples to route.
+        device: Where to; by default where it was trained.
+    """
+    from routing_env.experiment.report import task_table
+    from routing_env.experiment.results import RunDirectory
+    from routing_env.experiment.run import Run
+
+    directory = RunDirectory.open(run)
+    config = directory.read_config()
+    if device is not None:
+        config = replace(config, game=replace(config.game, device=device))
+    trained = Run(config)
+    trained.restore(directory)
+    title = f"{config.router} on {config.game.data}, {split} split, after epoch {trained.epoch}"
+    console.print(task_table(trained.evaluate(split), trained.game, title))
+
+
+@app.command(name="list")
+def list_() -> None:
+    """List data sets and routers."""
+    from rich.table import Table
+
+    from routing_env.agents import ROUTERS, router_class
+    from routing_env.data import DATASETS
+
+    data = Table(title="data sets (--data)", title_justify="left")
+    for column in ("name", "what it is"):
+        data.add_column(column)
+    for name, info in DATASETS.items():
+        data.add_row(name, info.summary)
+    routers = Table(title="routers (--router)", title_justify="left")
+    for column in ("name", "what it is"):
+        routers.add_column(column)
+    for name in ROUTERS:
+        routers.add_row(name, (router_class(name).__doc__ or "").strip().splitlines()[0])
+    console.print(data, routers, "One's own router: --router module:Class or --router file.py:Class")
+
+
+def _train(run: Any, directory: RunDirectory) -> None:
+    """Train a run and, if asked to, its reference; then draw and print what they came to."""
+    from routing_env.experiment.display import Display
+    from routing_env.experiment.plots import save_figures
+    from routing_env.experiment.report import task_table
+    from routing_env.experiment.results import RunDirectory
+    from routing_env.experiment.run import Run, reference_config
+
+    display = Display(console)
+    game = run.game
+    console.print(
+        f"[bold]{run.config.router}[/bold] on [bold]{game.data.name}[/bold]: {game.data.tasks} tasks, "
+        f"{len(game.data.train):,} training, {len(game.data.validation):,} validation and {len(game.data.test):,} test "
+        f"samples; {game.spec.depth} decisions among {game.spec.actions} actions",
+        highlight=False,
+    )
+    run.train(directory, display)
+    evaluation = run.evaluate()
+    reference = None
+    if run.config.reference and run.config.router != "fixed":
+        console.print("\nfor comparison, the [bold]fixed[/bold] router (one block per task per layer):", highlight=False)
+        fixed = Run(reference_config(run.config), data=game.data)
+        fixed_directory = RunDirectory(directory.reference)
+        fixed_directory.write_config(fixed.config)
+        fixed.train(fixed_directory, display)
+        reference = fixed.evaluate()
+    figures = save_figures(directory, run)
+    console.print()
+    title = f"{run.config.router} on {game.data.name}: test split after {run.epoch} epochs"
+    console.print(task_table(evaluation, game, title, reference=reference))
+    console.print(f"run directory  {directory.path}", soft_wrap=True, highlight=False)
+    for figure in figures:
+        console.print(f"figure         {figure}", soft_wrap=True, highlight=False)
+    console.print(f"again          routing-env evaluate {directory.path}", soft_wrap=True, highlight=False)
+
+
+def _resumed(given: RunConfig, stored: RunConfig) -> RunConfig:
+    """The stored settings with the epochs and device given now.
+
+    Raises:
+        ValueError: another option was given that differs from the run's.
+    """
+    epochs = stored.epochs if given.epochs is None else given.epochs
+    device = stored.game.device if given.game.device == GameConfig().device else given.game.device
+    own = [field.name for field in fields(RunConfig) if field.name not in ("game", "epochs")]
+    games = [field.name for field in fields(GameConfig) if field.name != "device"]
+    asked = {name: (getattr(given, name), getattr(stored, name), getattr(RunConfig(), name)) for name in own}
+    asked |= {
+        name: (getattr(given.game, name), getattr(stored.game, name), getattr(GameConfig(), name)) for name in games
+    }
+    for name, (now, then, default) in asked.items():
+        if now not in (default, then):
+            raise ValueError(
+                f"--{name.replace('_', '-')} {now} differs from the run's {then}: a resumed run keeps its settings; "
+                "leave the option out, or start a new run"
+            )
+    return replace(stored, epochs=epochs, game=replace(stored.game, device=device))
+
+
+def main() -> None:
+    """Run the command line; what is wrong with the input is one line on standard error."""
+    try:
+        app.cli(prog="routing-env", config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes))
+    except (ValueError, OSError, ArithmeticError) as error:
+        Console(stderr=True).print(f"[bold red]error:[/bold red] {error}", soft_wrap=True, highlight=False)
+        sys.exit(2)

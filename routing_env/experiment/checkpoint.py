@@ -1,0 +1,90 @@
+"""Nested state in one safetensors file: tensors as tensors, the rest as JSON beside them. No pickle anywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+_TENSOR, _PAIRS = "__tensor__", "__pairs__"
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a file beside ``path``, then put it in place in one step.
+
+    A crash or a full disk leaves what was at ``path`` before.
+    """
+    temporary = path.with_name(path.name + ".partial")
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_tree(path: Path, tree: Any) -> None:
+    """Save nested dicts and lists of tensors, numbers, strings, booleans and None.
+
+    Raises:
+        TypeError: anything else in the tree, with its place.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+
+    def flatten(node: Any, place: str) -> Any:
+        if isinstance(node, torch.Tensor):
+            tensors[place] = node.detach().cpu().contiguous().clone()
+            return {_TENSOR: place}
+        if isinstance(node, dict):
+            pairs = cast(dict[Any, Any], node).items()
+            # JSON would turn the integer keys of optimiser states into strings.
+            return {_PAIRS: [[key, flatten(value, f"{place}/{key}")] for key, value in pairs]}
+        if isinstance(node, list | tuple):
+            return [flatten(value, f"{place}/{i}") for i, value in enumerate(cast(list[Any], node))]
+        if node is None or isinstance(node, bool | int | float | str):
+            return node
+        raise TypeError(
+            f"{place or 'the state'} is a {type(node).__name__}; a checkpoint holds only nested dicts and lists of "
+            "tensors, numbers, strings, booleans and None"
+        )
+
+    text = json.dumps(flatten(tree, ""))
+    try:
+        write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata={"tree": text}))
+    except SafetensorError as error:
+        raise OSError(f"cannot write {path}: {error}") from error
+
+
+def load_tree(path: Path) -> Any:
+    """What :func:`save_tree` saved, on the CPU.
+
+    Raises:
+        ValueError: the file is damaged or of another kind.
+        FileNotFoundError: there is none.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"there is no checkpoint {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {})["tree"]
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise ValueError(f"checkpoint {path} is damaged ({error}); delete it and resume from the start") from error
+
+    def restore(node: Any) -> Any:
+        if isinstance(node, list):
+            return [restore(value) for value in cast(list[Any], node)]
+        if not isinstance(node, dict):
+            return node
+        if _TENSOR in node:
+            return tensors[cast(str, node[_TENSOR])]
+        return {key: restore(value) for key, value in cast(list[list[Any]], node[_PAIRS])}
+
+    return restore(json.loads(text))

@@ -1,0 +1,159 @@
+"""The figures of a run, after the paper's Figures 9, 10 and 11."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from routing_env.envs.render import draw_routing_map, task_colors
+from routing_env.experiment.results import RunDirectory
+
+if TYPE_CHECKING:
+    from routing_env.experiment.run import Run
+
+Floats = NDArray[np.floating[Any]]
+
+
+def save_figures(directory: RunDirectory, run: Run) -> list[Path]:
+    """Draw all figures of a trained run into its directory and return their paths."""
+    directory.figures.mkdir(exist_ok=True)
+    reference = RunDirectory(directory.reference).read_metrics()
+    samples, policies = (part.numpy() for part in run.recorder.history())
+    names, spec = run.game.data.task_names, run.game.spec
+    subject = f"{run.config.router} on {run.game.data.name}"
+    routes = run.evaluate().routes
+
+    map_ = Figure(figsize=(max(7.0, 0.75 * max(spec.tasks, spec.actions)), 2.2 + 1.3 * spec.depth), layout="constrained")
+    axes = map_.subplots()
+    draw_routing_map(axes, routes.numpy(), spec, names)
+    axes.set_title(f"Routing map: {subject}, test split", loc="left")
+    drawn = {
+        "learning_curve": learning_curve(directory.read_metrics(), reference, subject),
+        "policy_over_time": policy_over_time(samples, policies, names, subject, spec.legal.cpu().numpy()),
+        "block_probability": block_probability(samples, policies, names, subject),
+        "routing_map": map_,
+    }
+    paths: list[Path] = []
+    for name, figure in drawn.items():
+        paths.append(directory.figures / f"{name}.png")
+        figure.savefig(paths[-1], dpi=130)
+    return paths
+
+
+def learning_curve(rows: Sequence[dict[str, Any]], reference: Sequence[dict[str, Any]], subject: str) -> Figure:
+    """Accuracy per epoch above, policy entropy below.
+
+    Args:
+        rows: the run's evaluations.
+        reference: the fixed router's; may be empty.
+        subject: for the title.
+    """
+    figure = Figure(figsize=(7.5, 5.6), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    regression = all(row["test_accuracy"] is None for row in rows)
+    measures = (
+        [("test_loss", "test loss", "C0", "-"), ("train_loss", "training loss, exploring", "C0", ":")]
+        if regression
+        else [
+            ("test_accuracy", "test accuracy", "C0", "-"),
+            ("test_balanced_accuracy", "test balanced accuracy", "C2", "-"),
+            ("train_accuracy", "training accuracy, exploring", "C0", ":"),
+        ]
+    )
+    scale = 1 if regression else 100
+    for runs, style, alpha, prefix in ((rows, None, 1.0, ""), (reference, "--", 0.45, "fixed router: ")):
+        for key, label, color, line in measures if style is None else measures[:2]:
+            if runs:
+                values = [np.nan if row[key] is None else scale * row[key] for row in runs]
+                epochs = [row["epoch"] for row in runs]
+                upper.plot(epochs, values, style or line, color=color, alpha=alpha, label=prefix + label, marker="")
+    upper.set_ylabel("loss" if regression else "%")
+    upper.set_title(f"Learning curve: {subject}", loc="left")
+    upper.legend(frameon=False, fontsize=8)
+    lower.plot([row["epoch"] for row in rows], [row["policy_entropy"] for row in rows], color="C3")
+    lower.set_ylabel("policy entropy\n(nats)")
+    lower.set_ylim(bottom=0)
+    lower.set_xlabel("epoch")
+    lower.xaxis.get_major_locator().set_params(integer=True)
+    for axes in (upper, lower):
+        _plain(axes)
+    return figure
+
+
+def policy_over_time(
+    samples: NDArray[np.int64], policies: Floats, names: Sequence[str], subject: str, legal: NDArray[np.bool_]
+) -> Figure:
+    """The paper's Figure 9: one strip per task and depth; each column of a strip is the policy at a time, dark is probable.
+
+    Args:
+        samples: [N], training samples seen at each snapshot.
+        policies: [N, T, D, A].
+        names: of the tasks.
+        subject: for the title.
+        legal: [D, A]; actions that are never legal at a depth are left out of its strips.
+    """
+    _, tasks, depths, _ = policies.shape
+    figure = Figure(figsize=(1.2 + 3.4 * depths, 1.1 + 0.42 * tasks), layout="constrained")
+    grid = figure.subplots(tasks, depths, squeeze=False, sharex=True, gridspec_kw={"hspace": 0.08, "wspace": 0.03})
+    for task in range(tasks):
+        for depth in range(depths):
+            axes = grid[task][depth]
+            actions = np.flatnonzero(legal[depth])
+            axes.imshow(
+                policies[:, task, depth, actions].T,
+                cmap="Greys",
+                vmin=0,
+                vmax=1,
+                aspect="auto",
+                interpolation="nearest",
+                extent=(samples[0] / tasks, samples[-1] / tasks, len(actions) - 0.5, -0.5),
+            )
+            axes.set_yticks([])
+            axes.tick_params(labelsize=7)
+            if depth == 0:
+                axes.set_ylabel(names[task], rotation=0, ha="right", va="center", fontsize=8)
+            if task == 0:
+                axes.set_title(f"depth {depth + 1}: {len(actions)} actions, top to bottom", fontsize=9)
+    figure.supxlabel("training samples per task", fontsize=9)
+    figure.suptitle(f"Policy over time, dark = probable: {subject}", x=0.01, ha="left", fontsize=11)
+    return figure
+
+
+def block_probability(samples: NDArray[np.int64], policies: Floats, names: Sequence[str], subject: str) -> Figure:
+    """The paper's Figure 10: every agent's probability of one block over time; at each depth the most contested block.
+
+    The most contested block is the one whose probability moved most: the sum over agents and snapshots of its changes.
+
+    Args:
+        samples: [N], training samples seen at each snapshot.
+        policies: [N, T, D, A].
+        names: of the tasks.
+        subject: for the title.
+    """
+    _, tasks, depths, _ = policies.shape
+    figure = Figure(figsize=(8.5, 1.0 + 2.1 * depths), layout="constrained")
+    panels = figure.subplots(depths, 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    colors = task_colors(tasks)
+    for depth, axes in enumerate(panels):
+        block = int(np.abs(np.diff(policies[:, :, depth], axis=0)).sum((0, 1)).argmax())
+        for task in range(tasks):
+            axes.plot(samples / tasks, policies[:, task, depth, block], color=colors[task], lw=1.3, label=names[task])
+        axes.set_ylabel(f"depth {depth + 1}\nP(block {block})")
+        axes.set_ylim(-0.03, 1.03)
+        _plain(axes)
+    panels[-1].set_xlabel("training samples per task")
+    panels[0].set_title(f"Probability of each depth's most contested block: {subject}", loc="left")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8, title="agent of task")
+    return figure
+
+
+def _plain(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)

@@ -1,0 +1,98 @@
+"""What a run keeps of its training deals: accuracy, loss, and how the policy moves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from routing_env.types import GameSpec, Trace
+
+
+class Recorder:
+    """An observer of a game.
+
+    The policy of task t at depth i is the mean of the probabilities that the router gave to its lanes in the latest
+    deal with that task; where a router gives none, of its choices. Every ``every`` samples it is kept.
+
+    Args:
+        spec: of the game.
+        every: training samples between two snapshots of the policy.
+
+    Attributes:
+        policy: float32 [T, D, A], the latest.
+        snapshots: the kept ones.
+        snapshot_samples: samples dealt at each.
+    """
+
+    def __init__(self, spec: GameSpec, every: int) -> None:
+        self.policy = (spec.legal / spec.legal.sum(1, keepdim=True)).repeat(spec.tasks, 1, 1)
+        self.snapshots: list[Tensor] = []
+        self.snapshot_samples: list[int] = []
+        self._every = max(1, every)
+        self._samples = 0
+        self._clear()
+
+    def __call__(self, trace: Trace) -> None:
+        """Take in one deal."""
+        if not self._samples:
+            self._keep()
+        outcome, task = trace.outcome, trace.task
+        tasks, _, actions = self.policy.shape
+        given = [
+            decision.probability.detach()
+            if decision.probability is not None
+            else torch.nn.functional.one_hot(decision.action.clamp_min(0), actions).to(self.policy.dtype)
+            for decision in trace.decisions
+        ]
+        lanes = torch.bincount(task, minlength=tasks).view(-1, 1, 1)
+        total = torch.zeros_like(self.policy).index_add_(0, task, torch.stack(given, dim=1))
+        self.policy = torch.where(lanes > 0, total / lanes, self.policy)
+        self._correct += outcome.correct.sum()
+        self._loss += outcome.loss.nan_to_num().sum()
+        self._dealt += len(task)
+        self._samples += len(task)
+        if self._samples >= self.snapshot_samples[-1] + self._every:
+            self._keep()
+
+    def entropy(self) -> float:
+        """Mean over tasks and depths of the policy's entropy, in nats."""
+        return float(torch.special.entr(self.policy).sum(-1).mean())
+
+    def drain(self) -> dict[str, float]:
+        """Accuracy and loss of the training deals since the last call, as routed while exploring."""
+        dealt = max(1, self._dealt)
+        means = {"train_accuracy": float(self._correct) / dealt, "train_loss": float(self._loss) / dealt}
+        self._clear()
+        return means
+
+    def history(self) -> tuple[Tensor, Tensor]:
+        """Samples int64 [N] and policies float32 [N, T, D, A] of all snapshots."""
+        return torch.tensor(self.snapshot_samples), torch.stack(self.snapshots)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Policy and snapshots; call it right after :meth:`drain`."""
+        return {
+            "policy": self.policy,
+            "snapshots": torch.stack(self.snapshots),
+            "snapshot_samples": self.snapshot_samples,
+            "samples": self._samples,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what :meth:`state_dict` returned."""
+        self.policy = state["policy"].to(self.policy.device)
+        self.snapshots = list(state["snapshots"])
+        self.snapshot_samples = list(state["snapshot_samples"])
+        self._samples = int(state["samples"])
+
+    def _keep(self) -> None:
+        self.snapshots.append(self.policy.cpu().clone())
+        self.snapshot_samples.append(self._samples)
+
+    def _clear(self) -> None:
+        self._correct = torch.zeros((), dtype=torch.int64, device=self.policy.device)
+        self._loss = torch.zeros((), device=self.policy.device)
+        self._dealt = 0

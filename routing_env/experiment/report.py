@@ -1,0 +1,70 @@
+"""What a run came to, as tables for a terminal."""
+
+from __future__ import annotations
+
+from rich.table import Table
+from torch import Tensor
+
+from routing_env.game import RoutingGame
+from routing_env.types import Evaluation
+
+
+def task_table(
+    evaluation: Evaluation, game: RoutingGame, title: str, *, reference: Evaluation | None = None
+) -> Table:
+    """One row per task: accuracy, balanced accuracy and route, beside majority guessing and the fixed router.
+
+    Args:
+        evaluation: of the run.
+        game: that was evaluated.
+        title: of the table.
+        reference: of the fixed router on the same split.
+    """
+    table = Table(title=title, title_justify="left", show_footer=True, header_style="bold", footer_style="bold")
+    regression = bool(evaluation.accuracy.isnan().all())
+    table.add_column("task", footer="all tasks")
+    columns: list[tuple[str, Tensor, float]] = []
+
+    def add(name: str, evaluation: Evaluation) -> None:
+        prefix = f"{name} " if name else ""
+        if regression:
+            columns.append((f"{prefix}loss", evaluation.loss, evaluation.overall_loss))
+            return
+        columns.append((f"{prefix}accuracy", 100 * evaluation.accuracy, 100 * evaluation.overall_accuracy))
+        balanced = 100 * evaluation.balanced_accuracy
+        columns.append((f"{prefix}balanced", balanced, 100 * evaluation.overall_balanced_accuracy))
+
+    add("", evaluation)
+    if not regression:
+        majority = evaluation.majority
+        share = float((majority * evaluation.samples).sum() / evaluation.samples.sum())
+        columns.append(("majority accuracy", 100 * majority, 100 * share))
+    if reference is not None:
+        add("fixed", reference)
+    for name, _, overall in columns:
+        table.add_column(name, footer=_number(overall, regression), justify="right")
+    table.add_column("route (block at depth 1, 2, ...)")
+    for task, task_name in enumerate(game.data.task_names):
+        values = [_number(float(column[task]), regression) for _, column, _ in columns]
+        table.add_row(task_name, *values, describe_route(evaluation.routes[task], game.network.pass_action))
+    return table
+
+
+def describe_route(counts: Tensor, pass_action: int | None = None) -> str:
+    """The most frequent action at each depth, with its share where it is not always taken.
+
+    Args:
+        counts: int64 [D, A].
+        pass_action: index of PASS, if there is one.
+    """
+    parts: list[str] = []
+    for row in counts:
+        total, most = int(row.sum()), int(row.max())
+        share = "" if most == total else f" ({100 * most // total} %)"
+        action = int(row.argmax())
+        parts.append(f"{'PASS' if action == pass_action else action}{share}")
+    return " > ".join(parts)
+
+
+def _number(value: float, regression: bool) -> str:
+    return "-" if value != value else (f"{value:.4g}" if regression else f"{value:.1f}")

@@ -1,0 +1,145 @@
+"""The files of a run.
+
+    runs/<name>/<run id>/
+        config.json             all settings, seed and versions
+        metrics.jsonl           one object per evaluation
+        checkpoint.safetensors  game, router and recorder; replaced in one step
+        figures/                PNGs
+        reference/              the same files of the fixed router
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from routing_env.config import GameConfig
+from routing_env.experiment.checkpoint import load_tree, save_tree, write_atomically
+from routing_env.experiment.config import RunConfig
+from routing_env.names import suggestion
+
+_VERSIONS = ("routing-env", "torch", "numpy", "gymnasium", "pettingzoo")
+
+
+class RunDirectory:
+    """One run's folder.
+
+    Args:
+        path: of the folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config_path = path / "config.json"
+        self.metrics_path = path / "metrics.jsonl"
+        self.checkpoint_path = path / "checkpoint.safetensors"
+        self.figures = path / "figures"
+        self.reference = path / "reference"
+
+    @classmethod
+    def create(cls, base: Path, name: str, config: RunConfig) -> RunDirectory:
+        """A new folder ``base/name/<time>-seed<seed>`` with its config.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        stamp = f"{datetime.now():%Y%m%d-%H%M%S}-seed{config.game.seed}"
+        (base / name).mkdir(parents=True, exist_ok=True)
+        for attempt in range(1, 1000):
+            path = base / name / (stamp if attempt == 1 else f"{stamp}-{attempt}")
+            try:
+                path.mkdir()
+            except FileExistsError:
+                continue
+            break
+        else:
+            raise FileExistsError(f"{base / name / stamp} and its successors are all taken; use another --run-dir")
+        directory = cls(path)
+        directory.write_config(config)
+        return directory
+
+    @classmethod
+    def open(cls, path: Path) -> RunDirectory:
+        """A folder that exists.
+
+        Raises:
+            FileNotFoundError: it is no run.
+        """
+        directory = cls(path)
+        if not path.is_dir():
+            near = [str(found.parent) for found in path.parent.glob("*/config.json")] if path.parent.is_dir() else []
+            hint = f"; {suggestion(str(path), near)}" if near else ""
+            raise FileNotFoundError(f"there is no run directory {path}{hint}")
+        if not directory.config_path.is_file():
+            raise FileNotFoundError(
+                f"{path} is no run directory: it has no config.json; name a folder runs/<name>/<run id>"
+            )
+        return directory
+
+    def write_config(self, config: RunConfig) -> None:
+        """Write settings and versions."""
+        versions = {"python": platform.python_version(), **{name: version(name) for name in _VERSIONS}}
+        content = {**asdict(config), "versions": versions}
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.config_path, lambda path: path.write_text(json.dumps(content, indent=2) + "\n"))
+
+    def read_config(self) -> RunConfig:
+        """The settings of the run.
+
+        Raises:
+            ValueError: the file is damaged or has settings that this version does not know.
+        """
+        try:
+            content = json.loads(self.config_path.read_text())
+            content.pop("versions", None)
+            content["router_options"] = tuple(content["router_options"])
+            return RunConfig(**{**content, "game": GameConfig(**content["game"])})
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{self.config_path} is damaged or of another version ({error}); start a new run") from error
+
+    def append_metrics(self, row: Mapping[str, Any]) -> None:
+        """Add one evaluation; what has no value (NaN) is written as null."""
+        clean = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in row.items()}
+        with self.metrics_path.open("a") as file:
+            file.write(json.dumps(clean) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """All evaluations; a last line that a crash cut short is left out.
+
+        Raises:
+            ValueError: a damaged line before the last.
+        """
+        lines = self.metrics_path.read_text().splitlines() if self.metrics_path.exists() else []
+        rows: list[dict[str, Any]] = []
+        for number, line in enumerate(lines, 1):
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                if number < len(lines):
+                    raise ValueError(f"{self.metrics_path} line {number} is damaged: {error}; remove it") from error
+        return rows
+
+    def keep_metrics(self, epoch: int) -> None:
+        """Drop the evaluations after an epoch, which a resumed run will make again."""
+        rows = [row for row in self.read_metrics() if row["epoch"] <= epoch]
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        write_atomically(self.metrics_path, lambda path: path.write_text(text))
+
+    def save_checkpoint(self, tree: Mapping[str, Any]) -> None:
+        """Replace the checkpoint in one step."""
+        save_tree(self.checkpoint_path, dict(tree))
+
+    def load_checkpoint(self) -> dict[str, Any] | None:
+        """The checkpoint, or None where the run has not come to one."""
+        return load_tree(self.checkpoint_path) if self.checkpoint_path.exists() else None
+
