@@ -9,7 +9,9 @@ from routing_env.names import import_object, look_up, suggestion
 from routing_env.types import GameSpec, Router
 
 ROUTERS: dict[str, str] = {
+    "all-shared": "routing_env.agents.all_shared:AllShared",
     "fixed": "routing_env.agents.fixed:Fixed",
+    "oracle": "routing_env.agents.oracle:Oracle",
     "q-learning": "routing_env.agents.q_learning:QLearning",
     "random": "routing_env.agents.uniform:UniformRandom",
     "wpl": "routing_env.agents.wpl:WPL",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -98,7 +98,7 @@ class RoutingGame:
         self.trainer = trainer
         self.dealer = dealer
         self.collaboration = collaboration
-        self.spec: GameSpec = network.spec(data.tasks, data.device)
+        self.spec: GameSpec = replace(network.spec(data.tasks, data.device), groups=data.groups)
         self.samples = 0
         self.observers: list[Callable[[Trace], None]] = []
         regression = data.classes is None

@@ -157,6 +157,7 @@ class GameSpec:
         legal: bool [D, A], the actions that are legal somewhere at that depth.
         layers: the actions of each layer's own blocks; at depth i a layered game offers ``layers[i]``.
         device: where the game's tensors are.
+        groups: for each task the group it belongs with, where the data know the best sharing; else None.
     """
 
     tasks: int
@@ -166,6 +167,7 @@ class GameSpec:
     legal: Tensor
     layers: tuple[tuple[int, ...], ...]
     device: torch.device
+    groups: tuple[int, ...] | None = None
 
     def own_layer(self, depth: int) -> tuple[int, ...]:
         """The actions of the layer that a plain, unrouted network has at this depth; the last depth classifies."""

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Literal
 
-from routing_env.data.base import MultiTaskData, OnePerTask, ShuffledPass, Split, SplitName, make_data
+from routing_env.data.base import MultiTaskData, Split, SplitName, make_data
+from routing_env.data.dealers import OnePerTask, ShuffledPass
 from routing_env.names import look_up
 
 __all__ = [
@@ -68,7 +69,7 @@ DATASETS: dict[str, DatasetInfo] = {
     "digits": DatasetInfo(
         "routing_env.data.digits",
         "8x8 handwritten digits as 10 one-vs-rest tasks; comes with scikit-learn",
-        Recipe("mlp", hidden=64, batch_size=20, learning_rate=0.05, rho=0.0, epochs=10),
+        Recipe("simple_convnet", hidden=64, batch_size=32, learning_rate=0.1, rho=0.0, epochs=12),
     ),
 }
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from routing_env.types import Batch
@@ -44,7 +45,8 @@ class MultiTaskData:
     """T tasks over one array of inputs.
 
     Inputs are stored once, as they come (uint8 images stay uint8), and standardised when a batch is gathered:
-    (x - mean) / std per channel, the first dimension of a sample, with the statistics of the training inputs.
+    (x - mean) / std with the statistics of the training inputs, for each channel of images [C, H, W], for each feature
+    of vectors [F], and over everything for samples of any other shape.
 
     Attributes:
         name: what the runs are filed under.
@@ -56,6 +58,7 @@ class MultiTaskData:
         classes: for each task the number of its classes; None for regression.
         mean: float32, broadcast over a sample.
         std: likewise, nowhere 0.
+        groups: for each task the group it belongs with, where the best sharing is known (``planted``); else None.
     """
 
     name: str
@@ -67,6 +70,22 @@ class MultiTaskData:
     classes: tuple[int, ...] | None
     mean: Tensor
     std: Tensor
+    groups: tuple[int, ...] | None = None
+
+    @staticmethod
+    def from_arrays(
+        tasks: Mapping[str, tuple[ArrayLike | Tensor, ArrayLike | Tensor]],
+        *,
+        test: Mapping[str, tuple[ArrayLike | Tensor, ArrayLike | Tensor]] | float = 0.2,
+        classes: Mapping[str, int] | None = None,
+        name: str = "own",
+        validation: float = 0.1,
+        seed: int = 0,
+    ) -> MultiTaskData:
+        """Tasks of one's own from arrays in memory, see :func:`routing_env.data.arrays.from_arrays`."""
+        from routing_env.data.arrays import from_arrays
+
+        return from_arrays(tasks, test=test, classes=classes, name=name, validation=validation, seed=seed)
 
     @property
     def tasks(self) -> int:
@@ -158,6 +177,10 @@ def make_data(
     kept, cut = train[~validates], train[validates]
     if len(kept.task.unique()) < len(task_names):
         raise ValueError(f"validation={validation} leaves a task of {name} without training samples; lower it")
+    if validation and len(cut.task.unique()) < len(task_names):
+        raise ValueError(
+            f"validation={validation} leaves a task of {name} without validation samples; raise it or use 0"
+        )
     mean, std = _statistics(inputs, kept.index.unique())
     return MultiTaskData(
         name, inputs, kept, cut, test, tuple(task_names), None if classes is None else tuple(classes), mean, std
@@ -165,22 +188,24 @@ def make_data(
 
 
 def _statistics(inputs: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation per channel over the given rows, shaped to broadcast over a sample.
-
-    Images [C, H, W] have C channels and [H, W] one; any other sample counts as one channel too.
-    """
-    per_channel = inputs.dim() == 4
-    count, total, squares = 0, 0.0, 0.0
-    for part in rows.split(4096):
-        values = inputs[part].to(torch.float64)
-        values = values.transpose(0, 1).flatten(1) if per_channel else values.reshape(1, -1)
+    """Mean and deviation over the given rows, as :class:`MultiTaskData` says, shaped to broadcast over a sample."""
+    images, vectors = inputs.dim() == 4, inputs.dim() == 2
+    count, total, squares = 0, torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+    grey = torch.arange(256, dtype=torch.float64)
+    for part in rows.split(1024):
+        values = inputs[part]
+        values = values.transpose(0, 1).flatten(1) if images or vectors else values.reshape(1, -1)
         count += values.shape[1]
-        total = total + values.sum(1)
-        squares = squares + values.square().sum(1)
-    mean = torch.as_tensor(total) / count
-    std = (torch.as_tensor(squares) / count - mean.square()).clamp_min(0).sqrt()
+        if values.dtype == torch.uint8 and images:  # counting the 256 values is exact, and far quicker than summing
+            often = torch.stack([torch.bincount(channel, minlength=256) for channel in values]).to(torch.float64)
+            total, squares = total + often @ grey, squares + often @ grey.square()
+        else:
+            values = values.to(torch.float64)
+            total, squares = total + values.sum(1), squares + values.square().sum(1)
+    mean = total / count
+    std = (squares / count - mean.square()).clamp_min(0).sqrt()
     std = std.where(std > 0, 1.0)
-    shape = (-1, 1, 1) if per_channel else ()
+    shape = (-1, 1, 1) if images else (-1,) if vectors else ()
     return mean.to(torch.float32).reshape(shape), std.to(torch.float32).reshape(shape)
 
 
@@ -202,7 +227,7 @@ def _check(
         if len(counts) > len(task_names):
             raise ValueError(f"the {which} split of {name} names task {len(counts) - 1}; there are {len(task_names)}")
         if not counts.all():
-            raise ValueError(f"task {int((counts == 0).nonzero()[0])} of {name} has no {which} samples")
+            raise ValueError(f"task {task_names[int((counts == 0).nonzero()[0])]!r} of {name} has no {which} samples")
         if classes is None:
             if split.target.dim() != 2 or not split.target.isfinite().all():
                 raise ValueError(f"{which} targets of {name} must be finite and of shape [samples, outputs]")
@@ -213,80 +238,3 @@ def _check(
                 f"{which} sample {row} of {name} has class {int(split.target[row])}; "
                 f"task {task} ({task_names[task]}) has classes 0 to {classes[task] - 1}"
             )
-
-
-class ShuffledPass:
-    """Deals passes over a split, each in a new order; every sample once a pass.
-
-    Args:
-        data: to deal from.
-        batch_size: lanes per deal; the deals of a pass differ by at most one sample in size, none is larger.
-        seed: of the order.
-    """
-
-    def __init__(self, data: MultiTaskData, batch_size: int, seed: int) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
-        self.pass_size = len(data.train)
-        self._data = data
-        self._deals = -(-self.pass_size // batch_size)
-        self._generator = torch.Generator().manual_seed(seed)
-        self._order = torch.empty(0, dtype=torch.int64)
-        self._next = self._deals
-
-    def next_batch(self) -> Batch:
-        """The next deal."""
-        if self._next == self._deals:
-            self._order = torch.randperm(self.pass_size, generator=self._generator).to(self._data.device)
-            self._next = 0
-        start, end = (self.pass_size * i // self._deals for i in (self._next, self._next + 1))
-        self._next += 1
-        return self._data.gather(self._data.train[self._order[start:end]])
-
-    def state_dict(self) -> dict[str, Any]:
-        """Order, place in it and generator."""
-        return {"order": self._order.cpu(), "next": self._next, "generator": self._generator.get_state()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what :meth:`state_dict` returned."""
-        self._order = state["order"].to(self._data.device)
-        self._next = int(state["next"])
-        self._generator.set_state(state["generator"])
-
-
-class OnePerTask:
-    """Deals one sample of every task, lane t for task t; each task goes through its own samples in its own order.
-
-    Args:
-        data: to deal from.
-        seed: of the orders.
-    """
-
-    def __init__(self, data: MultiTaskData, seed: int) -> None:
-        self.pass_size = len(data.train)
-        self._data = data
-        self._rows = [(data.train.task.cpu() == task).nonzero().squeeze(1) for task in range(data.tasks)]
-        self._generator = torch.Generator().manual_seed(seed)
-        self._orders = [torch.empty(0, dtype=torch.int64)] * data.tasks
-        self._next = [0] * data.tasks
-
-    def next_batch(self) -> Batch:
-        """The next deal."""
-        rows: list[Tensor] = []
-        for task, own in enumerate(self._rows):
-            if self._next[task] == len(self._orders[task]):
-                self._orders[task] = own[torch.randperm(len(own), generator=self._generator)]
-                self._next[task] = 0
-            rows.append(self._orders[task][self._next[task]])
-            self._next[task] += 1
-        return self._data.gather(self._data.train[torch.stack(rows).to(self._data.device)])
-
-    def state_dict(self) -> dict[str, Any]:
-        """Orders, places in them and generator."""
-        return {"orders": self._orders, "next": list(self._next), "generator": self._generator.get_state()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what :meth:`state_dict` returned."""
-        self._orders = list(state["orders"])
-        self._next = list(state["next"])
-        self._generator.set_state(state["generator"])
