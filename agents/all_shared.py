@@ -16,7 +16,7 @@ class AllShared(Router):
     """
 
     def __init__(self, spec: GameSpec, *, seed: int = 0) -> None:
-        self._block = [spec.own_layer(depth)[0] for depth in range(spec.depth)]
+        self._block = [layer[0] for layer in spec.layers]
 
     def act(self, state: State, *, greedy: bool = False) -> Decision:
         """The first block at this depth, for every lane."""

@@ -16,9 +16,7 @@ class Fixed(Router):
     """
 
     def __init__(self, spec: GameSpec, *, seed: int = 0) -> None:
-        routes = [
-            [own[task % len(own)] for own in map(spec.own_layer, range(spec.depth))] for task in range(spec.tasks)
-        ]
+        routes = [[layer[task % len(layer)] for layer in spec.layers] for task in range(spec.tasks)]
         self.routes = torch.tensor(routes, device=spec.device)
 
     def act(self, state: State, *, greedy: bool = False) -> Decision:

@@ -22,7 +22,7 @@ class Oracle(Router):
         if spec.groups is None:
             raise ValueError("the oracle needs data that know which tasks belong together; use the data set 'planted'")
         groups = max(spec.groups) + 1
-        layers = [spec.own_layer(depth) for depth in range(spec.depth)]
+        layers = spec.layers
         if min(map(len, layers)) < groups:
             raise ValueError(f"a layer has {min(map(len, layers))} blocks for {groups} groups; raise blocks")
         self._block = torch.tensor([[layer[group] for group in spec.groups] for layer in layers], device=spec.device)

@@ -61,7 +61,7 @@ class BlockBank(nn.Module):
             return output[torch.argsort(order)]
         linears = [self._linears[k] for k in chosen]
         weights = [linear.weight for linear in linears]
-        biases = [linear.bias for linear in linears] if linears[0].bias is not None else []
+        biases = [linear.bias for linear in linears if cast(Tensor | None, linear.bias) is not None]
         output = cast(Tensor, _GroupedLinear.apply(v, order, rows, *weights, *biases))
         return output if self._activation is None else self._activation(output)
 
@@ -69,7 +69,7 @@ class BlockBank(nn.Module):
 class _GroupedLinear(torch.autograd.Function):
     """One linear map per group of rows, as a single node of the graph.
 
-    ``order`` sorts the rows by group, ``rows`` counts each group; parameters are the groups' weights, then their biases.
+    ``order`` sorts the rows by group, ``rows`` counts each group; parameters are the groups' weights, then biases.
     """
 
     @staticmethod
@@ -88,7 +88,7 @@ class _GroupedLinear(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         inputs, order, *weights = ctx.saved_tensors
         grads = grad_outputs[0].index_select(0, order).split(ctx.rows)
         grad_v = None
@@ -120,21 +120,34 @@ def _as_linears(blocks: Sequence[nn.Module]) -> list[nn.Linear] | None:
 
 
 def _common_output_shape(blocks: Sequence[nn.Module], in_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Try every block on two rows of zeros."""
     if not blocks:
         raise ValueError("a layer needs at least one block; got none")
-    shapes: list[tuple[int, ...]] = []
-    for k, block in enumerate(blocks):
-        training = block.training
-        parameter = next(block.parameters(), torch.empty(0))
-        try:
-            with torch.no_grad():
-                shapes.append(tuple(block.eval()(parameter.new_zeros(2, *in_shape)).shape[1:]))
-        except RuntimeError as error:
-            raise ValueError(f"block {k} ({block}) does not take a representation of shape {in_shape}: {error}") from error
-        finally:
-            block.train(training)
+    shapes = [output_shape(block, in_shape, f"block {k}") for k, block in enumerate(blocks)]
     if len(set(shapes)) > 1:
         described = ", ".join(f"block {k}: {shape}" for k, shape in enumerate(shapes))
         raise ValueError(f"the blocks of one layer must have one output shape; got {described}")
     return shapes[0]
+
+
+def output_shape(module: nn.Module, in_shape: Sequence[int], name: str) -> tuple[int, ...]:
+    """Shape of one sample behind a module, found by trying it on two samples of zeros; its state is left alone.
+
+    Args:
+        module: to be tried, in evaluation mode.
+        in_shape: of one sample.
+        name: of the module, for the error.
+
+    Raises:
+        ValueError: the module does not take the samples.
+    """
+    training = [part for part in module.modules() if part.training]
+    parameter = next(module.parameters(), torch.empty(0))
+    try:
+        with torch.no_grad():
+            output = module.eval()(parameter.new_zeros(2, *in_shape))
+        return tuple(output.shape[1:])
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise ValueError(f"{name} ({module}) does not take samples of shape {tuple(in_shape)}: {error}") from error
+    finally:
+        for part in training:
+            part.training = True

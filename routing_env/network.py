@@ -10,18 +10,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from routing_env.blocks import BlockBank
+from routing_env.blocks import BlockBank, output_shape
 from routing_env.types import GameSpec, Policy, State
 
 
 class RoutedNetwork(nn.Module):
     """A stem that always applies, then D routed decisions over layers of blocks.
 
-    Layered: at depth i the blocks of layer i; an action is the index within the layer. Recursive (paper, section 7.2 and
-    Table 4, "non-layered"): before the last depth any block of any layer but the last, at the last depth the last
-    layer, which classifies; actions count through all layers. In both an action is legal if and only if the block takes
-    the shape that v has and the last layer can still be reached; PASS, where it is enabled, leaves v as it is and is
-    legal before the last depth under the same condition.
+    Layered: at depth i the blocks of layer i; an action is the index within the layer. Recursive (paper, section 7.2
+    and Table 4, "non-layered"): before the last depth any block of any layer but the last, at the last depth the last
+    layer, which classifies; actions count through all layers. In both an action is legal if and only if the block
+    takes the shape that v has and the last layer can still be reached; PASS, where it is enabled, leaves v as it is and
+    is legal before the last depth under the same condition.
 
     Args:
         stem: the unrouted module before the first decision; ``nn.Flatten()`` where there is none.
@@ -64,7 +64,7 @@ class RoutedNetwork(nn.Module):
             )
         self.stem = stem
         self.input_shape = tuple(input_shape)
-        shape = _output_shape(stem, self.input_shape)
+        shape = output_shape(stem, self.input_shape, "the stem")
         self.banks = nn.ModuleList()
         for blocks in layers:
             bank = BlockBank(blocks, shape)
@@ -104,8 +104,9 @@ class RoutedNetwork(nn.Module):
             actions=self.actions,
             features=self.features,
             legal=self.legal.any(1).to(device),
-            layers=tuple(tuple(self.own_actions(layer)) for layer in range(len(self.banks))),
+            layers=self._unrouted(),
             device=device,
+            pass_action=self.pass_action,
         )
 
     def forward(self, x: Tensor, task: Tensor, policy: Policy) -> tuple[Tensor, Tensor]:
@@ -121,7 +122,7 @@ class RoutedNetwork(nn.Module):
         """
         route = self.start(x)
         actions: list[Tensor] = []
-        for depth in range(self.depth):
+        for _ in range(self.depth):
             action = policy(route.observe(task))
             route = route.apply(action)
             actions.append(action)
@@ -137,6 +138,20 @@ class RoutedNetwork(nn.Module):
         if not self.recursive:
             return [depth]
         return [last] if depth == self.depth - 1 else list(range(last))
+
+    def _unrouted(self) -> tuple[tuple[int, ...], ...]:
+        """For each depth the actions of its own layer: of the nearest that is legal there, else PASS alone."""
+        layers: list[tuple[int, ...]] = []
+        shape = self.reachable[0][0]
+        for depth in range(self.depth):
+            nearest = sorted(self.candidates(depth), key=lambda layer: abs(layer - depth))
+            choices = [self.own_actions(layer) for layer in nearest]
+            if self.pass_action is not None:
+                choices.append([self.pass_action])
+            own = next(actions for actions in choices if self.legal[depth, shape, actions[0]])
+            layers.append(tuple(own))
+            shape = int(self.follow[depth, shape, own[0]])
+        return tuple(layers)
 
     def _legality(self) -> tuple[Tensor, Tensor, list[list[int]]]:
         """``legal``, ``follow`` and ``reachable``, by backward reachability from the last layer's output."""
@@ -241,18 +256,6 @@ class Route:
         return F.pad(v, (0, missing)) if missing else v
 
 
-def _output_shape(stem: nn.Module, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Try the stem on two samples of zeros, without touching its state."""
-    training = stem.training
-    try:
-        with torch.no_grad():
-            return tuple(stem.eval()(torch.zeros(2, *input_shape)).shape[1:])
-    except RuntimeError as error:
-        raise ValueError(f"the stem does not take samples of shape {input_shape}: {error}") from error
-    finally:
-        stem.train(training)
-
-
 def linear_layers(
     sizes: Sequence[int], blocks: int | Sequence[int], activation: Callable[[], nn.Module] = nn.ReLU
 ) -> list[list[nn.Module]]:
@@ -345,6 +348,6 @@ def simple_convnet(
             side //= 2
         channels = filters
     stem.append(nn.Flatten())
-    width = prod(_output_shape(stem, tuple(input_shape)))
+    width = prod(output_shape(stem, input_shape, "the stem"))
     routed = linear_layers([width, *[hidden] * (layers - 1), outputs], blocks)
     return RoutedNetwork(stem, routed, input_shape, recursive=recursive, pass_action=pass_action, depth=depth)

@@ -52,12 +52,14 @@ class State:
         task: int64 [B].
         depth: how many decisions this route has behind it.
         legal: bool [B, A].
+        agent: int64 [B], who decides for each lane, where a dispatcher has said so (Figure 3c); the game leaves it open.
     """
 
     v: Tensor
     task: Tensor
     depth: int
     legal: Tensor
+    agent: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -155,9 +157,12 @@ class GameSpec:
         actions: A.
         features: F.
         legal: bool [D, A], the actions that are legal somewhere at that depth.
-        layers: the actions of each layer's own blocks; at depth i a layered game offers ``layers[i]``.
+        layers: for each depth the actions of the layer that a plain, unrouted network has there: the depth's own
+            where it fits, else the nearest that does, else PASS alone.
         device: where the game's tensors are.
+        pass_action: the PASS action, where there is one.
         groups: for each task the group it belongs with, where the data know the best sharing; else None.
+        agents: agents that decide; None stands for one per task (Figure 3b), 1 for a single agent (Figure 3a).
     """
 
     tasks: int
@@ -167,12 +172,9 @@ class GameSpec:
     legal: Tensor
     layers: tuple[tuple[int, ...], ...]
     device: torch.device
+    pass_action: int | None = None
     groups: tuple[int, ...] | None = None
-
-    def own_layer(self, depth: int) -> tuple[int, ...]:
-        """The actions of the layer that a plain, unrouted network has at this depth; the last depth classifies."""
-        last = len(self.layers) - 1
-        return self.layers[last if depth == self.depth - 1 else min(depth, last - 1)]
+    agents: int | None = None
 
 
 class Game(Protocol):
