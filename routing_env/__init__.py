@@ -1,12 +1,15 @@
 """Routing networks as a multi-agent game.
 
-The names below are loaded when they are first used, so that ``import routing_env`` stays quick.
+The names below are loaded when they are first used, so that ``import routing_env`` stays quick. It enters the
+environments in the registries of others, as those expect.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from routing_env import envs as envs
 
 if TYPE_CHECKING:
     from routing_env.build import make_game as make_game

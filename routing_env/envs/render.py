@@ -129,6 +129,33 @@ def routing_map(
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
+def routes_text(
+    routes: NDArray[np.int64],
+    spec: GameSpec,
+    task_names: Sequence[str],
+    *,
+    title: str = "",
+    marks: Sequence[str] = (),
+) -> str:
+    """Routes as text, one line for each task.
+
+    Args:
+        routes: int [T, d]; a negative action says that the route was lost there.
+        spec: of the game.
+        task_names: T names.
+        title: above them.
+        marks: as for :func:`draw_routing_map`.
+    """
+    names = {-1: "lost", spec.pass_action: "PASS"}
+    width = max(len(str(spec.actions - 1)), *(len(names[action]) for action in names if action in routes), 1)
+    wide = max(map(len, task_names))
+    lines = [title] if title else []
+    for name, route, mark in zip(task_names, routes.tolist(), marks or [""] * spec.tasks, strict=True):
+        steps = [f"{names.get(action, action)!s:>{width}}" for action in route]
+        lines.append("  ".join([f"{name:<{wide}}", " → ".join(steps), mark]).rstrip())
+    return "\n".join(lines)
+
+
 def task_colours(tasks: int) -> list[Colour]:
     """One colour for each task; neighbours differ in hue, and beyond ten tasks in lightness too."""
     if tasks <= 10:
@@ -142,12 +169,6 @@ def task_colours(tasks: int) -> list[Colour]:
     return colours
 
 
-def pass_action(spec: GameSpec) -> int | None:
-    """The action that names no block, if the game has one."""
-    last = spec.actions - 1
-    return None if any(last in layer for layer in spec.layers) else last
-
-
 def _shares(routes: NDArray[Any], actions: int) -> NDArray[np.float64]:
     """Shares float [T, d, A] from either form of routes; all zero where a line has ended."""
     if routes.ndim == 2:
@@ -158,10 +179,7 @@ def _shares(routes: NDArray[Any], actions: int) -> NDArray[np.float64]:
 
 def _blocks(spec: GameSpec, depth: int) -> list[int]:
     """The actions that name a block at some depth."""
-    named = spec.legal[depth].cpu().clone()
-    if (nothing := pass_action(spec)) is not None:
-        named[nothing] = False
-    return named.nonzero().squeeze(1).tolist()
+    return [action for action in spec.legal[depth].nonzero().squeeze(1).tolist() if action != spec.pass_action]
 
 
 def _columns(number: int) -> list[float]:
