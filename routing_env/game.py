@@ -1,11 +1,11 @@
-"""The routing game: reset deals samples, each step applies one block per lane, the last step scores, rewards and trains.
+"""The routing game: reset deals samples, a step applies one block per lane, the last step scores, rewards and trains.
 
-The game knows lanes only. Who decides for which lane, and through which interface, is the business of routers and shells.
+The game knows lanes only. Who decides for which lane, and through which interface, is the matter of routers and shells.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -13,8 +13,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from routing_env.checks import check_batch, check_decision
 from routing_env.data import MultiTaskData, SplitName
-from routing_env.network import RoutedNetwork, Route
+from routing_env.evaluation import evaluate
+from routing_env.network import Route, RoutedNetwork
 from routing_env.rewards import FORFEIT, Collaboration, FinalReward, correct_or_not, negative_loss
 from routing_env.training import BlockTrainer, Loss, cross_entropy, squared_error
 from routing_env.types import Batch, Decision, Evaluation, GameSpec, Outcome, Policy, State, Trace
@@ -127,6 +129,19 @@ class RoutingGame:
             raise RuntimeError("no deal has ended yet; call step until it returns None")
         return self._trace
 
+    @property
+    def action_reward(self) -> Tensor:
+        """float32 [B], what the last decision earned at once: the collaboration reward, without r_final.
+
+        Raises:
+            RuntimeError: nothing has been decided in this deal yet.
+        """
+        if self._deal is None:
+            return self.trace.action_rewards[:, -1]
+        if not self._deal.rewards:
+            raise RuntimeError("nothing has been decided in this deal yet; call step first")
+        return self._deal.rewards[-1]
+
     def reset(self, batch: Batch | None = None, *, train: bool = True) -> State:
         """Deal samples to the lanes; routes that have not ended are given up.
 
@@ -135,12 +150,12 @@ class RoutingGame:
             train: whether the blocks, the rewards' history and the sample count learn of this deal.
 
         Raises:
-            ValueError: a batch of one's own with values that are not finite.
+            ValueError: a batch of one's own that does not fit the tasks, or with values that are not finite.
         """
         if batch is None:
             batch = self.dealer.next_batch()
-        elif not batch.x.isfinite().all():
-            raise ValueError("the batch holds NaN or infinity; remove or replace such values")
+        else:
+            check_batch(batch, self.data)
         with self._mode(train=train and self._block_batch is None):
             route = self.network.start(batch.x)
         self._deal = _Deal(batch, route, train, [route.observe(batch.task)])
@@ -153,14 +168,15 @@ class RoutingGame:
         Args:
             decision: legal actions.
             forfeit: bool [B], lanes that give up their route here, whatever their action says: they apply no more
-                blocks, train nothing and end with r_final = -1.
+                blocks, train nothing and end with r_final = -1, or the lowest of the deal where that is lower still.
+                The trace shows their first legal action from here on.
 
         Returns:
             The next state, or None when the routes have ended; then ``trace`` holds them.
 
         Raises:
             RuntimeError: there is no deal on its way.
-            ValueError: an action of the wrong shape or type, or an illegal one; nothing has changed.
+            ValueError: a decision of the wrong shape or type, or an illegal action; nothing has changed.
         """
         deal = self._deal
         if deal is None:
@@ -168,12 +184,14 @@ class RoutingGame:
         playing = deal.playing
         if forfeit is not None and forfeit.any():
             playing = ~forfeit if playing is None else playing & ~forfeit
-        check_legal(decision.action, deal.states[-1], playing)
+        state = deal.states[-1]
+        check_decision(decision, state, playing)
         if decision.gate is not None and self._block_batch is not None and decision.gate.requires_grad:
             raise ValueError("a gate's gradient needs every deal to be a step of the blocks; leave block_batch out")
 
-        depth = deal.route.depth
-        action = decision.action if playing is None else decision.action.where(playing, 0)
+        if playing is not None:
+            decision = replace(decision, action=decision.action.where(playing, state.legal.int().argmax(1)))
+        depth, action = deal.route.depth, decision.action
         with self._mode(train=deal.train and self._block_batch is None):
             deal.route = deal.route.apply(action, playing=playing, gate=decision.gate)
         reward = self.collaboration.reward(depth, action)
@@ -200,45 +218,13 @@ class RoutingGame:
         """Route a whole split without training; a deal on its way is not disturbed.
 
         Args:
-            policy: from a state to legal actions int64 [B], for example ``lambda s: router.act(s, greedy=True).action``.
+            policy: from a state to legal actions int64 [B], for example
+                ``lambda state: router.act(state, greedy=True).action``.
             split: "train", "validation" or "test".
             batch_size: samples routed together.
         """
-        data, spec = self.data, self.spec
-        outputs = 1 if data.classes is None else data.outputs
-        seen, hits = (torch.zeros(data.tasks * outputs, dtype=torch.float64, device=data.device) for _ in range(2))
-        losses = torch.zeros(data.tasks, dtype=torch.float64, device=data.device)
-        routes = torch.zeros(spec.depth, data.tasks * spec.actions, dtype=torch.int64, device=data.device)
-
-        def legal_policy(state: State) -> Tensor:
-            action = policy(state)
-            check_legal(action, state)
-            return action
-
         with self._mode(train=False):
-            for batch in data.batches(split, batch_size):
-                output, actions = self.network(batch.x, batch.task, legal_policy)
-                _, loss, correct = self._score(output, batch)
-                cell = batch.task * outputs + (0 if data.classes is None else batch.target)
-                seen += torch.bincount(cell, minlength=len(seen))
-                hits += torch.bincount(cell, weights=correct.to(torch.float64), minlength=len(seen))
-                losses += torch.bincount(batch.task, weights=loss.to(torch.float64), minlength=data.tasks)
-                for depth in range(spec.depth):
-                    taken = batch.task * spec.actions + actions[:, depth]
-                    routes[depth] += torch.bincount(taken, minlength=routes.shape[1])
-        seen, hits = seen.view(data.tasks, outputs), hits.view(data.tasks, outputs)
-        samples = seen.sum(1)
-        unknown = torch.full_like(samples, torch.nan)
-        regression = data.classes is None
-        return Evaluation(
-            split=split,
-            samples=samples.to(torch.int64).cpu(),
-            accuracy=(unknown if regression else hits.sum(1) / samples).cpu(),
-            balanced_accuracy=(unknown if regression else (hits / seen).nanmean(1)).cpu(),
-            majority=(unknown if regression else seen.max(1).values / samples).cpu(),
-            loss=(losses / samples).cpu(),
-            routes=routes.view(spec.depth, data.tasks, spec.actions).transpose(0, 1).cpu(),
-        )
+            return evaluate(self.network, self.data, self._score, policy, split, batch_size)
 
     def log(self, values: Mapping[str, float]) -> None:
         """Keep what a router reports of its learning until :meth:`drain_log`."""
@@ -332,7 +318,7 @@ class RoutingGame:
             self.trainer.step(loss)
 
     @contextmanager
-    def _mode(self, *, train: bool) -> Iterator[None]:
+    def _mode(self, *, train: bool) -> Generator[None]:
         """The network in training or evaluation mode, with or without a graph."""
         if self.network.training != train:
             self.network.train(train)
@@ -340,30 +326,8 @@ class RoutingGame:
             yield
 
 
-def check_legal(action: Tensor, state: State, playing: Tensor | None = None) -> None:
-    """Check the actions of the lanes that play.
-
-    Raises:
-        ValueError: wrong shape or type, or an action that is not legal, with its lane and what is.
-    """
-    lanes, actions = state.legal.shape
-    if action.shape != (lanes,) or action.dtype != torch.int64:
-        raise ValueError(f"actions must be int64 of shape [{lanes}]; got {action.dtype} of shape {list(action.shape)}")
-    inside = action.clamp(0, actions - 1)
-    fine = state.legal.gather(1, inside[:, None])[:, 0] & (inside == action)
-    if playing is not None:
-        fine = fine | ~playing
-    if not fine.all():
-        lane = int((~fine).nonzero()[0])
-        legal = state.legal[lane].nonzero().squeeze(1).tolist()
-        raise ValueError(
-            f"action {int(action[lane])} of lane {lane} (task {int(state.task[lane])}) is illegal at depth "
-            f"{state.depth + 1}; legal are {legal}"
-        )
-
-
 def _classes_that_do_not_exist(data: MultiTaskData) -> Tensor | None:
-    """bool [T, O], or None where every task has as many classes as the network has outputs."""
+    """Mask of the outputs that mean nothing for a task, bool [T, O]; None where every task uses all outputs."""
     if data.classes is None or min(data.classes) == data.outputs:
         return None
     return torch.arange(data.outputs, device=data.device) >= torch.tensor(data.classes, device=data.device)[:, None]

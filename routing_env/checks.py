@@ -1,0 +1,76 @@
+"""What a game refuses, before anything has changed."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from routing_env.data import MultiTaskData
+from routing_env.types import Batch, Decision, State
+
+
+def check_decision(decision: Decision, state: State, playing: Tensor | None = None) -> None:
+    """Check what a router decided for the lanes that play.
+
+    Raises:
+        ValueError: a wrong shape or type, or an illegal action.
+    """
+    check_legal(decision.action, state, playing)
+    for name, value, shape in (
+        ("probability", decision.probability, state.legal.shape),
+        ("gate", decision.gate, state.task.shape),
+    ):
+        if value is not None and value.shape != shape:
+            raise ValueError(f"{name} must be of shape {list(shape)}; got {list(value.shape)}")
+
+
+def check_legal(action: Tensor, state: State, playing: Tensor | None = None) -> None:
+    """Check the actions of the lanes that play.
+
+    Raises:
+        ValueError: wrong shape or type, or an action that is not legal, with its lane and what is.
+    """
+    lanes, actions = state.legal.shape
+    if action.shape != (lanes,) or action.dtype != torch.int64:
+        raise ValueError(f"actions must be int64 of shape [{lanes}]; got {action.dtype} of shape {list(action.shape)}")
+    inside = action.clamp(0, actions - 1)
+    fine = state.legal.gather(1, inside[:, None])[:, 0] & (inside == action)
+    if playing is not None:
+        fine = fine | ~playing
+    if not fine.all():
+        lane = int((~fine).nonzero()[0])
+        legal = state.legal[lane].nonzero().squeeze(1).tolist()
+        raise ValueError(
+            f"action {int(action[lane])} of lane {lane} (task {int(state.task[lane])}) is illegal at depth "
+            f"{state.depth + 1}; legal are {legal}"
+        )
+
+
+def check_batch(batch: Batch, data: MultiTaskData) -> None:
+    """Check samples that the data did not deal.
+
+    Raises:
+        ValueError: inputs, tasks or targets that are not finite, of the wrong shape or type, or out of range.
+    """
+    lanes, shape = len(batch.x), tuple(batch.x.shape[1:])
+    if shape != data.input_shape or not lanes:
+        raise ValueError(
+            f"the batch has inputs of shape {list(batch.x.shape)}; it must be [lanes, *{data.input_shape}]"
+        )
+    if not batch.x.isfinite().all():
+        raise ValueError("the batch holds NaN or infinity; remove or replace such values")
+    task = batch.task
+    if task.shape != (lanes,) or task.dtype != torch.int64 or ((task < 0) | (task >= data.tasks)).any():
+        raise ValueError(f"tasks of the batch must be int64 [{lanes}] in 0 to {data.tasks - 1}; got {task}")
+    target = batch.target
+    if data.classes is None:
+        if target.shape != (lanes, data.outputs) or not target.isfinite().all():
+            raise ValueError(
+                f"targets of the batch must be finite and of shape [{lanes}, {data.outputs}]; got {target}"
+            )
+        return
+    classes = torch.tensor(data.classes, device=task.device)[task]
+    if target.shape != (lanes,) or target.dtype != torch.int64 or ((target < 0) | (target >= classes)).any():
+        raise ValueError(
+            f"targets of the batch must be int64 [{lanes}] below {classes.tolist()}; got {target.tolist()}"
+        )
