@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from routing_env.agents.table import TableRouter, best_action, in_turn, uniform
+from routing_env.agents.base import Rate, epsilon_greedy, rate_at
+from routing_env.agents.table import Samples, TableRouter
+from routing_env.agents.value_network import ValueNetworkRouter
 from routing_env.types import GameSpec, State, Trace
 
 
@@ -47,9 +49,7 @@ class QLearning(TableRouter):
         spec: of the game.
         seed: of exploration.
         step: alpha.
-        epsilon: probability of a uniformly random legal action at the start.
-        epsilon_end: the same at the end of the schedule.
-        epsilon_samples: samples over which epsilon falls linearly.
+        epsilon: probability of a uniformly random legal action.
         gamma: discount.
     """
 
@@ -58,42 +58,43 @@ class QLearning(TableRouter):
         spec: GameSpec,
         *,
         seed: int = 0,
-        step: float = 0.05,
-        epsilon: float = 1.0,
-        epsilon_end: float = 0.02,
-        epsilon_samples: int = 20_000,
+        step: Rate = 0.05,
+        epsilon: Rate = (1.0, 0.02, 20_000),
         gamma: float = 1.0,
     ) -> None:
         super().__init__(spec, seed=seed)
         self.step = step
         self.epsilon = epsilon
-        self.epsilon_end = epsilon_end
-        self.epsilon_samples = epsilon_samples
         self.gamma = gamma
         self.value = self.new_table()
-        self._samples = torch.zeros((), dtype=torch.int64)
-        self.tables = {"value": self.value, "samples": self._samples}
+        self.tables = {"value": self.value}
 
     def probability(self, state: State) -> Tensor:
         """Epsilon spread over the legal actions, the rest on the best."""
-        done = min(1.0, int(self._samples) / self.epsilon_samples) if self.epsilon_samples else 1.0
-        epsilon = self.epsilon + done * (self.epsilon_end - self.epsilon)
-        best = best_action(self.preference(state), state.legal).unsqueeze(1)
-        spread = epsilon * uniform(state.legal)
-        return spread.scatter_add(1, best, torch.full_like(best, 1 - epsilon, dtype=spread.dtype))
+        return epsilon_greedy(self.preference(state), state.legal, rate_at(self.epsilon, self.samples))
 
     def preference(self, state: State) -> Tensor:
         """Q."""
-        return self.value[state.task, state.depth]
+        return self.row(self.value, state)
 
-    def learn(self, trace: Trace) -> dict[str, float]:
-        """One-step updates along every route, sample by sample for each agent."""
-        agents, actions = trace.task, trace.actions
-        legal = torch.stack([state.legal for state in trace.states], dim=1)
-        for lanes in in_turn(agents):
-            agent = agents[lanes]
-            value = self.value[agent]
-            target = td_target(value, trace.action_rewards[lanes], trace.final_reward[lanes], legal[lanes], self.gamma)
-            self.value[agent] = q_update(value, actions[lanes], target, self.step)
-        self._samples += len(agents)
-        return {}
+    def target(self, value: Tensor, samples: Samples) -> Tensor:
+        """What the values of the actions taken move towards, float32 [N, D]."""
+        return td_target(value, samples.reward, samples.final_reward, samples.legal, self.gamma)
+
+    def update(self, samples: Samples) -> None:
+        """One-step updates along every route."""
+        value = self.value[samples.agent]
+        target = self.target(value, samples)
+        self.value[samples.agent] = q_update(value, samples.action, target, rate_at(self.step, self.samples))
+
+
+class QLearningApprox(ValueNetworkRouter):
+    """Q-learning with function approximation: the squared TD error (paper, Table 3, "Q-Learning, approx functions").
+
+    The target is a constant (semi-gradient), taken from the same network; routes are three decisions long and end in
+    the reward, so no target network is kept.
+    """
+
+    def target(self, value: Tensor, trace: Trace, legal: Tensor) -> Tensor:
+        """The Q-learning target."""
+        return td_target(value, trace.action_rewards, trace.final_reward, legal, self.gamma)

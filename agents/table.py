@@ -3,72 +3,137 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from routing_env.types import Decision, GameSpec, Router, State
+from routing_env.agents.base import PolicyRouter, acting_agent, best_action, uniform
+from routing_env.agents.simplex import clip_and_normalise
+from routing_env.types import GameSpec, State, Trace
+
+__all__ = ["PolicyTableRouter", "Samples", "TableRouter", "best_action", "in_turn", "uniform"]
 
 
-class TableRouter(Router):
+@dataclass(frozen=True)
+class Samples:
+    """N routes, as tables learn from them.
+
+    Attributes:
+        agent: int64 [N], who decided.
+        action: int64 [N, D].
+        reward: float32 [N, D], the immediate rewards r_i.
+        final_reward: float32 [N].
+        return_: float32 [N, D], R_i.
+        legal: bool [N, D, A], legality in the states that were visited.
+        probability: float32 [N, D], with which the actions were drawn.
+    """
+
+    agent: Tensor
+    action: Tensor
+    reward: Tensor
+    final_reward: Tensor
+    return_: Tensor
+    legal: Tensor
+    probability: Tensor
+
+    @classmethod
+    def of(cls, trace: Trace, agent: Tensor, gamma: float) -> Samples:
+        """The routes of one deal."""
+        drawn = [
+            torch.ones_like(trace.final_reward)
+            if decision.probability is None
+            else decision.probability.gather(1, decision.action.unsqueeze(1)).squeeze(1)
+            for decision in trace.decisions
+        ]
+        return cls(
+            agent,
+            trace.actions,
+            trace.action_rewards,
+            trace.final_reward,
+            trace.returns(gamma),
+            torch.stack([state.legal for state in trace.states], dim=1),
+            torch.stack(drawn, dim=1),
+        )
+
+    def split(self, groups: Sequence[Tensor]) -> Iterator[Samples]:
+        """The same routes in groups of lane numbers."""
+        order, sizes = torch.cat(list(groups)), [len(group) for group in groups]
+        columns = [getattr(self, field.name)[order].split(sizes) for field in fields(self)]
+        return (Samples(*rows) for rows in zip(*columns, strict=True))
+
+
+class TableRouter(PolicyRouter):
     """One agent per task (Figure 3b), each with tables of shape [D, A] (paper, Tables 3 and 4, "tabular").
 
-    A subclass puts its tables, float32 [T, D, A], into ``tables``; they are what a checkpoint holds.
+    A subclass puts its tables, [agents, D, ...], into ``tables``; they are what a checkpoint holds.
 
     Args:
         spec: of the game.
         seed: of exploration.
     """
 
+    gamma: float = 1.0
+    """Discount of the action rewards."""
+
     def __init__(self, spec: GameSpec, *, seed: int = 0) -> None:
-        self.spec = spec
-        self.generator = torch.Generator(spec.device).manual_seed(seed)
+        super().__init__(spec, seed=seed)
         self.tables: dict[str, Tensor] = {}
 
     def new_table(self, value: float = 0.0) -> Tensor:
-        """A table float32 [T, D, A]."""
-        spec = self.spec
-        return torch.full((spec.tasks, spec.depth, spec.actions), value, device=spec.device)
+        """A table float32 [agents, D, A]."""
+        return torch.full((self.agents, self.spec.depth, self.spec.actions), value, device=self.spec.device)
+
+    def row(self, table: Tensor, state: State) -> Tensor:
+        """The rows of a table that serve the lanes of a state, float32 [B, A]."""
+        return table[acting_agent(state, self.spec), state.depth]
 
     @abstractmethod
-    def probability(self, state: State) -> Tensor:
-        """The exploring policy, float32 [B, A]; 0 for illegal actions."""
+    def update(self, samples: Samples) -> None:
+        """Learn from one sample of each of some agents, all of them different."""
         ...
 
-    @abstractmethod
-    def preference(self, state: State) -> Tensor:
-        """What a greedy choice maximises over the legal actions, float32 [B, A]."""
-        ...
-
-    def act(self, state: State, *, greedy: bool = False) -> Decision:
-        """Sample from the policy, or take the most preferred legal action."""
-        if greedy:
-            return Decision(best_action(self.preference(state), state.legal))
-        probability = self.probability(state)
-        action = torch.multinomial(probability, 1, generator=self.generator).squeeze(1)
-        return Decision(action, probability)
+    def learn(self, trace: Trace) -> dict[str, float]:
+        """Update every agent by its samples, one after the other."""
+        agent = acting_agent(trace.states[0], self.spec)
+        for samples in Samples.of(trace, agent, self.gamma).split(list(in_turn(agent))):
+            self.update(samples)
+        return super().learn(trace)
 
     def state_dict(self) -> dict[str, Any]:
-        """The tables and the generator."""
-        return {"tables": dict(self.tables), "generator": self.generator.get_state()}
+        """The tables as well."""
+        return {**super().state_dict(), "tables": {name: table.clone() for name, table in self.tables.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back tables and generator."""
+        """Take back the tables as well."""
+        super().load_state_dict(state)
         for name, table in self.tables.items():
             table.copy_(state["tables"][name])
-        self.generator.set_state(state["generator"])
 
 
-def best_action(preference: Tensor, legal: Tensor) -> Tensor:
-    """The most preferred legal action, int64 [B]; the first of equals."""
-    return preference.masked_fill(~legal, -torch.inf).argmax(1)
+class PolicyTableRouter(TableRouter):
+    """A tabular router that stores its policy and estimates of the actions' values.
 
+    Attributes:
+        policy: float32 [agents, D, A], at first uniform over the legal actions.
+        value: float32 [agents, D, A].
+    """
 
-def uniform(legal: Tensor) -> Tensor:
-    """Equal probability for every legal action, float32 [..., A]."""
-    return legal / legal.sum(-1, keepdim=True)
+    def __init__(self, spec: GameSpec, *, seed: int = 0) -> None:
+        super().__init__(spec, seed=seed)
+        self.policy = uniform(spec.legal.expand(self.agents, -1, -1))
+        self.value = self.new_table()
+        self.tables = {"policy": self.policy, "value": self.value}
+
+    def probability(self, state: State) -> Tensor:
+        """The table's row, over the actions that are legal in this very state."""
+        return clip_and_normalise(self.row(self.policy, state), state.legal)
+
+    def preference(self, state: State) -> Tensor:
+        """The most probable action is the greedy one."""
+        return self.row(self.policy, state)
 
 
 def in_turn(agent: Tensor) -> Iterator[Tensor]:

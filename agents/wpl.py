@@ -20,8 +20,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from routing_env.agents.table import TableRouter, in_turn, uniform
-from routing_env.types import GameSpec, State, Trace
+from routing_env.agents.base import Rate, rate_at
+from routing_env.agents.simplex import clip_and_normalise, project_onto_simplex
+from routing_env.agents.table import PolicyTableRouter, Samples
+from routing_env.types import GameSpec
 
 Rule = Literal["algorithm-3", "section-7.4", "full-vector"]
 
@@ -80,36 +82,17 @@ def full_vector_update(
     """
     taken = action.unsqueeze(-1)
     value = value.scatter(-1, taken, torch.lerp(value.gather(-1, taken), return_.unsqueeze(-1), value_step))
+    return wpl_step(policy, value, legal, step, minimum), value
+
+
+def wpl_step(policy: Tensor, value: Tensor, legal: Tensor, step: float, minimum: float) -> Tensor:
+    """Abdallah & Lesser's move of the whole policy, by given values Q; arguments as above."""
     delta = value - (policy * value).sum(-1, keepdim=True)
     delta = delta * torch.where(delta < 0, policy, 1 - policy)
-    return project_onto_simplex(policy + step * delta, legal, minimum), value
+    return project_onto_simplex(policy + step * delta, legal, minimum)
 
 
-def clip_and_normalise(policy: Tensor, legal: Tensor) -> Tensor:
-    """The paper's simplex projection, clip(pi) / sum(clip(pi)); a row that clips to nothing becomes uniform."""
-    clipped = policy.clamp(0, 1) * legal
-    total = clipped.sum(-1, keepdim=True)
-    return torch.where(total > 0, clipped / total, uniform(legal))
-
-
-def project_onto_simplex(x: Tensor, legal: Tensor, minimum: float = 0.0) -> Tensor:
-    """The nearest distribution (Euclidean) that gives every legal action at least ``minimum`` and the others 0.
-
-    Held, Wolfe & Crowder (1974): subtract the one threshold that leaves a sum of 1 after clipping at 0.
-    """
-    count = legal.sum(-1, keepdim=True)
-    minimum_ = (1 / count).clamp_max(minimum) if minimum else torch.zeros_like(count, dtype=x.dtype)
-    free = 1 - count * minimum_
-    shifted = (x - minimum_).masked_fill(~legal, -torch.inf)
-    ordered = shifted.sort(-1, descending=True).values
-    rank = torch.arange(1, x.shape[-1] + 1, device=x.device)
-    threshold = (ordered.where(rank <= count, 0.0).cumsum(-1) - free) / rank
-    support = ((ordered > threshold) & (rank <= count)).sum(-1, keepdim=True).clamp_min(1)
-    projected = (shifted - threshold.gather(-1, support - 1)).clamp_min(0) + minimum_
-    return projected.where(legal, 0.0)
-
-
-class WPL(TableRouter):
+class WPL(PolicyTableRouter):
     """One WPL agent per task, with a table over depth and action.
 
     Args:
@@ -128,8 +111,8 @@ class WPL(TableRouter):
         *,
         seed: int = 0,
         rule: Rule = "algorithm-3",
-        step: float | None = None,
-        value_step: float = 0.05,
+        step: Rate | None = None,
+        value_step: Rate = 0.05,
         minimum: float = 0.001,
         gamma: float = 1.0,
     ) -> None:
@@ -137,31 +120,18 @@ class WPL(TableRouter):
         if rule not in ("algorithm-3", "section-7.4", "full-vector"):
             raise ValueError(f"rule is {rule!r}; it must be 'algorithm-3', 'section-7.4' or 'full-vector'")
         self.rule: Rule = rule
-        self.step = step if step is not None else (0.1 if rule == "full-vector" else 0.01)
+        self.step: Rate = step if step is not None else (0.1 if rule == "full-vector" else 0.01)
         self.value_step = value_step
         self.minimum = minimum
         self.gamma = gamma
-        self.policy = uniform(spec.legal.expand(spec.tasks, -1, -1))
-        self.value = self.new_table()
-        self.tables = {"policy": self.policy, "value": self.value}
 
-    def probability(self, state: State) -> Tensor:
-        """The table's row, over the actions that are legal in this very state."""
-        return clip_and_normalise(self.policy[state.task, state.depth], state.legal)
-
-    def preference(self, state: State) -> Tensor:
-        """The most probable action is the greedy one."""
-        return self.policy[state.task, state.depth]
-
-    def learn(self, trace: Trace) -> dict[str, float]:
-        """Algorithm 3 for every agent, sample by sample."""
-        actions, returns, agents, legal = trace.actions, trace.returns(self.gamma), trace.task, self.spec.legal
-        for lanes in in_turn(agents):
-            agent = agents[lanes]
-            rows = self.policy[agent], self.value[agent], actions[lanes], returns[lanes], legal
-            if self.rule == "full-vector":
-                policy, value = full_vector_update(*rows, self.step, self.value_step, self.minimum)
-            else:
-                policy, value = sampled_update(*rows, self.step, self.rule)
-            self.policy[agent], self.value[agent] = policy, value
-        return {}
+    def update(self, samples: Samples) -> None:
+        """Algorithm 3, lines 2 to 13, or Abdallah & Lesser's rule."""
+        agent, legal = samples.agent, self.spec.legal
+        rows = self.policy[agent], self.value[agent], samples.action, samples.return_, legal
+        step, value_step = rate_at(self.step, self.samples), rate_at(self.value_step, self.samples)
+        if self.rule == "full-vector":
+            policy, value = full_vector_update(*rows, step, value_step, self.minimum)
+        else:
+            policy, value = sampled_update(*rows, step, self.rule)
+        self.policy[agent], self.value[agent] = policy, value
