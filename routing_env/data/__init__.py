@@ -38,6 +38,8 @@ class Recipe:
         learning_rate: of the blocks.
         rho: weight of the collaboration reward.
         epochs: passes over the training split.
+        threads: of the CPU; None leaves it to torch. Small networks gain nothing from a second thread and lose much when
+            another program needs that core.
     """
 
     network: Network
@@ -46,6 +48,7 @@ class Recipe:
     learning_rate: float
     rho: float
     epochs: int
+    threads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -69,12 +72,12 @@ DATASETS: dict[str, DatasetInfo] = {
     "digits": DatasetInfo(
         "routing_env.data.digits",
         "8x8 handwritten digits as 10 one-vs-rest tasks; comes with scikit-learn",
-        Recipe("mlp", hidden=64, batch_size=20, learning_rate=0.05, rho=0.0, epochs=10),
+        Recipe("simple_convnet", hidden=64, batch_size=32, learning_rate=0.1, rho=0.0, epochs=12, threads=1),
     ),
     "planted": DatasetInfo(
         "routing_env.data.planted",
         "synthetic tasks in groups, whose best sharing is known; a router's first check, in seconds",
-        Recipe("mlp", hidden=32, batch_size=32, learning_rate=0.1, rho=0.0, epochs=100),
+        Recipe("mlp", hidden=32, batch_size=32, learning_rate=0.1, rho=0.0, epochs=100, threads=1),
     ),
     "mnist": DatasetInfo(
         "routing_env.data.mnist",

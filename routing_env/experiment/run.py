@@ -40,10 +40,14 @@ class Run:
         game = config.game
         if data is None:
             data = load(game.data, data_dir=game.data_dir, validation=game.validation, seed=game.seed)
-        epochs = recipe(data).epochs if config.epochs is None else config.epochs
-        if epochs < 1:
-            raise ValueError(f"epochs is {epochs}; it must be at least 1")
-        self.config = replace(config, epochs=epochs, game=resolve(game, data))
+        usual = recipe(data)
+        epochs = usual.epochs if config.epochs is None else config.epochs
+        threads = (usual.threads or torch.get_num_threads()) if config.threads is None else config.threads
+        for name, value in (("epochs", epochs), ("threads", threads)):
+            if value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
+        torch.set_num_threads(threads)
+        self.config = replace(config, epochs=epochs, threads=threads, game=resolve(game, data))
         self.game: RoutingGame = make_game(self.config.game, data=data)
         options = parse_options(config.router_options)
         self.router: Router = make_router(config.router, self.game.spec, seed=game.seed, **options)
