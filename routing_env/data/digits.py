@@ -1,7 +1,7 @@
 """``digits``: scikit-learn's 8x8 handwritten digits as ten one-vs-rest tasks, the way the paper makes MNIST-MTL.
 
-The 1,797 images come with scikit-learn, so nothing is downloaded. Task t asks whether an image shows digit t; each image
-is a sample of every task, as in MNIST-MTL, where one image has conflicting labels in different tasks.
+The 1,797 images come with scikit-learn, so nothing is downloaded. Task t asks whether an image shows digit t; each
+image is a sample of every task, as in MNIST-MTL, where one image has conflicting labels in different tasks.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def load(*, validation: float = 0.1, seed: int = 0) -> MultiTaskData:
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
-    bunch = load_digits()
-    images = torch.from_numpy(np.asarray(bunch.images, dtype=np.uint8)).unsqueeze(1)
-    digit = torch.from_numpy(np.asarray(bunch.target, dtype=np.int64))
+    pixels, labels = load_digits(return_X_y=True)
+    images = torch.from_numpy(np.asarray(pixels, dtype=np.uint8)).view(-1, 1, 8, 8)
+    digit = torch.from_numpy(np.asarray(labels, dtype=np.int64))
     train, test = train_test_split(np.arange(len(digit)), test_size=TEST_SHARE, stratify=digit, random_state=_TEST_SEED)
     return make_data(
         "digits",

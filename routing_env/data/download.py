@@ -80,8 +80,8 @@ mini_imagenet cannot be downloaded freely: its images are ImageNet's, whose term
     mini-imagenet/val.csv
     mini-imagenet/test.csv
 
-in the layout of Ravi & Larochelle; the three tables come with https://github.com/twitter-research/meta-learning-lstm. A part
-of the images will do if the tables name no others and at least 50 labels have at least 12 images each."""
+in the layout of Ravi & Larochelle (2017), whose repository meta-learning-lstm has the three tables. A part of the
+images will do if the tables name no others and at least 50 labels have at least 12 images each."""
 
 
 def download(name: str, data_dir: str | os.PathLike[str] | None, console: Console) -> Path | None:
@@ -131,7 +131,7 @@ def extract(archive: Path, source: Source) -> None:
     """
     with tempfile.TemporaryDirectory(dir=archive.parent) as scratch:
         try:
-            with tarfile.open(archive) as tar:
+            with tarfile.open(archive, "r:gz") as tar:
                 tar.extractall(scratch, filter="data")
         except (tarfile.TarError, EOFError, OSError) as error:
             raise ValueError(f"{archive} is no archive that can safely be unpacked: {error}; delete it") from error
@@ -150,10 +150,11 @@ def _retrieve(url: str, md5: str, folder: Path, console: Console) -> Path:
     file = url.rsplit("/", 1)[1]
     part = folder / f"{file}.part"
 
-    def downloader(url: str, output_file: str, _: Any) -> None:
+    def continue_part(url: str, output_file: str, _: Any) -> None:
         _continue(url, part, console)
         part.replace(output_file)
 
+    downloader: Any = continue_part
     try:
         return Path(pooch.retrieve(url, f"md5:{md5}", fname=file, path=folder, downloader=downloader))
     except ValueError as error:

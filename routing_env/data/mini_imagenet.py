@@ -1,9 +1,9 @@
 """``mini_imagenet``: MIN-MTL (paper, section 4), 50 random labels of mini-ImageNet in 10 disjoint tasks of 5.
 
 Read from the layout of Ravi & Larochelle (2017): ``images/`` with 84x84 JPEGs, and ``train.csv``, ``val.csv`` and
-``test.csv`` with the columns filename and label. Their splits are by label, for few-shot learning; here all labels count
-alike. The paper states 800 training and 50 test images per label, but there are only 600: the last twelfth of each
-label's files is test, which is 550 + 50 where all 600 are there, and fewer where only a part is.
+``test.csv`` with the columns filename and label. Their splits are by label, for few-shot learning; here all labels
+count alike. The paper states 800 training and 50 test images per label, but there are only 600: the last twelfth of
+each label's files is test, which is 550 + 50 where all 600 are there, and fewer where only a part is.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def load(
     place_in_label = torch.arange(len(label)) - (sizes.cumsum(0) - sizes)[label]
     tests = place_in_label >= (sizes - sizes // TEST_SHARE)[label]
     everything = Split(torch.arange(len(label)), label // CLASSES, label % CLASSES)
-    task_names = [" ".join(chosen[task * CLASSES : (task + 1) * CLASSES]) for task in range(TASKS)]
+    task_names = [f"{label} and {CLASSES - 1} more" for label in chosen[::CLASSES]]
     return make_data(
         "mini_imagenet",
         torch.from_numpy(images),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from textwrap import wrap
 
 import numpy as np
 import torch
@@ -66,7 +67,7 @@ def save_contact_sheet(data: MultiTaskData, path: str | os.PathLike[str]) -> Non
         raise ValueError(f"samples of {data.name} have shape {shape}; a contact sheet needs images in classes")
     classes = max(data.classes)
     each = max(1, _IMAGES_PER_ROW // classes)
-    scale = max(1, 48 // max(shape[-2:]))
+    scale = max(1, 64 // max(shape[-2:]))
     height, width = shape[-2] * scale, shape[-1] * scale
     column = each * width + _GAP
     sheet = Image.new("RGB", (_MARGIN + classes * column, _HEADER + data.tasks * (height + _GAP)), "white")
@@ -87,8 +88,9 @@ def save_contact_sheet(data: MultiTaskData, path: str | os.PathLike[str]) -> Non
 
 
 def _some(data: MultiTaskData, split: Split, task: int, c: int, count: int) -> list[np.ndarray]:
-    """The first images of a task and class, each [H, W] or [H, W, 3]."""
-    rows = split.index[(split.task == task) & (split.target == c)][:count]
+    """Images of a task and class, evenly spread over them, each [H, W] or [H, W, 3]."""
+    rows = split.index[(split.task == task) & (split.target == c)]
+    rows = rows[:: max(1, len(rows) // count)][:count]
     images = data.inputs[rows].cpu().to(torch.float32).numpy()
     if images.ndim == 4:
         images = images[:, 0] if images.shape[1] == 1 else images.transpose(0, 2, 3, 1)
@@ -96,6 +98,4 @@ def _some(data: MultiTaskData, split: Split, task: int, c: int, count: int) -> l
 
 
 def _wrapped(name: str, width: int = 22, lines: int = 3) -> str:
-    from textwrap import wrap
-
     return "\n".join(wrap(name.replace("_", " "), width)[:lines])
