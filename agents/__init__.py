@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from routing_env.names import import_object, look_up, suggestion
 from routing_env.types import GameSpec, Router
@@ -54,7 +54,7 @@ def router_class(name: str) -> type[Router]:
     ]
     if not inspect.isclass(found) or missing:
         raise ValueError(f"{name!r} is no router: it lacks {', '.join(missing)}; subclass routing_env.Router")
-    return found
+    return cast(type[Router], found)
 
 
 def make_router(name: str, spec: GameSpec, *, seed: int = 0, topology: Topology = "per_task", **options: Any) -> Router:

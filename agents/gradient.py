@@ -91,7 +91,7 @@ class GradientRouter(PolicyRouter):
 
     def state_dict(self) -> dict[str, Any]:
         """Networks and optimiser as well."""
-        state: Mapping[int, dict[str, Tensor]] = self.optimizer.state_dict()["state"]
+        state: Mapping[int, dict[str, Tensor | None]] = self.optimizer.state_dict()["state"]
         return {
             **super().state_dict(),
             "networks": {name: value.clone() for name, value in self.networks.state_dict().items()},

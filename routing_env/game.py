@@ -75,6 +75,8 @@ class RoutingGame:
         spec: what a router must know.
         samples: training samples dealt so far.
         observers: called with the trace of every training deal.
+        router_loss: from a trace to float32 [B], a router's own loss. The blocks minimise it beside theirs: its gradient
+            reaches them through v, which is not detached then (section 3.1.2, end). None, the default, detaches v.
     """
 
     def __init__(
@@ -103,6 +105,7 @@ class RoutingGame:
         self.spec: GameSpec = replace(network.spec(data.tasks, data.device), groups=data.groups)
         self.samples = 0
         self.observers: list[Callable[[Trace], None]] = []
+        self.router_loss: Callable[[Trace], Tensor] | None = None
         regression = data.classes is None
         self._final_reward = final_reward or (negative_loss if regression else correct_or_not)
         self._loss = loss or (squared_error if regression else cross_entropy)
@@ -150,15 +153,18 @@ class RoutingGame:
             train: whether the blocks, the rewards' history and the sample count learn of this deal.
 
         Raises:
-            ValueError: a batch of one's own that does not fit the tasks, or with values that are not finite.
+            ValueError: a batch of one's own that does not fit the tasks, or with values that are not finite; a
+                ``router_loss`` where ``block_batch`` collects deals.
         """
+        if self.router_loss is not None and self._block_batch is not None:
+            raise ValueError("router_loss needs every deal to be a step of the blocks; leave block_batch out")
         if batch is None:
             batch = self.dealer.next_batch()
         else:
             check_batch(batch, self.data)
         with self._mode(train=train and self._block_batch is None):
             route = self.network.start(batch.x)
-        self._deal = _Deal(batch, route, train, [route.observe(batch.task)])
+        self._deal = _Deal(batch, route, train, [route.observe(batch.task, attached=self._attached(train))])
         self._trace = None
         return self._deal.states[0]
 
@@ -205,7 +211,7 @@ class RoutingGame:
         deal.decisions.append(decision)
         deal.rewards.append(reward if playing is None else reward.where(playing, 0.0))
         if deal.route.depth < self.network.depth:
-            deal.states.append(deal.route.observe(deal.batch.task))
+            deal.states.append(deal.route.observe(deal.batch.task, attached=self._attached(deal.train)))
             return deal.states[-1]
         self._deal = None
         self._trace = self._end(deal)
@@ -274,6 +280,9 @@ class RoutingGame:
             deal.route.v.detach(), prediction, batch.target, loss.detach(), correct, final_reward, forfeited
         )
         trace = Trace(tuple(deal.states), tuple(deal.decisions), torch.stack(deal.rewards, dim=1), outcome)
+        if self.router_loss is not None and deal.train:
+            loss = loss + self.router_loss(trace)
+            trace = replace(trace, states=tuple(replace(state, v=state.v.detach()) for state in trace.states))
         if deal.train:
             if self._block_batch is None:
                 self._train_blocks(loss, deal.playing)
@@ -294,6 +303,10 @@ class RoutingGame:
             return output.detach(), loss, torch.zeros_like(batch.task, dtype=torch.bool)
         prediction = output.detach().argmax(1)
         return prediction, loss, prediction == batch.target
+
+    def _attached(self, train: bool) -> bool:
+        """Whether the states of a deal keep their graph."""
+        return train and self.router_loss is not None
 
     def _train_blocks(self, loss: Tensor, playing: Tensor | None) -> None:
         if playing is None:

@@ -204,14 +204,14 @@ class Route:
         self.v = v
         self.shape = shape
 
-    def observe(self, task: Tensor) -> State:
-        """The state at this depth, detached from the graph."""
+    def observe(self, task: Tensor, *, attached: bool = False) -> State:
+        """The state at this depth, detached from the graph unless ``attached``."""
         network, legal = self.network, self.network.legal[self.depth]
         if self.shape is None:
             legal = legal[network.reachable[self.depth][0]].expand(len(task), -1)
         else:
             legal = legal[self.shape]
-        return State(self._padded(self.v.detach()), task, self.depth, legal)
+        return State(self._padded(self.v if attached else self.v.detach()), task, self.depth, legal)
 
     def apply(self, action: Tensor, *, playing: Tensor | None = None, gate: Tensor | None = None) -> Route:
         """Apply one block per lane, or PASS.

@@ -180,6 +180,9 @@ class GameSpec:
 class Game(Protocol):
     """The side of the game that a router plays against."""
 
+    router_loss: Callable[[Trace], Tensor] | None
+    """A loss float32 [B] of the router that the blocks are to minimise beside their own (section 3.1.2, end)."""
+
     @property
     def spec(self) -> GameSpec:
         """The sizes of the game."""
