@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from routing_env.data import MultiTaskData, Split, make_data
+from routing_env.data import MultiTaskData, ShuffledPass, Split, make_data
+from routing_env.game import RoutingGame
 from routing_env.network import RoutedNetwork
+from routing_env.rewards import Collaboration
+from routing_env.training import BlockTrainer, Loss
+from routing_env.types import Batch, Decision, State, Trace
 
 Block = tuple[int, int]
 """Layer, and number of the block within it."""
@@ -193,3 +198,47 @@ def little_data(
 def bits(tensors: dict[str, Tensor]) -> dict[str, bytes]:
     """A copy to compare bit by bit."""
     return {name: tensor.detach().numpy().tobytes() for name, tensor in tensors.items()}
+
+
+def little_game(
+    network: RoutedNetwork,
+    data: MultiTaskData,
+    *,
+    batch_size: int = 5,
+    rho: float = 0.0,
+    seed: int = 0,
+    trainer: BlockTrainer | None = None,
+    loss: Loss | None = None,
+    block_batch: int | None = None,
+) -> RoutingGame:
+    """A game over a network and data of one's own; by default trained by SGD with step 0.1."""
+    return RoutingGame(
+        data,
+        network,
+        trainer or BlockTrainer(network.parameters(), learning_rate=0.1),
+        ShuffledPass(data, batch_size, seed),
+        Collaboration(network.depth, network.actions, rho=rho, pass_action=network.pass_action),
+        loss=loss,
+        block_batch=block_batch,
+    )
+
+
+def play(
+    game: RoutingGame, routes: Sequence[Sequence[int]] | Tensor, batch: Batch | None = None, *, train: bool = True
+) -> Trace:
+    """Route one deal; lane b takes row b of the routes, from the start again where there are more lanes than rows."""
+    state: State | None = game.reset(batch, train=train)
+    taken = torch.as_tensor(routes)
+    taken = taken[torch.arange(len(state.task)) % len(taken)]
+    while state is not None:
+        state = game.step(Decision(taken[:, state.depth]))
+    return game.trace
+
+
+def snapshot(game: RoutingGame) -> dict[str, Any]:
+    """Everything that training may change, to be compared with ``==``."""
+    return bits(game.network.state_dict()) | {
+        "trainer": repr(game.trainer.state_dict()),
+        "collaboration": repr(game.collaboration.state_dict()),
+        "samples": game.samples,
+    }
