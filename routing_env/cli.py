@@ -66,7 +66,10 @@ def train(
 
 @app.command
 def evaluate(
-    run: tyro.conf.Positional[Path], *, split: Literal["train", "validation", "test"] = "test", device: str | None = None
+    run: tyro.conf.Positional[Path],
+    *,
+    split: Literal["train", "validation", "test"] = "test",
+    device: str | None = None,
 ) -> None:
     """Route a whole split greedily with a trained run, without learning.
 
@@ -130,7 +133,7 @@ def _train(run: Any, directory: RunDirectory) -> None:
     evaluation = run.evaluate()
     reference = None
     if run.config.reference and run.config.router != "fixed":
-        console.print("\nfor comparison, the [bold]fixed[/bold] router (one block per task per layer):", highlight=False)
+        console.print("\nfor comparison, the [bold]fixed[/bold] router (a block per task and layer):", highlight=False)
         fixed = Run(reference_config(run.config), data=game.data)
         fixed_directory = RunDirectory(directory.reference)
         fixed_directory.write_config(fixed.config)

@@ -38,7 +38,10 @@ class Recipe:
         learning_rate: of the blocks.
         rho: weight of the collaboration reward.
         epochs: passes over the training split.
-        threads: of the CPU; None leaves it to torch. Small networks gain nothing from a second thread and lose much when
+        layers: routed layers.
+        blocks: per layer; None stands for one per task, as in the paper.
+        threads: of the CPU; None leaves it to torch. Small networks gain nothing from a second thread and lose much
+            when
             another program needs that core.
     """
 
@@ -48,6 +51,8 @@ class Recipe:
     learning_rate: float
     rho: float
     epochs: int
+    layers: int = 3
+    blocks: int | None = None
     threads: int | None = None
 
 
@@ -72,7 +77,7 @@ DATASETS: dict[str, DatasetInfo] = {
     "digits": DatasetInfo(
         "routing_env.data.digits",
         "8x8 handwritten digits as 10 one-vs-rest tasks; comes with scikit-learn",
-        Recipe("simple_convnet", hidden=64, batch_size=32, learning_rate=0.1, rho=0.0, epochs=12, threads=1),
+        Recipe("simple_convnet", hidden=64, batch_size=64, learning_rate=0.2, rho=0.0, epochs=12, threads=1),
     ),
     "planted": DatasetInfo(
         "routing_env.data.planted",

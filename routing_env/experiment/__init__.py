@@ -1,0 +1,1 @@
+"""Runs: settings, the loop, files, figures and tables."""

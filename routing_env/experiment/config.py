@@ -21,7 +21,7 @@ class RunConfig:
     epochs: int | None = None
     """Passes over the training samples; by default the data set's recipe."""
     threads: int | None = None
-    """Threads of the CPU; by default the data set's recipe, else all cores. Results are the same bits for the same number."""
+    """Threads of the CPU; by default the data set's recipe, else all cores."""
     reference: bool = True
     """Train the fixed router (one block per task per layer) on the same game afterwards, for comparison."""
     game: GameConfig = field(default_factory=GameConfig)

@@ -45,6 +45,7 @@ class Display:
     def __init__(self, console: Console) -> None:
         self.console = console
         self._progress: Progress | None = None
+        self._since = 0.0
 
     def start(self, run: Run) -> Callable[[Trace], None]:
         """Begin with a run.
@@ -52,11 +53,9 @@ class Display:
         Returns:
             An observer for its game.
         """
-        self._name = run.config.router
-        self._epochs = run.epochs
-        total = run.epochs * run.game.dealer.pass_size
-        done = run.game.samples
-        progress = Progress(
+        self._run = run
+        self._began, self._dealt = time.perf_counter(), run.game.samples
+        self._progress = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
@@ -64,46 +63,29 @@ class Display:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
             console=self.console,
             transient=True,
             disable=not self.console.is_terminal,
         )
-        bar = progress.add_task(f"{self._name} epoch {run.epoch + 1}/{run.epochs}", total=total, completed=done, note="")
-        progress.start()
-        self._progress, self._bar = progress, bar
-        self._since = time.perf_counter()
-        self._began, self._began_at = self._since, done
-        header = f"{'epoch':>9}{'samples':>11}{'samples/s':>11}{'left':>8}{'train':>9}{'test':>9}{'balanced':>10}{'entropy':>9}"
-        self.console.print(f"[dim]{header}[/dim]", highlight=False)
-        game = run.game
-
-        def observe(trace: Trace) -> None:
-            now = time.perf_counter()
-            if now - self._since > _REFRESH:
-                self._since = now
-                progress.update(bar, completed=game.samples)
-
-        return observe
+        total = run.epochs * run.game.dealer.pass_size
+        self._bar = self._progress.add_task(self._description(), total=total, completed=run.game.samples)
+        self._progress.start()
+        columns = ("epoch", 8), ("samples", 10), ("samples/s", 10), ("left", 7), *((name, 9) for name in _SHOWN)
+        self.console.print(
+            "".join(f"{name:>{width}}" for name, width in columns), style="dim", highlight=False, soft_wrap=True
+        )
+        return self._observe
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         """Print one evaluation."""
-        assert self._progress is not None
         elapsed = time.perf_counter() - self._began
-        rate = (row["samples"] - self._began_at) / elapsed
-        left = elapsed / (row["samples"] - self._began_at) * row["samples"] / row["epoch"] * (self._epochs - row["epoch"])
-        line = (
-            f"{row['epoch']:>5}/{self._epochs:<3}{row['samples']:>11,}{rate:>11,.0f}{_clock(left):>8}"
-            f"{_percent(row['train_accuracy']):>9}{_percent(row['test_accuracy']):>9}"
-            f"{_percent(row['test_balanced_accuracy']):>10}{row['policy_entropy']:>9.3f}"
-        )
-        self.console.print(line, highlight=False)
-        self._progress.update(
-            self._bar,
-            completed=row["samples"],
-            description=f"{self._name} epoch {min(row['epoch'] + 1, self._epochs)}/{self._epochs}",
-            note=f"test {_percent(row['test_accuracy'])} %",
-        )
+        rate = (row["samples"] - self._dealt) / elapsed
+        left = (self._run.epochs / row["epoch"] - 1) * row["samples"] / rate
+        counted = f"{row['epoch']:>4}/{self._run.epochs:<3}{row['samples']:>10,}{rate:>10,.0f}{_clock(left):>7}"
+        measured = "".join(f"{_SHOWN[name](row[key]):>9}" for name, key in zip(_SHOWN, _KEYS, strict=True))
+        self.console.print(counted + measured, highlight=False, soft_wrap=True)
+        if self._progress is not None:
+            self._progress.update(self._bar, completed=row["samples"], description=self._description())
 
     def stop(self) -> None:
         """End with a run."""
@@ -111,12 +93,35 @@ class Display:
             self._progress.stop()
             self._progress = None
 
+    def _observe(self, trace: Trace) -> None:
+        now = time.perf_counter()
+        if self._progress is not None and now - self._since > _REFRESH:
+            self._since = now
+            self._progress.update(self._bar, completed=self._run.game.samples)
+
+    def _description(self) -> str:
+        return f"{self._run.config.router} epoch {min(self._run.epoch + 1, self._run.epochs)}/{self._run.epochs}"
+
 
 def _percent(share: float) -> str:
     return "-" if share != share else f"{100 * share:.2f}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}"
 
 
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+_SHOWN: dict[str, Callable[[float], str]] = {
+    "train %": _percent,
+    "test %": _percent,
+    "balanced": _percent,
+    "loss": _number,
+    "entropy": _number,
+}
+_KEYS = ("train_accuracy", "test_accuracy", "test_balanced_accuracy", "test_loss", "policy_entropy")

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image
 
-from routing_env.envs.render import draw_routing_map, task_colors
+from routing_env.envs.render import routing_map, task_colours
 from routing_env.experiment.results import RunDirectory
 
 if TYPE_CHECKING:
@@ -27,22 +29,18 @@ def save_figures(directory: RunDirectory, run: Run) -> list[Path]:
     samples, policies = (part.numpy() for part in run.recorder.history())
     names, spec = run.game.data.task_names, run.game.spec
     subject = f"{run.config.router} on {run.game.data.name}"
-    routes = run.evaluate().routes
-
-    map_ = Figure(figsize=(max(7.0, 0.75 * max(spec.tasks, spec.actions)), 2.2 + 1.3 * spec.depth), layout="constrained")
-    axes = map_.subplots()
-    draw_routing_map(axes, routes.numpy(), spec, names)
-    axes.set_title(f"Routing map: {subject}, test split", loc="left")
     drawn = {
         "learning_curve": learning_curve(directory.read_metrics(), reference, subject),
         "policy_over_time": policy_over_time(samples, policies, names, subject, spec.legal.cpu().numpy()),
         "block_probability": block_probability(samples, policies, names, subject),
-        "routing_map": map_,
     }
     paths: list[Path] = []
     for name, figure in drawn.items():
         paths.append(directory.figures / f"{name}.png")
         figure.savefig(paths[-1], dpi=130)
+    paths.append(directory.figures / "routing_map.png")
+    image = routing_map(run.evaluate().routes.numpy(), spec, names, title=f"Routing map: {subject}, test split")
+    Image.fromarray(image).save(paths[-1])
     return paths
 
 
@@ -89,7 +87,7 @@ def learning_curve(rows: Sequence[dict[str, Any]], reference: Sequence[dict[str,
 def policy_over_time(
     samples: NDArray[np.int64], policies: Floats, names: Sequence[str], subject: str, legal: NDArray[np.bool_]
 ) -> Figure:
-    """The paper's Figure 9: one strip per task and depth; each column of a strip is the policy at a time, dark is probable.
+    """The paper's Figure 9: a strip per task and depth; each column of it is the policy at a time, dark is probable.
 
     Args:
         samples: [N], training samples seen at each snapshot.
@@ -108,8 +106,7 @@ def policy_over_time(
             axes.imshow(
                 policies[:, task, depth, actions].T,
                 cmap="Greys",
-                vmin=0,
-                vmax=1,
+                norm=PowerNorm(0.5, 0, 1),  # so that the candidates of the first, mixed policies can be told apart
                 aspect="auto",
                 interpolation="nearest",
                 extent=(samples[0] / tasks, samples[-1] / tasks, len(actions) - 0.5, -0.5),
@@ -139,7 +136,7 @@ def block_probability(samples: NDArray[np.int64], policies: Floats, names: Seque
     _, tasks, depths, _ = policies.shape
     figure = Figure(figsize=(8.5, 1.0 + 2.1 * depths), layout="constrained")
     panels = figure.subplots(depths, 1, sharex=True, sharey=True, squeeze=False)[:, 0]
-    colors = task_colors(tasks)
+    colors = task_colours(tasks)
     for depth, axes in enumerate(panels):
         block = int(np.abs(np.diff(policies[:, :, depth], axis=0)).sum((0, 1)).argmax())
         for task in range(tasks):

@@ -9,9 +9,7 @@ from routing_env.game import RoutingGame
 from routing_env.types import Evaluation
 
 
-def task_table(
-    evaluation: Evaluation, game: RoutingGame, title: str, *, reference: Evaluation | None = None
-) -> Table:
+def task_table(evaluation: Evaluation, game: RoutingGame, title: str, *, reference: Evaluation | None = None) -> Table:
     """One row per task: accuracy, balanced accuracy and route, beside majority guessing and the fixed router.
 
     Args:
@@ -21,12 +19,14 @@ def task_table(
         reference: of the fixed router on the same split.
     """
     table = Table(title=title, title_justify="left", show_footer=True, header_style="bold", footer_style="bold")
+    table.caption = "in %; route: the action at depth 1 > 2 > ..., with its share where it is not always the same"
+    table.caption_justify = "left"
     regression = bool(evaluation.accuracy.isnan().all())
     table.add_column("task", footer="all tasks")
     columns: list[tuple[str, Tensor, float]] = []
 
     def add(name: str, evaluation: Evaluation) -> None:
-        prefix = f"{name} " if name else ""
+        prefix = f"{name}\n" if name else ""
         if regression:
             columns.append((f"{prefix}loss", evaluation.loss, evaluation.overall_loss))
             return
@@ -38,12 +38,12 @@ def task_table(
     if not regression:
         majority = evaluation.majority
         share = float((majority * evaluation.samples).sum() / evaluation.samples.sum())
-        columns.append(("majority accuracy", 100 * majority, 100 * share))
+        columns.append(("majority\naccuracy", 100 * majority, 100 * share))
     if reference is not None:
         add("fixed", reference)
     for name, _, overall in columns:
         table.add_column(name, footer=_number(overall, regression), justify="right")
-    table.add_column("route (block at depth 1, 2, ...)")
+    table.add_column("route", no_wrap=True)
     for task, task_name in enumerate(game.data.task_names):
         values = [_number(float(column[task]), regression) for _, column, _ in columns]
         table.add_row(task_name, *values, describe_route(evaluation.routes[task], game.network.pass_action))

@@ -1,11 +1,10 @@
-"""The files of a run.
+"""The files of a run, ``runs/<name>/<run id>/``.
 
-    runs/<name>/<run id>/
-        config.json             all settings, seed and versions
-        metrics.jsonl           one object per evaluation
-        checkpoint.safetensors  game, router and recorder; replaced in one step
-        figures/                PNGs
-        reference/              the same files of the fixed router
+- ``config.json``: all settings, seed and versions
+- ``metrics.jsonl``: one object per evaluation
+- ``checkpoint.safetensors``: game, router and recorder; replaced in one step
+- ``figures/``: PNGs
+- ``reference/``: the same files of the fixed router
 """
 
 from __future__ import annotations
@@ -100,10 +99,12 @@ class RunDirectory:
         try:
             content = json.loads(self.config_path.read_text())
             content.pop("versions", None)
-            content["router_options"] = tuple(content["router_options"])
-            return RunConfig(**{**content, "game": GameConfig(**content["game"])})
+            options = tuple(content.pop("router_options"))
+            return RunConfig(game=GameConfig(**content.pop("game")), router_options=options, **content)
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{self.config_path} is damaged or of another version ({error}); start a new run") from error
+            raise ValueError(
+                f"{self.config_path} is damaged or of another version ({error}); start a new run"
+            ) from error
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Add one evaluation; what has no value (NaN) is written as null."""
@@ -142,4 +143,3 @@ class RunDirectory:
     def load_checkpoint(self) -> dict[str, Any] | None:
         """The checkpoint, or None where the run has not come to one."""
         return load_tree(self.checkpoint_path) if self.checkpoint_path.exists() else None
-

@@ -142,4 +142,3 @@ class Run:
 def reference_config(config: RunConfig) -> RunConfig:
     """The same run by the fixed router."""
     return replace(config, router="fixed", router_options=(), reference=False)
-
