@@ -257,6 +257,7 @@ class RoutingParallelEnv(ParallelEnv[str, Observation, Any]):
         title = f"routing_v0 · episode {self._episode} · step {len(self._routes)} of {spec.depth}"
         routes = np.stack(self._routes, axis=1) if self._routes else np.empty((spec.tasks, 0), dtype=np.int64)
         if self.render_mode == "ansi":
+            names = [f"{agent} ({name})" for agent, name in zip(self.possible_agents, names, strict=True)]
             return routes_text(routes, spec, names, title=title, marks=self._marks)
         image = routing_map(routes, spec, names, title=title, marks=self._marks)
         if self._window is None:

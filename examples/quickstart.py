@@ -1,0 +1,57 @@
+"""Ten agents that choose at random play the routing game, through PettingZoo's usual loop.
+
+Each agent serves one task: "is this a 0?", "is this a 1?", ... In every episode each is dealt one image and chooses,
+step by step, the blocks that it goes through. The blocks learn from the routes that were taken, whoever took them.
+
+    python examples/quickstart.py --episodes 500
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+import torch
+
+from routing_env import routing_v0
+
+
+def main(episodes: int) -> None:
+    """Play some episodes and say what happened."""
+    torch.set_num_threads(1)  # an episode is ten small samples: more threads would only wait for each other
+    env = routing_v0.parallel_env(data="digits", recursive=True, pass_action=True, render_mode="ansi")
+    rng = np.random.default_rng(0)
+
+    def choose(agent: str, observation: dict[str, np.ndarray]) -> int:
+        return int(rng.choice(observation["action_mask"].nonzero()[0]))
+
+    print(f"{len(env.possible_agents)} agents, from {env.possible_agents[0]} to {env.possible_agents[-1]}.")
+    print(f"Each chooses among {env.game.spec.actions} actions, {env.game.spec.depth} times per episode.\n")
+
+    observations, infos = env.reset(seed=0)  # a seed starts the whole world over: blocks and order of the data
+    window = max(episodes // 5, 1)
+    correct: list[bool] = []
+    for episode in range(1, episodes + 1):
+        while env.agents:
+            actions = {agent: choose(agent, observations[agent]) for agent in env.agents}
+            observations, _, _, _, infos = env.step(actions)
+        correct += [info["correct"] for info in infos.values()]
+        if episode % window == 0:
+            recent = correct[-window * len(env.possible_agents) :]
+            print(f"episode {episode:4d}: {np.mean(recent):6.1%} of the last {len(recent)} images were right")
+        if episode < episodes:
+            observations, _ = env.reset()  # no seed: the next images, and the blocks keep what they have learned
+
+    print(f"\nThe last episode, block by block:\n\n{env.render()}\n")
+    print(f"task_0 was rewarded {infos['task_0']['final_reward']:+.0f} for it.\n")
+
+    test = env.evaluate(choose)
+    print(f"test accuracy {test.overall_accuracy:.1%}, balanced {test.overall_balanced_accuracy:.1%};")
+    print(f"always saying no would get {float(test.majority.mean()):.1%} and 50.0%. Choosing at random is hard to")
+    print("learn from: agents that learn do better, see examples/custom_router.py.")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--episodes", type=int, default=500, help="how many to play (default: %(default)s)")
+    main(parser.parse_args().episodes)

@@ -1,0 +1,473 @@
+"""The PettingZoo environment: conformance, seeding, what it says of the game, its errors, copies, pictures."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import pickle
+import re
+import runpy
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pettingzoo
+import pytest
+import torch
+from pettingzoo.test import api_test, parallel_api_test, parallel_seed_test, render_test
+from pettingzoo.test.max_cycles_test import max_cycles_test
+from pettingzoo.test.state_test import state_test
+
+from routing_env import (
+    Decision,
+    GameConfig,
+    MultiTaskData,
+    RoutingParallelEnv,
+    State,
+    make_game,
+    parallel_env,
+    routing_v0,
+)
+from routing_env.agents.fixed import Fixed
+from routing_env.data import Split, load, make_data
+from routing_env.network import RoutedNetwork, linear_layers
+
+MASKS = ("obs", "info", "both", "none")
+PARTS = [parts for size in (1, 2, 3) for parts in itertools.combinations(("v", "task", "depth"), size)]
+GAMES = [
+    {"recursive": recursive, "pass_action": pass_action} for recursive in (False, True) for pass_action in (False, True)
+]
+RECURSIVE: dict[str, Any] = {"recursive": True, "pass_action": True, "hidden": 8, "blocks": 3}
+
+
+@pytest.fixture(scope="module")
+def small() -> MultiTaskData:
+    """Three tasks on twelve inputs of four features."""
+    generator = torch.Generator().manual_seed(0)
+    task = torch.arange(3).repeat_interleave(12)
+    split = Split(torch.arange(12).repeat(3), task, torch.randint(0, 2, (36,), generator=generator))
+    inputs = torch.randn(12, 4, generator=generator)
+    return make_data("small", inputs, split, split, ("a", "b", "c"), (2, 2, 2), validation=0.0)
+
+
+@pytest.fixture(scope="module")
+def digits() -> MultiTaskData:
+    return load("digits")
+
+
+@pytest.fixture
+def fast_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A window that waits for nobody and needs no display."""
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    monkeypatch.setitem(RoutingParallelEnv.metadata, "render_fps", 0)
+
+
+def legal_actions(env: RoutingParallelEnv, observations: dict[str, Any], rng: np.random.Generator) -> dict[str, int]:
+    return {agent: int(rng.choice(observations[agent]["action_mask"].nonzero()[0])) for agent in env.agents}
+
+
+def play(env: RoutingParallelEnv, rng: np.random.Generator, *, seed: int | None = None) -> list[Any]:
+    """One episode of legal random actions: everything that the environment returned."""
+    observations, infos = env.reset(seed=seed)
+    returned: list[Any] = [(observations, infos)]
+    while env.agents:
+        returned.append(env.step(legal_actions(env, returned[-1][0], rng)))
+    return returned
+
+
+def weights(env: RoutingParallelEnv) -> list[torch.Tensor]:
+    return [parameter.detach().clone() for parameter in env.game.network.parameters()]
+
+
+def same(a: Any, b: Any) -> bool:
+    """Bitwise sameness of nested containers of arrays, tensors and numbers."""
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, np.ndarray):
+        return a.dtype == b.dtype and a.tobytes() == b.tobytes()
+    return type(a) is type(b) and a == b
+
+
+# PettingZoo's remarks that hold of any environment with unbounded or masked observations, or whose agents ignore masks.
+@pytest.mark.filterwarnings(
+    "error",
+    "ignore:.*infinity.*",
+    "ignore:Observation is not a NumPy array",
+    "ignore:Observation space for each agent probably",
+    "ignore:.*heed the action mask",
+    "ignore:.*all zeros",
+    "ignore:.*all-zero",
+    "ignore:State is a single number",
+)
+@pytest.mark.parametrize("game", GAMES, ids=lambda game: "-".join(name for name, on in game.items() if on) or "layered")
+@pytest.mark.parametrize("mask", MASKS)
+def test_conforms_to_pettingzoo(small: MultiTaskData, mask: Any, game: dict[str, Any]) -> None:
+    for parts in PARTS:
+        arguments: dict[str, Any] = {"data": small, "hidden": 4, "mask": mask, "parts": parts, **game}
+        parallel_api_test(parallel_env(**arguments), num_cycles=20)
+        parallel_seed_test(lambda arguments=arguments: parallel_env(**arguments), num_cycles=20)
+        api_test(routing_v0.env(**arguments), num_cycles=20)
+        state_test(routing_v0.env(**arguments), parallel_env(**arguments))
+
+
+@pytest.mark.filterwarnings("ignore:.*heed the action mask")
+@pytest.mark.parametrize(("mask", "game"), list(zip(MASKS, GAMES, strict=True)))
+@pytest.mark.usefixtures("fast_window")
+def test_renders_as_pettingzoo_expects(small: MultiTaskData, mask: Any, game: dict[str, Any]) -> None:
+    # Pictures depend on neither mask nor parts: each mask is paired with one game.
+    def make(**render_mode: Any) -> Any:
+        return routing_v0.env(data=small, hidden=4, mask=mask, **render_mode, **game)
+
+    render_test(make)
+
+
+@pytest.mark.filterwarnings("ignore:.*heed the action mask")
+def test_an_episode_has_as_many_steps_as_the_game_is_deep(small: MultiTaskData) -> None:
+    def of_depth(make: Any) -> Any:
+        return lambda max_cycles: make(data=small, recursive=True, pass_action=True, depth=max_cycles)
+
+    max_cycles_test(SimpleNamespace(parallel_env=of_depth(parallel_env), env=of_depth(routing_v0.env)))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"hidden": 8},
+        {"network": "mlp", "rho": 0.5, **RECURSIVE},
+        {"network": "mlp", "hidden": 8, "block_batch": 24, "optimizer": "adam"},
+    ],
+)
+def test_the_same_seed_is_the_same_world_for_200_episodes(digits: MultiTaskData, options: dict[str, Any]) -> None:
+    first, second = (parallel_env(data=digits, mask="both", **options) for _ in range(2))
+    rngs = np.random.default_rng(0), np.random.default_rng(0)
+    start = weights(first)
+    for episode in range(200):
+        seed = 7 if episode == 0 else None
+        assert same(play(first, rngs[0], seed=seed), play(second, rngs[1], seed=seed))
+        assert same(weights(first), weights(second))
+    assert not same(start, weights(first))
+
+
+def test_reset_keeps_and_reset_with_a_seed_restarts_the_world(digits: MultiTaskData) -> None:
+    env = parallel_env(data=digits, hidden=8, rho=0.5)
+    rng = np.random.default_rng(0)
+    opening, _ = env.reset(seed=3)
+    blocks = weights(env)
+    for _ in range(3):
+        play(env, rng)
+    learned = weights(env)
+    assert not same(learned, blocks)
+    following, _ = env.reset()
+    assert same(weights(env), learned)
+    assert not same(following, opening)
+    assert same(env.reset(seed=3)[0], opening)
+    assert same(weights(env), blocks)
+    assert not env.game.collaboration.average.any()
+    assert not same(env.reset(seed=4)[0], opening)
+    assert not same(weights(env), blocks)
+
+
+def test_the_seed_of_a_reset_is_that_of_the_constructor(digits: MultiTaskData) -> None:
+    constructed, reset = parallel_env(data=digits, seed=5, hidden=8), parallel_env(data=digits, seed=1, hidden=8)
+    assert same(constructed.reset(), reset.reset(seed=5))
+    assert same(weights(constructed), weights(reset))
+
+
+@pytest.mark.parametrize("options", [{"rho": 0.3}, {"rho": 1.0, "collaboration": "count", **RECURSIVE}])
+def test_agents_see_and_earn_what_the_game_says(digits: MultiTaskData, options: dict[str, Any]) -> None:
+    env = parallel_env(data=digits, **options)
+    game = make_game(GameConfig(**options), data=digits, deal="per_task")
+    spec, rng = game.spec, np.random.default_rng(0)
+    for _ in range(4):
+        (observations, infos), state = env.reset(), game.reset()
+        earned = np.zeros((spec.tasks, spec.depth), dtype=np.float32)
+        for depth in range(spec.depth):
+            assert state is not None
+            one_hots = np.eye(spec.tasks), np.tile(np.eye(spec.depth)[depth], (spec.tasks, 1))
+            expected = np.concatenate([state.v.numpy(), *one_hots], axis=1)
+            for lane, agent in enumerate(env.agents):
+                np.testing.assert_array_equal(observations[agent]["observation"], expected[lane])
+                np.testing.assert_array_equal(observations[agent]["action_mask"], state.legal[lane].numpy())
+            np.testing.assert_array_equal(env.state(), expected.astype(np.float32).ravel())
+            actions = legal_actions(env, observations, rng)
+            observations, rewards, terminations, truncations, infos = env.step(actions)
+            state = game.step(Decision(torch.tensor(list(actions.values()))))
+            earned[:, depth] = list(rewards.values())
+            assert set(terminations.values()) == {depth == spec.depth - 1}
+            assert not any(truncations.values())
+        assert state is None
+        assert env.agents == []
+        trace, outcome = game.trace, game.trace.outcome
+        immediate = trace.action_rewards.numpy()
+        immediate[:, -1] += outcome.final_reward.numpy()
+        np.testing.assert_array_equal(earned, immediate)
+        for lane, agent in enumerate(env.possible_agents):
+            vector = observations[agent]["observation"]
+            np.testing.assert_array_equal(vector[: digits.outputs], outcome.output[lane].numpy())
+            assert not vector[digits.outputs : spec.features].any()
+            assert not vector[spec.features + spec.tasks :].any()
+            assert observations[agent]["action_mask"].all()
+            assert infos[agent] == {
+                "correct": bool(outcome.correct[lane]),
+                "prediction": int(outcome.prediction[lane]),
+                "label": int(outcome.target[lane]),
+                "loss": float(outcome.loss[lane]),
+                "final_reward": float(outcome.final_reward[lane]),
+                "route": trace.actions[lane].tolist(),
+            }
+    assert same(weights(env), [parameter.detach() for parameter in game.network.parameters()])
+
+
+def test_masks_are_where_they_were_asked_for(small: MultiTaskData) -> None:
+    for mask in MASKS:
+        env = parallel_env(data=small, mask=mask, **RECURSIVE)
+        observations, infos = env.reset()
+        seen, info = observations["task_0"], infos["task_0"]
+        assert isinstance(seen, dict) == (mask in ("obs", "both"))
+        assert ("action_mask" in info) == (mask in ("info", "both"))
+        for holder in (seen, info):
+            if "action_mask" in holder:
+                assert holder["action_mask"].dtype == np.int8
+                assert holder["action_mask"].tolist() == env.game.spec.legal[0].int().tolist()
+
+
+def test_an_illegal_action_loses_the_route_and_trains_nothing(digits: MultiTaskData) -> None:
+    env = parallel_env(data=digits, **RECURSIVE)
+    observations, _ = env.reset(seed=0)
+    start = weights(env)
+    last_layer = env.game.network.own_actions(2)[0]
+    assert not observations["task_0"]["action_mask"][last_layer]
+    with pytest.warns(UserWarning, match=f"task_0 chose action {last_layer}") as warned:
+        observations, rewards, _, _, infos = env.step(dict.fromkeys(env.agents, last_layer))
+    assert len(warned) == 1
+    assert set(rewards.values()) == {0.0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        while env.agents:
+            observations, rewards, _, _, infos = env.step(dict.fromkeys(env.agents, last_layer))
+        assert set(rewards.values()) == {-1.0}
+        for info in infos.values():
+            assert info["illegal_action"] == last_layer
+            assert info["correct"] is False
+            assert info["final_reward"] == -1.0
+        assert same(weights(env), start)
+
+        # One lost route beside nine that are not: the nine train as ever.
+        observations, _ = env.reset()
+        rng = np.random.default_rng(0)
+        observations, _, _, _, infos = env.step({**legal_actions(env, observations, rng), "task_4": last_layer})
+        assert [agent for agent, info in infos.items() if "illegal_action" in info] == ["task_4"]
+        while env.agents:
+            observations, rewards, _, _, infos = env.step(legal_actions(env, observations, rng))
+    assert rewards["task_4"] == -1.0
+    assert "illegal_action" not in infos["task_3"]
+    assert not same(weights(env), start)
+
+
+@pytest.mark.parametrize("action", [-1, 9, 1.0, 1.5, None, "1", np.array([1])], ids=repr)
+def test_an_action_outside_the_space_is_an_error_that_changes_nothing(small: MultiTaskData, action: Any) -> None:
+    env, twin = parallel_env(data=small, hidden=4), parallel_env(data=small, hidden=4)
+    for each in (env, twin):
+        each.reset()
+    with pytest.raises(ValueError, match=r"action of task_1 is .* from 0 to 2"):
+        env.step({"task_0": 0, "task_1": action, "task_2": 1})
+    fine: dict[str, Any] = {"task_0": 0, "task_1": np.int32(2), "task_2": np.array(1)}
+    assert same(env.step(fine), twin.step(fine))
+
+
+def test_missing_and_extra_agents_are_errors_that_change_nothing(small: MultiTaskData) -> None:
+    env, twin = parallel_env(data=small, hidden=4), parallel_env(data=small, hidden=4)
+    for each in (env, twin):
+        each.reset()
+    with pytest.raises(ValueError, match=r"missing: \['task_2'\], extra: \['task_7'\]"):
+        env.step({"task_0": 0, "task_1": 0, "task_7": 0})
+    with pytest.raises(ValueError, match="missing: "):
+        env.step({})
+    assert same(env.step(dict.fromkeys(env.agents, 0)), twin.step(dict.fromkeys(twin.agents, 0)))
+
+
+def test_steps_outside_an_episode_are_errors(small: MultiTaskData) -> None:
+    env = parallel_env(data=small, hidden=4)
+    with pytest.raises(RuntimeError, match="call reset"):
+        env.step({"task_0": 0})
+    with pytest.raises(RuntimeError, match="call reset"):
+        env.state()
+    play(env, np.random.default_rng(0))
+    after = weights(env)
+    with pytest.raises(RuntimeError, match="call reset"):
+        env.step(dict.fromkeys(env.possible_agents, 0))
+    assert same(weights(env), after)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"blcks": 3}, TypeError, "no argument 'blcks'; did you mean 'blocks'"),
+        ({"max_cycles": 3}, TypeError, "no argument 'max_cycles'"),
+        ({"batch_size": 3}, TypeError, "set block_batch"),
+        ({"mask": "observation"}, ValueError, "mask is 'observation'; "),
+        ({"parts": ("v", "taks")}, ValueError, "part is 'taks'; did you mean 'task'"),
+        ({"parts": ()}, ValueError, "parts is empty"),
+        ({"render_mode": "rgb"}, ValueError, "render_mode is 'rgb'"),
+        ({"data": "digit"}, ValueError, "did you mean 'digits'"),
+        ({"network": "mpl"}, ValueError, "did you mean 'mlp'"),
+        ({"rho": 2.0}, ValueError, "rho is 2.0"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=re.escape(message)):
+        parallel_env(**arguments)
+
+
+def test_a_network_and_a_loss_of_ones_own(small: MultiTaskData) -> None:
+    def narrow(data: MultiTaskData) -> RoutedNetwork:
+        layers = linear_layers([*data.input_shape, 6, data.outputs], [1, 4])
+        return RoutedNetwork(torch.nn.Flatten(), layers, data.input_shape)
+
+    def constant(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return 0 * output.sum(1) + 2.5
+
+    env = parallel_env(data=small, network=narrow, loss=constant)
+    observations, _ = env.reset()
+    assert observations["task_0"]["action_mask"].tolist() == [1, 0, 0, 0]
+    end = play(env, np.random.default_rng(0))[-1]
+    assert end[4]["task_1"]["loss"] == 2.5
+    first = weights(env)
+    env.reset(seed=1)
+    assert not same(weights(env), first)
+
+
+def test_regression_tasks_report_values(small: MultiTaskData) -> None:
+    target = torch.linspace(-1, 1, len(small.train)).unsqueeze(1)
+    split = Split(small.train.index, small.train.task, target)
+    data = make_data("line", small.inputs, split, split, small.task_names, None, validation=0.0)
+    env = parallel_env(data=data, hidden=4, render_mode="ansi")
+    _, rewards, _, _, infos = play(env, np.random.default_rng(0))[-1]
+    info = infos["task_2"]
+    assert rewards["task_2"] == -info["loss"]
+    assert info["loss"] == pytest.approx((info["prediction"][0] - info["label"][0]) ** 2, rel=1e-5)
+    assert "✗" not in str(env.render())
+
+
+@pytest.mark.parametrize("how", ["pickle", "deepcopy"])
+@pytest.mark.parametrize("midway", [False, True])
+def test_a_copy_goes_on_like_the_original(small: MultiTaskData, how: str, midway: bool) -> None:
+    env = parallel_env(data=small, rho=0.5, optimizer="adam", block_batch=7, **RECURSIVE)
+    rng = np.random.default_rng(0)
+    env.reset(seed=3)
+    for _ in range(5):
+        play(env, rng)
+    if midway:
+        observations, _ = env.reset()
+        env.step(legal_actions(env, observations, rng))
+    twin = copy.deepcopy(env) if how == "deepcopy" else pickle.loads(pickle.dumps(env))  # noqa: S301
+    assert same(weights(twin), weights(env))
+    with pytest.raises(RuntimeError, match="call reset"):
+        twin.step(dict.fromkeys(env.possible_agents, 0))
+    for _ in range(4):
+        rngs = np.random.default_rng(1), np.random.default_rng(1)
+        assert same(play(env, rngs[0]), play(twin, rngs[1]))
+        assert same(weights(twin), weights(env))
+
+
+def test_evaluate_agrees_with_the_game_whoever_asks(digits: MultiTaskData) -> None:
+    env = parallel_env(data=digits, recursive=True, pass_action=True, hidden=8)
+    observations, _ = env.reset()
+    router = Fixed(env.game.spec)
+    start = weights(env)
+
+    def batched(state: State) -> torch.Tensor:
+        return router.act(state, greedy=True).action
+
+    def one_agent(agent: str, observation: dict[str, Any]) -> int:
+        depth = int(observation["observation"][-env.game.spec.depth :].argmax())
+        action = int(router.routes[int(agent.removeprefix("task_")), depth])
+        assert observation["action_mask"][action]
+        return action
+
+    expected = env.game.evaluate(batched, "validation")
+    for result in (
+        env.evaluate(router, "validation"),
+        env.evaluate(batched, "validation", batched=True),
+        env.evaluate(one_agent, "validation"),
+    ):
+        assert same(vars(result), vars(expected))
+    assert same(weights(env), start)
+    env.step(legal_actions(env, observations, np.random.default_rng(0)))
+    with pytest.raises(ValueError, match="illegal at depth 1"):
+        env.evaluate(lambda agent, observation: env.game.spec.actions - 2)
+
+
+def test_rendering_shows_the_routes_of_this_episode(small: MultiTaskData) -> None:
+    env = parallel_env(data=small, render_mode="rgb_array", **RECURSIVE)
+    text = parallel_env(data=small, render_mode="ansi", **RECURSIVE)
+    images: list[Any] = [env.render()]
+    (observations, _), (_, infos) = env.reset(), text.reset()
+    rng = np.random.default_rng(0)
+    while env.agents:
+        actions = legal_actions(env, observations, rng)
+        observations, *_ = env.step(actions)
+        infos = text.step(actions)[-1]
+        images.append(env.render())
+    for image in images:
+        assert isinstance(image, np.ndarray)
+        assert image.dtype == np.uint8
+        assert image.shape == images[0].shape
+    assert all(not np.array_equal(a, b) for a, b in itertools.pairwise(images))
+
+    lines = str(text.render()).splitlines()
+    assert lines[0] == "routing_v0 · episode 1 · step 3 of 3"
+    for line, (agent, info) in zip(lines[1:], infos.items(), strict=True):
+        route = ["PASS" if action == text.game.spec.pass_action else str(action) for action in info["route"]]
+        assert re.findall(r"PASS|\d+", line.partition(")")[2]) == route
+        assert line.startswith(agent)
+        assert line.endswith("✓" if info["correct"] else "✗")
+
+
+@pytest.mark.usefixtures("fast_window")
+def test_the_window_shows_the_image(small: MultiTaskData) -> None:
+    import pygame
+
+    window, image = (parallel_env(data=small, render_mode=mode, hidden=4) for mode in ("human", "rgb_array"))
+    for env in (window, image):
+        play(env, np.random.default_rng(0), seed=1)
+    surface = pygame.display.get_surface()
+    assert surface is not None
+    np.testing.assert_array_equal(pygame.surfarray.array3d(surface).swapaxes(0, 1), image.render())
+    copy.deepcopy(window).close()
+    window.close()
+    assert not pygame.display.get_init()
+
+
+def test_a_missing_pygame_names_the_remedy(small: MultiTaskData, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pygame", None)
+    with pytest.raises(ImportError, match=re.escape("pip install 'routing-env[render]'")):
+        parallel_env(data=small, render_mode="human")
+
+
+@pytest.mark.skipif(not hasattr(pettingzoo, "make"), reason="this PettingZoo has no registry")
+def test_the_registry_knows_the_environment() -> None:
+    program = (
+        "import sys, routing_env, pettingzoo; [pettingzoo.spec(kind, 'routing_env/routing-v0') for kind in "
+        "('parallel', 'aec')]; assert not {'torch', 'matplotlib', 'sklearn'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+    assert isinstance(pettingzoo.make("parallel", "routing_env/routing-v0", hidden=4), RoutingParallelEnv)
+    assert isinstance(pettingzoo.make("aec", "routing_env/routing_v0", hidden=4).unwrapped, RoutingParallelEnv)
+
+
+def test_the_quickstart_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    script = str(Path(__file__).parent.parent / "examples" / "quickstart.py")
+    monkeypatch.setattr(sys, "argv", [script, "--episodes", "10"])
+    runpy.run_path(script, run_name="__main__")
+    output = capsys.readouterr().out
+    assert "episode   10" in output
+    assert "test accuracy" in output
