@@ -38,7 +38,7 @@ def straight_through(log_policy: Tensor, noise: Tensor, temperature: float) -> t
     perturbed = log_policy + noise
     action = perturbed.argmax(-1)
     relaxed = of_taken((perturbed / temperature).softmax(-1), action)
-    return action, 1 + relaxed - relaxed.detach()
+    return action, 1 + (relaxed - relaxed.detach())
 
 
 class GumbelSoftmax(SoftmaxRouter):

@@ -21,12 +21,12 @@ def conditional_perturbed(log_policy: Tensor, action: Tensor, uniform: Tensor) -
         action: int64 [...].
         uniform: noise in [0, 1), float32 [..., A]; differentiable by ``log_policy`` with this held.
     """
-    tiny = torch.finfo(log_policy.dtype).tiny
-    exponential = -uniform.clamp(tiny, 1 - torch.finfo(log_policy.dtype).eps).log()
-    chosen = F.one_hot(action, log_policy.shape[-1]).bool()
-    greatest = exponential.gather(-1, action.unsqueeze(-1))
-    policy = log_policy.exp().clamp_min(tiny)
-    return -torch.where(chosen, exponential, exponential / policy + greatest).log()
+    log_exponential = (-uniform.clamp(torch.finfo(uniform.dtype).tiny, 1 - torch.finfo(uniform.dtype).eps).log()).log()
+    taken = action.unsqueeze(-1)
+    greatest = log_exponential.gather(-1, taken)
+    legal = log_policy.isfinite()
+    smaller = torch.logaddexp(log_exponential - log_policy.where(legal, 0.0), greatest)
+    return -smaller.scatter(-1, taken, greatest).where(legal, torch.inf)
 
 
 def relax_gradient(
