@@ -90,7 +90,8 @@ def resolve(config: GameConfig, data: MultiTaskData) -> GameConfig:
     choices: dict[str, Any] = {
         "network": usual.network,
         "hidden": usual.hidden,
-        "blocks": data.tasks,
+        "layers": usual.layers,
+        "blocks": usual.blocks or data.tasks,
         "rho": usual.rho,
         "learning_rate": usual.learning_rate,
         "batch_size": usual.batch_size,
@@ -110,7 +111,7 @@ def _network(config: GameConfig, data: MultiTaskData) -> RoutedNetwork:
         data.outputs,
         _known(config.blocks),
         hidden=_known(config.hidden),
-        layers=config.layers,
+        layers=_known(config.layers),
         recursive=config.recursive,
         pass_action=config.pass_action,
         depth=config.depth,

@@ -20,8 +20,8 @@ class GameConfig:
     """Fully connected layers only, or the paper's four convolutions under them."""
     hidden: int | None = None
     """Width between routed layers."""
-    layers: int = 3
-    """Routed layers."""
+    layers: int | None = None
+    """Routed layers; by default three, as in the paper."""
     blocks: int | None = None
     """Blocks per layer; by default one per task, as in the paper."""
     recursive: bool = False

@@ -30,13 +30,17 @@ class Server(ThreadingHTTPServer):
         self.sent: list[int] = []
 
     def source(self, md5: str | None = None, members: tuple[str, ...] = ()) -> Source:
+        """What a user of this server would know of its one file."""
         (name, content), *_ = self.files.items()
         url = f"http://127.0.0.1:{self.server_address[1]}/"
         return Source("folder", url, {name: md5 or hashlib.md5(content).hexdigest()}, members)
 
 
 class Handler(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:  # noqa: N802
+    """Answers as its :class:`Server` says."""
+
+    def do_GET(self) -> None:
+        """Send the rest of a file, or what the server's settings make of it."""
         server = cast(Server, self.server)
         content, start = server.files.get(self.path[1:]), 0
         if content is None:
@@ -55,7 +59,7 @@ class Handler(BaseHTTPRequestHandler):
         return None
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        pass
+        """Keep quiet."""
 
 
 @pytest.fixture

@@ -41,8 +41,7 @@ class Recipe:
         layers: routed layers.
         blocks: per layer; None stands for one per task, as in the paper.
         threads: of the CPU; None leaves it to torch. Small networks gain nothing from a second thread and lose much
-            when
-            another program needs that core.
+            when another program needs that core.
     """
 
     network: Network

@@ -142,6 +142,8 @@ def _targets(values: ArrayLike | Tensor, label: str) -> Tensor:
     if not tensor.is_floating_point():
         if tensor.dim() != 1:
             raise ValueError(f"{label} have shape {list(tensor.shape)}; classes must be of shape [samples]")
+        if len(tensor) and tensor.min() < 0:
+            raise ValueError(f"{label} hold {int(tensor.min())}; classes count from 0")
         return tensor.to(torch.int64)
     if tensor.dim() == 1:
         tensor = tensor.unsqueeze(1)

@@ -79,7 +79,7 @@ class OnePerTask:
 
     def state_dict(self) -> dict[str, Any]:
         """Orders, places in them and generator."""
-        return {"orders": self._orders, "next": list(self._next), "generator": self._generator.get_state()}
+        return {"orders": list(self._orders), "next": list(self._next), "generator": self._generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what :meth:`state_dict` returned."""

@@ -1,21 +1,23 @@
 """``planted``: synthetic tasks whose best sharing is known, for a first check of a router in seconds.
 
-Tasks come in groups. A group has one labelling function, so that tasks of a group gain from sharing blocks: each alone
-has too few samples to learn it. Different groups label the same inputs differently, so that tasks of different groups
-harm each other when they share. The best network therefore gives each group blocks of its own.
+Tasks come in groups. A group has one labelling function, so tasks of a group gain from sharing blocks: each alone has
+too few samples to learn it. Different groups label the same inputs differently, so tasks of different groups harm each
+other when they share. The best network therefore gives each group blocks of its own; the router ``oracle`` does.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from routing_env.data.base import MultiTaskData, Split, make_data
+from routing_env.types import Evaluation
 
-_DATA_SEED = 2018
-"""The tasks are the same in every run, whatever the run's seed."""
+CLASSES = 4
+TEST_SAMPLES = 200
 
 
 def load(*, validation: float = 0.1, seed: int = 0) -> MultiTaskData:
@@ -32,49 +34,87 @@ def plant(
     *,
     groups: int = 3,
     tasks_per_group: int = 4,
-    samples: int = 60,
-    test_samples: int = 200,
-    features: int = 16,
-    classes: int = 4,
+    samples: int = 400,
+    features: int = 128,
     overlap: float = 0.0,
     noise: float = 0.0,
-    data_seed: int = _DATA_SEED,
+    data_seed: int = 2018,
     validation: float = 0.1,
     seed: int = 0,
 ) -> MultiTaskData:
+    """Draw tasks in groups.
+
+    Inputs are normally distributed; a label is the largest of four linear functions of the input, which differ from
+    group to group. The n-th tasks of all groups have the same inputs, the tasks of one group have different ones.
+
+    Args:
+        groups: how many.
+        tasks_per_group: how many tasks label alike.
+        samples: for training and validation, per task; 200 more test it.
+        features: of an input; the more, the more samples it takes to learn a labelling function.
+        overlap: correlation between the functions of two groups, in [0, 1]: at 0 they agree by chance, at 1 always.
+        noise: share of the training labels that are replaced by random ones, in [0, 1]; test labels are clean.
+        data_seed: of the tasks themselves, which the run's seed leaves alone.
+        validation: share of the training inputs that validate.
+        seed: of the validation cut.
+
+    Raises:
+        ValueError: a knob out of range.
+    """
+    for name, value in (("groups", groups), ("tasks_per_group", tasks_per_group), ("samples", samples)):
+        if value < 1:
+            raise ValueError(f"{name} is {value}; it must be at least 1")
+    for name, value in (("overlap", overlap), ("noise", noise)):
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} is {value}; it must be in [0, 1]")
     generator = torch.Generator().manual_seed(data_seed)
-    per_task = samples + test_samples
+    per_task = samples + TEST_SAMPLES
     inputs = torch.randn(tasks_per_group * per_task, features, generator=generator)
-    common, own = (
-        torch.randn(features, classes, generator=generator),
-        torch.randn(groups, features, classes, generator=generator),
-    )
-    teacher = overlap**0.5 * common + (1 - overlap) ** 0.5 * own
-    label = (inputs @ teacher).argmax(-1)  # [groups, inputs]
+    common = torch.randn(features, CLASSES, generator=generator)
+    own = torch.randn(groups, features, CLASSES, generator=generator)
+    label = (inputs @ (overlap**0.5 * common + (1 - overlap) ** 0.5 * own)).argmax(-1)  # [groups, inputs]
     group = torch.arange(groups).repeat_interleave(tasks_per_group)
-    position = torch.arange(tasks_per_group).repeat(groups)
+    member = torch.arange(tasks_per_group).repeat(groups)
 
     def split(first: int, count: int) -> Split:
         task = torch.arange(len(group)).repeat_interleave(count)
-        index = position[task] * per_task + first + torch.arange(count).repeat(len(group))
+        index = member[task] * per_task + first + torch.arange(count).repeat(len(group))
         return Split(index, task, label[group[task], index])
 
-    train, test = split(0, samples), split(samples, test_samples)
-    wrong = torch.rand(len(train), generator=generator) < noise
-    random = torch.randint(classes, (len(train),), generator=generator)
-    train = Split(train.index, train.task, torch.where(wrong, random, train.target))
-    names = [f"group {g} task {t}" for g in range(groups) for t in range(tasks_per_group)]
-    data = make_data("planted", inputs, train, test, names, [classes] * len(names), validation=validation, seed=seed)
+    train, test = split(0, samples), split(samples, TEST_SAMPLES)
+    noisy = torch.rand(len(train), generator=generator) < noise
+    anything = torch.randint(CLASSES, (len(train),), generator=generator)
+    train = replace(train, target=train.target.where(~noisy, anything))
+    names = [f"group {g} task {t}" for g, t in zip(group.tolist(), member.tolist(), strict=True)]
+    data = make_data("planted", inputs, train, test, names, [CLASSES] * len(names), validation=validation, seed=seed)
     return replace(data, groups=tuple(group.tolist()))
 
 
 def partition(routes: Tensor) -> list[int]:
-    """Tasks clustered by route: tasks with the same most frequent action at every depth get the same number."""
+    """Tasks clustered by route: two tasks are together where they prefer the same action at every depth.
+
+    Args:
+        routes: int64 [T, D, A], how often each task took each action, as in :class:`~routing_env.types.Evaluation`.
+    """
     _, cluster = routes.argmax(2).unique(dim=0, return_inverse=True)
     return cluster.tolist()
 
 
-def partition_score(routes: Tensor, groups) -> float:
+def partition_score(routes: Tensor, groups: Sequence[int]) -> float:
+    """Adjusted Rand index (Hubert & Arabie 1985) of a router's partition against the right one.
+
+    Args:
+        routes: as for :func:`partition`.
+        groups: of each task, ``MultiTaskData.groups``.
+
+    Returns:
+        1 for the right partition, about 0 for a random one.
+    """
     from sklearn.metrics import adjusted_rand_score
 
-    return float(adjusted_rand_score(list(groups), partition(routes)))
+    return float(adjusted_rand_score(groups, partition(routes)))
+
+
+def regret(evaluation: Evaluation, oracle: Evaluation) -> float:
+    """How far a router's accuracy stays behind that of the oracle router on the same split, in [-1, 1]."""
+    return oracle.overall_accuracy - evaluation.overall_accuracy
