@@ -223,9 +223,11 @@ def _check(
                 f"the {which} split of {name} has {len(split.index)} inputs, {len(split.task)} tasks and "
                 f"{len(split.target)} targets; there must be equally many"
             )
+        for what, column, number in (("input", split.index, len(inputs)), ("task", split.task, len(task_names))):
+            if (strange := (column < 0) | (column >= number)).any():
+                named = int(column[strange][0])
+                raise ValueError(f"the {which} split of {name} names {what} {named}; there are {number}, from 0")
         counts = torch.bincount(split.task, minlength=len(task_names))
-        if len(counts) > len(task_names):
-            raise ValueError(f"the {which} split of {name} names task {len(counts) - 1}; there are {len(task_names)}")
         if not counts.all():
             raise ValueError(f"task {task_names[int((counts == 0).nonzero()[0])]!r} of {name} has no {which} samples")
         if classes is None:
