@@ -91,7 +91,7 @@ def resolve(config: GameConfig, data: MultiTaskData) -> GameConfig:
         "network": usual.network,
         "hidden": usual.hidden,
         "layers": usual.layers,
-        "blocks": usual.blocks or data.tasks,
+        "blocks": len(set(data.groups or range(data.tasks))),
         "rho": usual.rho,
         "learning_rate": usual.learning_rate,
         "batch_size": usual.batch_size,

@@ -21,9 +21,9 @@ class GameConfig:
     hidden: int | None = None
     """Width between routed layers."""
     layers: int | None = None
-    """Routed layers; by default three, as in the paper."""
+    """Routed layers; by default three, as in the paper (`planted`: one)."""
     blocks: int | None = None
-    """Blocks per layer; by default one per task, as in the paper."""
+    """Blocks per layer; by default one per task, as in the paper, or one per group where the data know groups."""
     recursive: bool = False
     """Let any block but the last layer's apply at any depth but the last (paper, section 7.2)."""
     pass_action: bool = False

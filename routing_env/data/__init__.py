@@ -39,7 +39,6 @@ class Recipe:
         rho: weight of the collaboration reward.
         epochs: passes over the training split.
         layers: routed layers.
-        blocks: per layer; None stands for one per task, as in the paper.
         threads: of the CPU; None leaves it to torch. Small networks gain nothing from a second thread and lose much
             when another program needs that core.
     """
@@ -51,7 +50,6 @@ class Recipe:
     rho: float
     epochs: int
     layers: int = 3
-    blocks: int | None = None
     threads: int | None = None
 
 
@@ -81,7 +79,7 @@ DATASETS: dict[str, DatasetInfo] = {
     "planted": DatasetInfo(
         "routing_env.data.planted",
         "synthetic tasks in groups, whose best sharing is known; a router's first check, in seconds",
-        Recipe("mlp", hidden=32, batch_size=32, learning_rate=0.1, rho=0.0, epochs=100, threads=1),
+        Recipe("mlp", hidden=64, batch_size=24, learning_rate=0.2, rho=0.0, epochs=6, layers=1, threads=1),
     ),
     "mnist": DatasetInfo(
         "routing_env.data.mnist",
