@@ -1,0 +1,144 @@
+"""What the package is made of: who imports whom, what a wheel holds, and that nothing unpickles."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import importlib.util
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import routing_env
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = {"routing_env": ROOT / "routing_env", "agents": ROOT / "agents", "baselines": ROOT / "baselines"}
+
+LAYERS = [
+    {"types", "names", "config"},
+    {"data", "blocks", "rewards"},
+    {"network", "checks"},
+    {"training", "evaluation"},
+    {"game"},
+    {"build"},
+    {"envs", "testing"},
+    {"routing_v0"},
+    {"experiment"},
+    {"cli"},
+    {"__main__"},
+]
+"""Every part imports from the layers above it in this list, and from itself."""
+
+APART = {"agents": {"agents", "types", "names"}, "baselines": {"baselines", "types", "data", "network"}}
+"""Parts that stand aside: what they import. Only experiment and the command line import them."""
+
+
+def files() -> list[tuple[str, Path]]:
+    """Every Python file with its place in the installed package."""
+    found: list[tuple[str, Path]] = []
+    for name, folder in FOLDERS.items():
+        prefix = "routing_env" if name == "routing_env" else f"routing_env/{name}"
+        for path in sorted(folder.rglob("*.py")):
+            inside = path.relative_to(folder)
+            if name != "routing_env" or inside.parts[0] not in APART:  # there they are links
+                found.append((f"{prefix}/{inside.as_posix()}", path))
+    return found
+
+
+def part_of(module: str) -> str:
+    """``game`` for ``routing_env.game`` and ``data`` for ``routing_env.data.base``."""
+    return module.split(".")[1].removesuffix(".py")
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """The modules of this package that a file imports, wherever in it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.startswith("routing_env."))
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            if node.module == "routing_env":
+                yield from (f"routing_env.{alias.name}" for alias in node.names if alias.name != "__version__")
+            elif node.module and node.module.startswith("routing_env."):
+                yield node.module
+
+
+def allowed(part: str) -> set[str]:
+    if part in APART:
+        return APART[part]
+    (rank,) = [rank for rank, layer in enumerate(LAYERS) if part in layer] or pytest.fail(f"{part} has no layer yet")
+    both = {part}.union(*LAYERS[:rank])
+    return both | set(APART) if part in ("experiment", "cli") else both
+
+
+@pytest.mark.parametrize("place", [place for place, _ in files() if place != "routing_env/__init__.py"])
+def test_imports_run_one_way(place: str) -> None:
+    part = part_of(place.replace("/", "."))
+    tree = ast.parse(dict(files())[place].read_text(encoding="utf-8"))
+    strange = {module for module in imports(tree) if part_of(module) not in allowed(part)}
+    assert not strange, f"{place} must not import {strange}"
+
+
+def test_importing_the_package_does_not_import_torch() -> None:
+    code = "import sys, routing_env; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_public_name_is_there() -> None:
+    for name in routing_env.__all__:
+        assert getattr(routing_env, name) is not None
+    assert set(routing_env.__all__) <= set(dir(routing_env))
+    with pytest.raises(AttributeError, match="no attribute 'RoutingGamme'"):
+        _ = routing_env.RoutingGamme  # pyright: ignore[reportAttributeAccessIssue]
+
+
+UNPICKLING_MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
+
+
+def test_nothing_unpickles() -> None:
+    for place, path in files():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                assert not {alias.name.split(".")[0] for alias in node.names} & UNPICKLING_MODULES, place
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                assert node.module.split(".")[0] not in UNPICKLING_MODULES, place
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                assert node.func.attr != "read_pickle", place
+                if node.func.attr == "load" and isinstance(node.func.value, ast.Name):
+                    assert node.func.value.id != "torch", f"{place} calls torch.load"
+                for keyword in node.keywords:
+                    refused = isinstance(keyword.value, ast.Constant) and keyword.value.value is False
+                    assert keyword.arg != "allow_pickle" or refused, f"{place} allows pickles"
+
+
+def test_no_file_is_too_long_to_read() -> None:
+    lengths = {place: len(path.read_text(encoding="utf-8").splitlines()) for place, path in files()}
+    assert {place: length for place, length in lengths.items() if length > 400} == {}
+
+
+def _setuptools_is_too_old() -> bool:
+    if importlib.util.find_spec("setuptools") is None:
+        return True
+    return int(importlib.metadata.version("setuptools").split(".")[0]) < 77
+
+
+@pytest.mark.skipif(_setuptools_is_too_old(), reason="the build backend, setuptools>=77, is not installed")
+def test_a_wheel_holds_the_tree_and_nothing_else(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for name, folder in FOLDERS.items():
+        shutil.copytree(folder, tree / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tree)
+    code = "from setuptools.build_meta import build_wheel; build_wheel('dist')"
+    built = subprocess.run([sys.executable, "-c", code], cwd=tree, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
+    (wheel,) = (tree / "dist").glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert names == {place for place, _ in files()} | {"routing_env/py.typed"}
