@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -51,16 +52,11 @@ class RunDirectory:
             OSError: it cannot be written.
         """
         stamp = f"{datetime.now():%Y%m%d-%H%M%S}-seed{config.game.seed}"
-        (base / name).mkdir(parents=True, exist_ok=True)
-        for attempt in range(1, 1000):
-            path = base / name / (stamp if attempt == 1 else f"{stamp}-{attempt}")
-            try:
-                path.mkdir()
-            except FileExistsError:
-                continue
-            break
-        else:
-            raise FileExistsError(f"{base / name / stamp} and its successors are all taken; use another --run-dir")
+        try:
+            (base / name).mkdir(parents=True, exist_ok=True)
+            path = _first_free(base / name / stamp)
+        except OSError as error:
+            raise OSError(f"cannot make a run directory in {base / name}: {error}; choose another --run-dir") from error
         directory = cls(path)
         directory.write_config(config)
         return directory
@@ -143,3 +139,15 @@ class RunDirectory:
     def load_checkpoint(self) -> dict[str, Any] | None:
         """The checkpoint, or None where the run has not come to one."""
         return load_tree(self.checkpoint_path) if self.checkpoint_path.exists() else None
+
+
+def _first_free(path: Path) -> Path:
+    """Make the folder, or the first of ``path-2``, ``path-3``, ... that does not exist yet."""
+    for attempt in itertools.count(1):
+        own = path if attempt == 1 else path.with_name(f"{path.name}-{attempt}")
+        try:
+            own.mkdir()
+        except FileExistsError:
+            continue
+        return own
+    raise AssertionError("counting never ends")

@@ -1,0 +1,209 @@
+"""The command line, run as a person runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from safetensors.torch import load_file
+
+from routing_env.cli import main
+
+QUICK = ("--network", "mlp", "--hidden", "16", "--no-reference")
+
+
+def routing_env(*arguments: str, cwd: Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "routing_env", *arguments]
+    environment = {**os.environ, "COLUMNS": "200"}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, **options)
+
+
+def only_run(base: Path) -> Path:
+    (config,) = base.glob("runs/*/*/config.json")
+    return config.parent
+
+
+def metrics(run: Path) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    for row in rows:
+        row.pop("seconds")
+    return rows
+
+
+def test_a_run_leaves_its_files_and_can_be_evaluated(tmp_path: Path) -> None:
+    trained = routing_env("train", "--epochs", "2", "--network", "mlp", "--hidden", "16", cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    run = only_run(tmp_path)
+    for row in metrics(run):
+        assert {
+            "epoch",
+            "samples",
+            "train_accuracy",
+            "test_accuracy",
+            "test_balanced_accuracy",
+            "policy_entropy",
+        } <= set(row)
+    assert [row["epoch"] for row in metrics(run)] == [1, 2]
+    assert [row["epoch"] for row in metrics(run / "reference")] == [1, 2]
+    for figure in ("learning_curve", "policy_over_time", "block_probability", "routing_map"):
+        with Image.open(run / "figures" / f"{figure}.png") as image:
+            assert min(image.size) > 300
+            assert len(set(image.convert("L").resize((64, 64)).tobytes())) > 8, f"{figure} is blank"
+    assert "9 or not" in trained.stdout
+    assert "all tasks" in trained.stdout
+    assert str(run.relative_to(tmp_path)) in trained.stdout
+    assert not [path for path in tmp_path.rglob("*") if path.suffix in (".pkl", ".pt", ".partial")]
+
+    evaluated = routing_env("evaluate", str(run), cwd=tmp_path)
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert f"{100 * metrics(run)[-1]['test_accuracy']:.1f}" in evaluated.stdout
+
+
+@pytest.mark.parametrize("router", ["wpl", "q-learning"])
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, router: str) -> None:
+    options = (*QUICK, "--epochs", "4", "--router", router, "--momentum", "0.9", "--rho", "0.2", "--seed", "3")
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for folder in (whole, killed):
+        folder.mkdir()
+    assert routing_env("train", *options, cwd=whole).returncode == 0
+
+    command = [sys.executable, "-m", "routing_env", "train", *options]
+    with subprocess.Popen(command, cwd=killed, stdout=subprocess.DEVNULL, start_new_session=True) as process:
+        deadline = time.monotonic() + 120
+        while not any(len(path.read_text().splitlines()) >= 2 for path in killed.glob("runs/*/*/metrics.jsonl")):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+    run = only_run(killed)
+    assert len((run / "metrics.jsonl").read_text().splitlines()) < 4, "killed too late to show anything"
+    resumed = routing_env("train", "--resume", str(run), cwd=killed)
+    assert resumed.returncode == 0, resumed.stderr
+
+    assert metrics(run) == metrics(only_run(whole))
+    mine, theirs = (load_file(folder / "checkpoint.safetensors") for folder in (run, only_run(whole)))
+    assert mine.keys() == theirs.keys()
+    for name, tensor in mine.items():
+        assert tensor.equal(theirs[name]), name
+
+
+def test_a_run_that_died_before_its_first_checkpoint_resumes(tmp_path: Path) -> None:
+    assert routing_env("train", *QUICK, "--epochs", "1", cwd=tmp_path).returncode == 0
+    run = only_run(tmp_path)
+    before = metrics(run)
+    (run / "checkpoint.safetensors").unlink()
+    failed = routing_env("evaluate", str(run), cwd=tmp_path)
+    assert failed.returncode == 2
+    assert "no checkpoint yet" in failed.stderr
+    assert routing_env("train", "--resume", str(run), cwd=tmp_path).returncode == 0
+    assert metrics(run) == before
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path) -> None:
+    assert routing_env("train", *QUICK, "--epochs", "1", cwd=tmp_path).returncode == 0
+    run = only_run(tmp_path)
+    before = (run / "checkpoint.safetensors").read_bytes()
+
+    def limit_file_sizes() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, len(before) // 2))
+
+    failed = routing_env("train", "--resume", str(run), "--epochs", "2", cwd=tmp_path, preexec_fn=limit_file_sizes)
+    assert failed.returncode == 2
+    assert "checkpoint.safetensors" in failed.stderr
+    assert f"--resume {run}" in failed.stderr
+    assert (run / "checkpoint.safetensors").read_bytes() == before
+    assert not list(run.glob("*.partial"))
+    assert routing_env("train", "--resume", str(run), "--epochs", "2", cwd=tmp_path).returncode == 0
+    assert [row["epoch"] for row in metrics(run)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "digit"], "did you mean 'digits'?"),
+        (["--router", "wpll"], "did you mean 'wpl'?"),
+        (["--router", "nowhere.py:Router"], "there is no file nowhere.py"),
+        (["--router", "json:dumps"], "is no router"),
+        (["--router-options", "stepp=1"], "did you mean 'step'?"),
+        (["--router-options", "rule=best"], "rule is 'best'"),
+        (["--rho", "1.5"], "rho is 1.5"),
+        (["--epochs", "0"], "epochs is 0"),
+        (["--batch-size", "0"], "batch_size is 0"),
+        (["--learning-rate", "-1"], "learning_rate is -1"),
+        (["--validation", "1"], "validation is 1"),
+        (["--blocks", "0"], "blocks is 0"),
+        (["--depth", "5"], "a layered network decides once per layer"),
+        (["--device", "cuda:9"], "device 'cuda:9' is not available"),
+        (["--device", "abacus"], "device 'abacus' is not available"),
+        (["--threads", "0"], "threads is 0"),
+        (["--learning-rate", "1e9", "--network", "mlp"], "training has diverged"),
+        (["--run-dir", "a-file"], "choose another --run-dir"),
+        (["--resume", "a-file"], "no run directory"),
+        (["--resume", "empty"], "no config.json"),
+    ],
+)
+def test_wrong_values_are_named(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    (tmp_path / "a-file").write_text("mine")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["routing-env", "train", *QUICK, "--epochs", "2", *arguments])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    assert exit_.value.code == 2
+    assert message in capsys.readouterr().err
+    assert (tmp_path / "a-file").read_text() == "mine"
+
+
+def test_a_resumed_run_keeps_its_settings(tmp_path: Path) -> None:
+    assert routing_env("train", *QUICK, "--epochs", "1", cwd=tmp_path).returncode == 0
+    run = str(only_run(tmp_path))
+    failed = routing_env("train", "--resume", run, "--rho", "0.5", cwd=tmp_path)
+    assert failed.returncode == 2
+    assert "--rho 0.5 differs from the run's 0.0" in failed.stderr
+
+
+def test_a_router_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import torch\n"
+        "from routing_env import Decision, Router\n"
+        "class First(Router):\n"
+        "    def __init__(self, spec, *, seed=0, block=0):\n"
+        "        self.block = block\n"
+        "    def act(self, state, *, greedy=False):\n"
+        "        return Decision(torch.full_like(state.task, self.block))\n"
+    )
+    options = ("--router", "mine.py:First", "--router-options", "block=3")
+    trained = routing_env("train", *QUICK, "--epochs", "1", *options, cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    assert "3 > 3 > 3" in trained.stdout
+    assert only_run(tmp_path).parent.name == "digits-mine"
+
+
+def test_list_names_every_data_set_and_router(tmp_path: Path) -> None:
+    from routing_env.agents import ROUTERS
+    from routing_env.data import DATASETS
+
+    listed = routing_env("list", cwd=tmp_path)
+    assert listed.returncode == 0, listed.stderr
+    for name in (*DATASETS, *ROUTERS):
+        assert name in listed.stdout
+
+
+def test_help_needs_no_torch() -> None:
+    code = "import sys, routing_env.cli\nassert 'torch' not in sys.modules\n"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
