@@ -34,6 +34,7 @@ from routing_env import (
 )
 from routing_env.agents.fixed import Fixed
 from routing_env.data import Split, load, make_data
+from routing_env.envs.map_layout import blocks_at, columns, edges_of, lost_routes, shares_of
 from routing_env.network import RoutedNetwork, linear_layers
 
 MASKS = ("obs", "info", "both", "none")
@@ -430,6 +431,23 @@ def test_rendering_shows_the_routes_of_this_episode(small: MultiTaskData) -> Non
         assert re.findall(r"PASS|\d+", line.partition(")")[2]) == route
         assert line.startswith(agent)
         assert line.endswith("✓" if info["correct"] else "✗")
+
+
+def test_the_lines_of_the_map_carry_every_sample(small: MultiTaskData) -> None:
+    spec = parallel_env(data=small, **RECURSIVE).game.spec
+    blocks = [blocks_at(spec, depth) for depth in range(spec.depth)]
+    counts = np.zeros((3, spec.depth, spec.actions), dtype=np.int64)
+    counts[:, :, 0], counts[:, 1, 4], counts[:, 1, 9], counts[:, 2, 6] = 6, 2, 2, 4
+    counts[:, 2, 0] = 0
+    assert spec.pass_action == 9
+    edges = edges_of(shares_of(counts, spec.actions), blocks)
+    for task, row in itertools.product(range(3), range(spec.depth)):
+        assert sum(share for t, source, _, share in edges if (t, source[0]) == (task, row)) == pytest.approx(1)
+    into_pass = [share for _, _, (row, x), share in edges if row == 2 and x not in columns(len(blocks[1]))]
+    assert into_pass == pytest.approx([0.2] * 3)
+    lost = np.array([[0, 4, 6], [0, -1, -1], [-1, -1, -1]])
+    shares = shares_of(lost, spec.actions)
+    assert lost_routes(shares, edges_of(shares, blocks)) == [((1, columns(3)[0]), 1), ((0, columns(3)[2]), 2)]
 
 
 @pytest.mark.usefixtures("fast_window")

@@ -20,12 +20,19 @@ from matplotlib.figure import Figure
 from matplotlib.path import Path
 from numpy.typing import ArrayLike, NDArray
 
+from routing_env.envs.map_layout import (
+    Edge,
+    Node,
+    blocks_at,
+    columns,
+    edges_of,
+    lost_routes,
+    shares_of,
+    side_by_side,
+)
 from routing_env.types import GameSpec
 
 Colour = tuple[float, float, float]
-Node = tuple[int, float]
-"""A place that a lane can go through: its row, counted from 0 for the tasks, and its x in [0, 1]."""
-
 RIGHT, WRONG = "✓", "✗"
 MARK_COLOURS = {RIGHT: "#1a7f37", WRONG: "#cf222e"}
 INK, PALE, PALE_INK, PAPER = "#2b2b2b", "#e4e4e4", "#bdbdbd", "#ffffff"
@@ -33,8 +40,6 @@ MARGIN = 0.3
 """Rows of space above the tasks and below the last blocks."""
 LONGEST = 24
 """Letters of a task's name that are shown."""
-FAINTEST = 0.02
-"""Shares of a task's samples below this are left out of the map: they would only blur it."""
 
 
 def draw_routing_map(
@@ -51,15 +56,16 @@ def draw_routing_map(
             there, or save with ``bbox_inches="tight"``. Sizes follow the axes' size at the time of the call.
         routes: int [T, d] with one route per task, or counts [T, d, A] of how often each task took each action, as in
             :class:`~routing_env.types.Evaluation`; d may be less than D, for routes that are under way. A negative
-            action ends its line. Lines of counts are as wide as their share of the task's samples; counts do not tell
-            which blocks follow each other in one sample, so the shares of a depth are spread evenly over those before.
+            action ends its line with a cross. Lines of counts are as wide as their share of the task's samples; counts
+            do not tell which blocks follow each other in one sample, so the shares of a depth are spread evenly over
+            those before.
         spec: of the game.
         task_names: T names.
         marks: for each task ``RIGHT``, ``WRONG`` or nothing; where they are given, there is room for them.
     """
-    shares = _shares(np.asarray(routes), spec.actions)
-    blocks = [_blocks(spec, depth) for depth in range(spec.depth)]
-    edges = _edges(shares, blocks)
+    shares = shares_of(np.asarray(routes), spec.actions)
+    blocks = [blocks_at(spec, depth) for depth in range(spec.depth)]
+    edges = edges_of(shares, blocks)
     colours = task_colours(spec.tasks)
     used: dict[Node, dict[int, float]] = defaultdict(dict)
     for task, source, target, _ in edges:
@@ -75,14 +81,16 @@ def draw_routing_map(
     diameter = min(0.74 * width / (1.02 * widest), 0.42 * row_height, 26.0)
     crowd = max((len(tasks) for tasks in used.values()), default=1)
     line = float(np.clip(0.8 * diameter / crowd, 0.9, 0.16 * diameter))
-    beside = _side_by_side(used, 1.15 * line * 1.02 / width, 0.8 * diameter * 1.02 / width)
+    beside = side_by_side(used, 1.15 * line * 1.02 / width, 0.8 * diameter * 1.02 / width)
 
-    _draw_edges(axes, edges, beside, colours, line, stub=0.62 * diameter / row_height)
+    stub = 0.62 * diameter / row_height
+    _draw_edges(axes, edges, beside, colours, line, stub=stub)
+    _draw_ends(axes, lost_routes(shares, edges), beside, line, stub=stub)
     size = max(0.42 * diameter, 3.5)
-    tasks = [(x, 0.0, str(task)) for task, x in enumerate(_columns(spec.tasks))]
+    tasks = [(x, 0.0, str(task)) for task, x in enumerate(columns(spec.tasks))]
     _draw_nodes(axes, tasks, diameter, size, faces=colours, rims=colours, inks=[_ink(c) for c in colours])
     for row, actions in enumerate(blocks, start=1):
-        places = [(x, float(row), str(a)) for a, x in zip(actions, _columns(len(actions)), strict=True)]
+        places = [(x, float(row), str(a)) for a, x in zip(actions, columns(len(actions)), strict=True)]
         taken = [(row, x) in used for x, _, _ in places]
         _draw_nodes(
             axes,
@@ -113,7 +121,7 @@ def routing_map(
     Returns:
         uint8 [height, width, 3].
     """
-    widest = max(spec.tasks, *(len(_blocks(spec, depth)) for depth in range(spec.depth)))
+    widest = max(spec.tasks, *(len(blocks_at(spec, depth)) for depth in range(spec.depth)))
     row_height = max(0.95, 0.06 * widest)
     width, height = float(np.clip(0.56 * widest, 4.5, 16.0)), row_height * (spec.depth + 2 * MARGIN)
     longest = max(map(len, task_names))
@@ -169,58 +177,9 @@ def task_colours(tasks: int) -> list[Colour]:
     return colours
 
 
-def _shares(routes: NDArray[Any], actions: int) -> NDArray[np.float64]:
-    """Shares float [T, d, A] from either form of routes; all zero where a line has ended."""
-    if routes.ndim == 2:
-        return (routes[..., None] == np.arange(actions)).astype(np.float64)
-    total = routes.sum(axis=2, keepdims=True)
-    return routes / np.maximum(total, 1)
-
-
-def _blocks(spec: GameSpec, depth: int) -> list[int]:
-    """The actions that name a block at some depth."""
-    return [action for action in spec.legal[depth].nonzero().squeeze(1).tolist() if action != spec.pass_action]
-
-
-def _columns(number: int) -> list[float]:
-    """The x of evenly spread nodes."""
-    return [(i + 0.5) / number for i in range(number)]
-
-
-def _edges(shares: NDArray[np.float64], blocks: Sequence[Sequence[int]]) -> list[tuple[int, Node, Node, float]]:
-    """Task, from where, to where, and the share of the task's samples that go there."""
-    edges: list[tuple[int, Node, Node, float]] = []
-    for task in range(len(shares)):
-        here: dict[float, float] = {_columns(len(shares))[task]: 1.0}
-        for row in range(shares.shape[1]):
-            column = dict(zip(blocks[row], _columns(len(blocks[row])), strict=True))
-            there: dict[float, float] = defaultdict(float)
-            for x, share in here.items():
-                for action in shares[task, row].nonzero()[0].tolist():
-                    flow = share * shares[task, row, action]
-                    if flow < FAINTEST:
-                        continue
-                    gap = int(x * len(column) + 0.5) / len(column)
-                    target = column.get(action, gap)
-                    there[target] += flow
-                    edges.append((task, (row, x), (row + 1, target), flow))
-            here = there
-    return edges
-
-
-def _side_by_side(used: dict[Node, dict[int, float]], step: float, room: float) -> dict[tuple[Node, int], float]:
-    """The x of each task's line at each node: in the order in which they come in, so that few lines cross."""
-    beside: dict[tuple[Node, int], float] = {}
-    for node, tasks in used.items():
-        own_step = min(step, room / max(len(tasks) - 1, 1))
-        for rank, task in enumerate(sorted(tasks, key=lambda t: (tasks[t], t))):
-            beside[node, task] = node[1] + (rank - (len(tasks) - 1) / 2) * own_step
-    return beside
-
-
 def _draw_edges(
     axes: Axes,
-    edges: Sequence[tuple[int, Node, Node, float]],
+    edges: Sequence[Edge],
     beside: dict[tuple[Node, int], float],
     colours: Sequence[Colour],
     line: float,
@@ -238,12 +197,23 @@ def _draw_edges(
         PathCollection(
             paths,
             facecolors="none",
-            edgecolors=[(*colours[task], 0.25 + 0.7 * share) for task, _, _, share in edges],
-            linewidths=[line * (0.25 + 0.75 * share) for *_, share in edges],
+            edgecolors=[(*colours[task], 0.08 + 0.92 * share**0.5) for task, _, _, share in edges],
+            linewidths=[line * (0.1 + 0.9 * share**0.5) for *_, share in edges],
             capstyle="round",
             zorder=1,
         )
     )
+
+
+def _draw_ends(
+    axes: Axes, lost: Sequence[tuple[Node, int]], beside: dict[tuple[Node, int], float], line: float, *, stub: float
+) -> None:
+    """A cross below the node where a route was lost."""
+    for node, task in lost:
+        x, y = beside.get((node, task), node[1]), node[0]
+        end = y + stub + 0.12
+        axes.plot([x, x], [y, end], color=MARK_COLOURS[WRONG], linewidth=line, zorder=1)
+        axes.plot([x], [end], "x", color=MARK_COLOURS[WRONG], markersize=7, markeredgewidth=2, zorder=4)
 
 
 def _draw_nodes(
@@ -267,9 +237,9 @@ def _name_tasks(axes: Axes, names: Sequence[str], marks: Sequence[str], diameter
     slanted = _slanted(names, width)
     style: dict[str, Any] = {"ha": "left", "rotation": 40, "rotation_mode": "anchor"} if slanted else {"ha": "center"}
     lift = 0.62 * diameter
-    for x, mark in zip(_columns(len(names)), marks or [""] * len(names), strict=True):
+    for x, mark in zip(columns(len(names)), marks or [""] * len(names), strict=True):
         _note(axes, mark, (x, 0), (0, lift), ha="center", va="bottom", color=MARK_COLOURS.get(mark, INK), size=11)
-    for x, name in zip(_columns(len(names)), names, strict=True):
+    for x, name in zip(columns(len(names)), names, strict=True):
         short = name if len(name) <= LONGEST else name[: LONGEST - 1].rstrip() + "…"
         _note(axes, short, (x, 0), (0, lift + 14 * bool(marks)), va="bottom", color=INK, **style)
 

@@ -1,0 +1,76 @@
+"""Where the lines of a routing map run: from routes to nodes and edges, without a picture yet."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from routing_env.types import GameSpec
+
+Node = tuple[int, float]
+"""A place that a lane can go through: its row, counted from 0 for the tasks, and its x in [0, 1]."""
+Edge = tuple[int, Node, Node, float]
+"""Task, from where, to where, and the share of the task's samples that go there."""
+
+FAINTEST = 0.02
+"""Actions that a task takes less often than this, or half as often as by chance, are left out: they would only blur it."""
+
+
+def shares_of(routes: NDArray[Any], actions: int) -> NDArray[np.float64]:
+    """Shares float [T, d, A] from either form of routes; all zero where a line has ended."""
+    if routes.ndim == 2:
+        return (routes[..., None] == np.arange(actions)).astype(np.float64)
+    total = routes.sum(axis=2, keepdims=True)
+    return routes / np.maximum(total, 1)
+
+
+def blocks_at(spec: GameSpec, depth: int) -> list[int]:
+    """The actions that name a block at some depth."""
+    return [action for action in spec.legal[depth].nonzero().squeeze(1).tolist() if action != spec.pass_action]
+
+
+def columns(number: int) -> list[float]:
+    """The x of evenly spread nodes."""
+    return [(i + 0.5) / number for i in range(number)]
+
+
+def edges_of(shares: NDArray[np.float64], blocks: Sequence[Sequence[int]]) -> list[Edge]:
+    """The lines between the rows; ``blocks`` are those of each depth."""
+    edges: list[Edge] = []
+    for task in range(len(shares)):
+        here: dict[float, float] = {columns(len(shares))[task]: 1.0}
+        for row in range(shares.shape[1]):
+            column = dict(zip(blocks[row], columns(len(blocks[row])), strict=True))
+            there: dict[float, float] = defaultdict(float)
+            faintest = min(FAINTEST, 0.5 / len(column))
+            for x, share in here.items():
+                for action in (shares[task, row] >= faintest).nonzero()[0].tolist():
+                    flow = share * float(shares[task, row, action])
+                    gap = int(x * len(column) + 0.5) / len(column)
+                    target = column.get(action, gap)
+                    there[target] += flow
+                    edges.append((task, (row, x), (row + 1, target), flow))
+            here = there
+    return edges
+
+
+def side_by_side(used: dict[Node, dict[int, float]], step: float, room: float) -> dict[tuple[Node, int], float]:
+    """The x of each task's line at each node: in the order in which they come in, so that few lines cross."""
+    beside: dict[tuple[Node, int], float] = {}
+    for node, tasks in used.items():
+        own_step = min(step, room / max(len(tasks) - 1, 1))
+        for rank, task in enumerate(sorted(tasks, key=lambda t: (tasks[t], t))):
+            beside[node, task] = node[1] + (rank - (len(tasks) - 1) / 2) * own_step
+    return beside
+
+
+def lost_routes(shares: NDArray[np.float64], edges: Sequence[Edge]) -> list[tuple[Node, int]]:
+    """The last node of each task whose route ends early, and the task."""
+    last: dict[int, Node] = {task: (0, x) for task, x in enumerate(columns(len(shares)))}
+    last |= {task: target for task, _, target, _ in edges}
+    ended = (shares.sum(axis=2) == 0).any(axis=1).nonzero()[0].tolist()
+    return [(last[task], task) for task in ended]
