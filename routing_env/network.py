@@ -348,6 +348,7 @@ def simple_convnet(
             side //= 2
         channels = filters
     stem.append(nn.Flatten())
+    stem.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  # quicker convolutions, same numbers
     width = prod(output_shape(stem, input_shape, "the stem"))
     routed = linear_layers([width, *[hidden] * (layers - 1), outputs], blocks)
     return RoutedNetwork(stem, routed, input_shape, recursive=recursive, pass_action=pass_action, depth=depth)
