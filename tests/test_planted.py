@@ -1,5 +1,7 @@
 """``planted``: what it plants, that the oracle is worth its name, and that a learner finds the planted partition."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -78,7 +80,7 @@ def test_partitions_and_their_score_worked_out_by_hand() -> None:
     assert partition_score(routes, (5, 5, 2, 0)) == 1.0
 
 
-def play(router: str, seed: int, blocks: int | None = None, **options: str) -> tuple[Evaluation, MultiTaskData]:
+def play(router: str, seed: int, blocks: int | None = None, **options: Any) -> tuple[Evaluation, MultiTaskData]:
     data = load("planted", seed=seed)
     game = make_game(GameConfig(data="planted", seed=seed, blocks=blocks), data=data)
     player = make_router(router, game.spec, seed=seed, **options)

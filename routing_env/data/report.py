@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from rich.console import Console
+from rich.filesize import decimal
 from rich.table import Table
 
 from routing_env.data.base import MultiTaskData, Split
@@ -48,9 +49,9 @@ def print_summary(data: MultiTaskData, console: Console) -> None:
     """Print what there is: the table of :func:`describe`, and how the inputs are stored."""
     console.print(describe(data))
     shape = " x ".join(map(str, data.input_shape))
-    megabytes = data.inputs.numel() * data.inputs.element_size() / 2**20
+    size = decimal(data.inputs.numel() * data.inputs.element_size())
     kind = str(data.inputs.dtype).removeprefix("torch.")
-    console.print(f"{len(data.inputs):,} inputs of {shape}, {kind}, {megabytes:.1f} MiB")
+    console.print(f"{len(data.inputs):,} inputs of {shape}, {kind}, {size}")
     if data.mean.numel() <= 3:
         mean, std = (", ".join(f"{value:.4g}" for value in t.flatten().tolist()) for t in (data.mean, data.std))
         console.print(f"standardised with mean {mean} and deviation {std} of the training inputs")
