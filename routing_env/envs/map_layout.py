@@ -17,7 +17,7 @@ Edge = tuple[int, Node, Node, float]
 """Task, from where, to where, and the share of the task's samples that go there."""
 
 FAINTEST = 0.02
-"""Actions that a task takes less often than this, or half as often as by chance, are left out: they would only blur it."""
+"""Actions that a task takes less often than this, or half as often as by chance, only blur the map: left out."""
 
 
 def shares_of(routes: NDArray[Any], actions: int) -> NDArray[np.float64]:

@@ -189,12 +189,11 @@ class RoutingParallelEnv(ParallelEnv[str, Observation, Any]):
         chosen = self._read(actions)
         agents, device = self.agents, self.game.spec.device
         illegal = (self._masks[np.arange(len(chosen)), chosen] == 0) & ~self._lost
-        lost = self._lost | illegal
-        forfeit = torch.from_numpy(lost).to(device) if lost.any() else None
+        forfeit = torch.from_numpy(illegal).to(device) if illegal.any() else None
         state = self.game.step(Decision(torch.from_numpy(chosen).to(device)), forfeit=forfeit)
-        self._lost = lost
+        self._lost = self._lost | illegal
         self._illegal |= {agents[lane]: int(chosen[lane]) for lane in illegal.nonzero()[0]}
-        self._routes.append(np.where(lost, -1, chosen))
+        self._routes.append(np.where(self._lost, -1, chosen))
 
         rewards = self.game.action_reward.cpu().numpy()
         if state is None:
