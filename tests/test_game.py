@@ -369,3 +369,16 @@ def test_observers_see_training_deals_only() -> None:
     assert seen == []
     trace = play(game, LAYERED.routes)
     assert seen == [trace]
+
+
+def test_the_history_of_rewards_counts_the_lanes_that_play() -> None:
+    games = [little_game(LAYERED.network(), data_for(LAYERED), rho=1.0) for _ in range(2)]
+    probability = torch.tensor([[0.2, 0.8, 0.0], [0.7, 0.3, 0.0], [0.6, 0.4, 0.0], [0.5, 0.5, 0.0]])
+    stays = torch.tensor([True, False, True, False])
+    batch = games[0].data.gather(games[0].data.train[torch.arange(4)])
+    games[0].reset(batch)
+    games[0].step(Decision(torch.tensor([1, -1, 0, 5]), probability), forfeit=~stays)
+    games[1].reset(Batch(batch.x[stays], batch.task[stays], batch.target[stays]))
+    games[1].step(Decision(torch.tensor([1, 0]), probability[stays]))
+    for game in games:
+        torch.testing.assert_close(game.collaboration.average[0], torch.tensor([0.4, 0.6, 0.0]))
