@@ -75,8 +75,9 @@ class RoutingGame:
         spec: what a router must know.
         samples: training samples dealt so far.
         observers: called with the trace of every training deal.
-        router_loss: from a trace to float32 [B], a router's own loss. The blocks minimise it beside theirs: its gradient
-            reaches them through v, which is not detached then (section 3.1.2, end). None, the default, detaches v.
+        router_loss: from a trace to float32 [B], a router's own loss. The blocks minimise it beside theirs: its
+            gradient reaches them through v, which is not detached then (section 3.1.2, end). None, the default,
+            detaches v.
     """
 
     def __init__(

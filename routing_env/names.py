@@ -57,7 +57,8 @@ def _import_file(path: Path) -> Any:
     if not path.is_file():
         raise ValueError(f"there is no file {path}; give the path of a Python file before the colon")
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules.setdefault(path.stem, module)
     spec.loader.exec_module(module)

@@ -52,7 +52,8 @@ class State:
         task: int64 [B].
         depth: how many decisions this route has behind it.
         legal: bool [B, A].
-        agent: int64 [B], who decides for each lane, where a dispatcher has said so (Figure 3c); the game leaves it open.
+        agent: int64 [B], who decides for each lane, where a dispatcher has said so (Figure 3c); the game leaves it
+            open.
     """
 
     v: Tensor
