@@ -3,7 +3,7 @@
 Each agent serves one task: "is this a 0?", "is this a 1?", ... In every episode each is dealt one image and chooses,
 step by step, the blocks that it goes through. The blocks learn from the routes that were taken, whoever took them.
 
-    python examples/quickstart.py --episodes 500
+    python examples/quickstart.py --episodes 300
 """
 
 from __future__ import annotations
@@ -53,5 +53,5 @@ def main(episodes: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--episodes", type=int, default=500, help="how many to play (default: %(default)s)")
+    parser.add_argument("--episodes", type=int, default=300, help="how many to play (default: %(default)s)")
     main(parser.parse_args().episodes)
