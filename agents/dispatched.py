@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from routing_env.agents import make_router
 from routing_env.types import Decision, GameSpec, Router, State, Trace
@@ -55,6 +56,11 @@ class Dispatched(Router):
         self.dispatcher = make_router(dispatcher, choice, seed=seed, **(dispatcher_options or {}))
         # The routes on their way; an evaluation in the middle of a deal has its own.
         self._dispatched: dict[bool, tuple[State, Decision]] = {}
+
+    @property
+    def picked(self) -> Tensor:
+        """Which agent the routes of the last deal went to, int64 [B]."""
+        return self._dispatched[False][1].action
 
     def act(self, state: State, *, greedy: bool = False) -> Decision:
         """Dispatch at the first depth, then let the agents decide.

@@ -18,7 +18,7 @@ def exp3_policy(log_weight: Tensor, legal: Tensor, exploration: float) -> Tensor
 def exp3_update(
     log_weight: Tensor, action: Tensor, reward: Tensor, probability: Tensor, actions: Tensor, exploration: float
 ) -> Tensor:
-    """Log w(a) <- log w(a) + gamma / K times reward / p(a), for the action taken in every row.
+    """Add to the log-weights: log w(a) <- log w(a) + gamma / K times reward / p(a), for the action taken in every row.
 
     Args:
         log_weight: float32 [..., A].

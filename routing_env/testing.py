@@ -1,9 +1,12 @@
-"""What every router must do, as a check that a third party can run on its own::
+"""What every router must do, as a check that a third party can run on its own.
 
-from routing_env.testing import check_router
+For example::
 
-def test_my_router():
-    check_router(MyRouter)
+    from routing_env.testing import check_router
+
+
+    def test_my_router():
+        check_router(MyRouter)
 """
 
 from __future__ import annotations

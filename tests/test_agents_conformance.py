@@ -35,6 +35,7 @@ class Own(nn.Module):
         self.linear = nn.Linear(spec.features, outputs)
 
     def forward(self, state: State) -> Tensor:
+        """Of v alone."""
         return self.linear(state.v)
 
 
@@ -65,6 +66,7 @@ class Illegal(Router):
         self.last = spec.actions - 1
 
     def act(self, state: State, *, greedy: bool = False) -> Decision:
+        """As the class says."""
         return Decision(torch.full_like(state.task, self.last))
 
 
@@ -75,6 +77,7 @@ class Forgetful(Router):
         self.generator = torch.Generator().manual_seed(seed)
 
     def act(self, state: State, *, greedy: bool = False) -> Decision:
+        """As the class says."""
         if greedy:
             return Decision(state.legal.int().argmax(1))
         return Decision(torch.multinomial(state.legal.float(), 1, generator=self.generator)[:, 0])
@@ -84,6 +87,7 @@ class Restless(Forgetful):
     """Draws when it should be greedy."""
 
     def act(self, state: State, *, greedy: bool = False) -> Decision:
+        """As the class says."""
         return super().act(state)
 
 
