@@ -113,6 +113,47 @@ def list_() -> None:
     console.print(data, routers, "One's own router: --router module:Class or --router file.py:Class")
 
 
+@app.command
+def data(
+    name: tyro.conf.Positional[str],
+    *,
+    data_dir: str | None = None,
+    validation: float = GameConfig.validation,
+    sheet: Path | None = None,
+) -> None:
+    """Show a data set: samples per task and split, label balance, and a sheet of examples.
+
+    Args:
+        name: A data set of `routing-env list`.
+        data_dir: Folder that holds its files; by default the environment variable ROUTING_ENV_DATA, else ./data.
+        validation: Share of the training inputs that validate.
+        sheet: PNG file for the examples; by default <name>.png in the current folder, for images.
+    """
+    from routing_env.data import load
+    from routing_env.data.report import print_summary, save_contact_sheet
+
+    loaded = load(name, data_dir=data_dir, validation=validation)
+    print_summary(loaded, console)
+    if sheet is None and (loaded.classes is None or len(loaded.input_shape) < 2):
+        return
+    path = sheet or Path(f"{name}.png")
+    save_contact_sheet(loaded, path)
+    console.print(f"examples       {path}", soft_wrap=True, highlight=False)
+
+
+@app.command
+def download(name: tyro.conf.Positional[str], *, data_dir: str | None = None) -> None:
+    """Download a data set's files; what was cut off goes on where it stopped, and checksums are verified.
+
+    Args:
+        name: A data set of `routing-env list`.
+        data_dir: Folder to put them in; by default the environment variable ROUTING_ENV_DATA, else ./data.
+    """
+    from routing_env.data.download import download as fetch
+
+    fetch(name, data_dir, console)
+
+
 def _train(run: Any, directory: RunDirectory) -> None:
     """Train a run and, if asked to, its reference; then draw and print what they came to."""
     from routing_env.experiment.display import Display
