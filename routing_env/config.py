@@ -32,8 +32,8 @@ class GameConfig:
     """Decisions per sample, in a recursive game; by default the number of layers."""
     final_reward: Literal["correct", "negative_loss"] | None = None
     """+1/-1 for right and wrong, or the negative loss; by default the first for classes, the second for regression."""
-    rho: float | None = None
-    """Weight of the collaboration reward, in [0, 1]."""
+    rho: float | tuple[float, ...] | None = None
+    """Weight of the collaboration reward, in [0, 1]; several numbers give each depth its own."""
     collaboration: Literal["probability", "count"] = "probability"
     """What the collaboration reward averages: the probability of a block, or how often it was chosen."""
     optimizer: Literal["sgd", "adam"] = "sgd"
@@ -56,3 +56,7 @@ class GameConfig:
     """Where the game runs: cpu, cuda, cuda:1, ..."""
     seed: int = 0
     """Seed of the whole world: weights, order of the data, validation cut, router."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.rho, list):  # JSON has no tuples.
+            object.__setattr__(self, "rho", tuple(self.rho))

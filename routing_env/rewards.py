@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -52,13 +52,13 @@ class Collaboration:
     Args:
         depth: D.
         actions: A.
-        rho: weight in [0, 1]; 0 turns the reward off.
+        rho: weight in [0, 1]; 0 turns the reward off. A sequence gives each depth its own.
         kind: "probability" or "count".
         pass_action: index of PASS, if there is one.
         device: where the game's tensors are.
 
     Raises:
-        ValueError: rho outside [0, 1] or an unknown kind.
+        ValueError: rho outside [0, 1], as many of them as depths are needed, or an unknown kind.
     """
 
     def __init__(
@@ -66,16 +66,21 @@ class Collaboration:
         depth: int,
         actions: int,
         *,
-        rho: float = 0.0,
+        rho: float | Sequence[float] = 0.0,
         kind: Literal["probability", "count"] = "probability",
         pass_action: int | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        if not 0.0 <= rho <= 1.0:
+        weights = list(rho) if isinstance(rho, Sequence) else [rho] * depth
+        if not all(0.0 <= weight <= 1.0 for weight in weights):
             raise ValueError(f"rho is {rho}; it must be in [0, 1]")
+        if len(weights) != depth:
+            raise ValueError(
+                f"rho has {len(weights)} weights for {depth} depths; give one number, or one for each depth"
+            )
         if kind not in ("probability", "count"):
             raise ValueError(f"collaboration is {kind!r}; it must be 'probability' or 'count'")
-        self.rho = rho
+        self.rho = weights
         self.kind = kind
         self.average = torch.zeros(depth, actions, device=device)
         self._seen = [0] * depth
@@ -91,9 +96,9 @@ class Collaboration:
         Returns:
             float32 [B].
         """
-        if not self.rho:
+        if not self.rho[depth]:
             return torch.zeros(len(action), device=self.average.device)
-        reward = collaboration_reward(self.average[depth], action, self.rho)
+        reward = collaboration_reward(self.average[depth], action, self.rho[depth])
         return reward if self._pass_action is None else reward.where(action != self._pass_action, 0.0)
 
     def record(self, depth: int, action: Tensor, probability: Tensor | None) -> None:
@@ -104,7 +109,7 @@ class Collaboration:
             action: int64 [B].
             probability: float32 [B, A]; None where the router does not say: then the action had probability 1.
         """
-        if not self.rho or not len(action):
+        if not self.rho[depth] or not len(action):
             return
         average = self.average[depth]
         if self.kind == "count" or probability is None:

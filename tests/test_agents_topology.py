@@ -20,7 +20,7 @@ from routing_env.agents.sarsa import Sarsa
 from routing_env.agents.wpl import WPL
 from routing_env.build import make_game
 from routing_env.config import GameConfig
-from routing_env.types import GameSpec, State
+from routing_env.types import Decision, GameSpec, State
 
 SPEC = GameSpec(
     tasks=6,
@@ -123,6 +123,19 @@ def test_a_router_per_layer_learns_as_one_for_all() -> None:
         assert isinstance(router, WPL)
         torch.testing.assert_close(router.policy[:, 0], whole.policy[:, depth])
     assert not torch.allclose(whole.policy, whole.policy[:1])
+
+
+def test_every_layer_can_have_its_own_reward() -> None:
+    game = make_game(GameConfig(network="mlp", batch_size=32, rho=(0.3, 0.0, 1.0)))
+    for _ in range(2):
+        state: State | None = game.reset()
+        while state is not None:
+            state = game.step(Decision(torch.zeros_like(state.task)))
+    torch.testing.assert_close(
+        game.trace.action_rewards, torch.tensor([[0.3, 0.0, 1.0]]).expand_as(game.trace.action_rewards)
+    )
+    with pytest.raises(ValueError, match="rho has 2 weights for 3 depths"):
+        make_game(GameConfig(network="mlp", rho=(0.3, 0.0)))
 
 
 def test_the_collaboration_reward_reaches_a_learner_weighed_once() -> None:
