@@ -4,6 +4,9 @@ Train it here, ``python examples/custom_router.py``, or with everything that the
 ``routing-env train --router examples/custom_router.py:Greedy``.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 
 from routing_env import Decision, GameConfig, GameSpec, Router, State, Trace, make_game
@@ -21,7 +24,9 @@ class Greedy(Router):
     def act(self, state: State, *, greedy: bool = False) -> Decision:
         """Take the best legal block, now and then another one."""
         best = self.value[state.task, state.depth].masked_fill(~state.legal, -torch.inf).argmax(1)
-        explore = torch.rand(len(best), generator=self.generator) < (0.0 if greedy else self.epsilon)
+        if greedy:
+            return Decision(best)
+        explore = torch.rand(len(best), generator=self.generator) < self.epsilon
         other = torch.multinomial(state.legal.float(), 1, generator=self.generator).squeeze(1)
         return Decision(torch.where(explore, other, best))
 
@@ -32,6 +37,15 @@ class Greedy(Router):
         error = trace.returns() - self.value[cell]
         self.value.index_put_(cell, self.step * error, accumulate=True)
         return {"error": float(error.abs().mean())}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a killed run needs to go on."""
+        return {"value": self.value, "generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take it back."""
+        self.value.copy_(state["value"])
+        self.generator.set_state(state["generator"])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,31 @@
+"""The example of a router of one's own: it is a good citizen, and it learns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from routing_env import GameConfig, make_game
+from routing_env.agents import make_router, router_class
+from routing_env.testing import check_router
+
+FILE = Path(__file__).parent.parent / "examples" / "custom_router.py"
+
+
+def test_it_does_what_every_router_must() -> None:
+    check_router(router_class(f"{FILE}:Greedy"))
+
+
+def test_it_learns_and_is_short() -> None:
+    game = make_game(GameConfig(data="digits"))
+    router = make_router(f"{FILE}:Greedy", game.spec)
+    router.play(game, 2 * len(game.data.train))
+
+    def greedy(state: object) -> torch.Tensor:
+        return router.act(state, greedy=True).action  # pyright: ignore[reportArgumentType]
+
+    test = game.evaluate(greedy)
+    assert test.overall_accuracy > float(test.majority.mean()) + 0.02
+    lines = FILE.read_text().partition("class Greedy")[2].partition("if __name__")[0].splitlines()
+    assert len([line for line in lines if line.strip()]) < 40
