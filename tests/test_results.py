@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ def test_a_tree_comes_back_as_it_was(tmp_path: Path) -> None:
     optimizer = torch.optim.Adam(network.parameters())
     network(torch.ones(1, 3)).sum().backward()
     optimizer.step()
-    tree = {
+    tree: dict[Any, Any] = {
         "tensors": [torch.arange(3), torch.tensor(0.1, dtype=torch.float64), torch.zeros(0, 4)],
         "optimizer": optimizer.state_dict(),
         "text": 'a "b" ü',
