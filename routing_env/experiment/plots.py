@@ -103,14 +103,16 @@ def policy_over_time(
         for depth in range(depths):
             axes = grid[task][depth]
             actions = np.flatnonzero(legal[depth])
-            axes.imshow(
-                policies[:, task, depth, actions].T,
+            axes.pcolormesh(
+                samples / tasks,
+                np.arange(len(actions) + 1),
+                policies[:-1, task, depth, actions].T,
                 cmap="Greys",
                 norm=PowerNorm(0.5, 0, 1),  # so that the candidates of the first, mixed policies can be told apart
-                aspect="auto",
-                interpolation="nearest",
-                extent=(samples[0] / tasks, samples[-1] / tasks, len(actions) - 0.5, -0.5),
+                rasterized=True,
             )
+            axes.invert_yaxis()
+            axes.set_xlim(0, settled(samples, policies) / tasks)
             axes.set_yticks([])
             axes.tick_params(labelsize=7)
             if depth == 0:
@@ -143,12 +145,25 @@ def block_probability(samples: NDArray[np.int64], policies: Floats, names: Seque
             axes.plot(samples / tasks, policies[:, task, depth, block], color=colors[task], lw=1.3, label=names[task])
         axes.set_ylabel(f"depth {depth + 1}\nP(block {block})")
         axes.set_ylim(-0.03, 1.03)
+        axes.set_xlim(0, settled(samples, policies) / tasks)
         _plain(axes)
     panels[-1].set_xlabel("training samples per task")
     panels[0].set_title(f"Probability of each depth's most contested block: {subject}", loc="left")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8, title="agent of task")
     return figure
+
+
+def settled(samples: NDArray[np.int64], policies: Floats) -> float:
+    """How many samples of a run to show: to a little after the last visible move of any policy.
+
+    Args:
+        samples: [N], training samples seen at each snapshot.
+        policies: [N, T, D, A].
+    """
+    moves = np.abs(np.diff(policies, axis=0)).max((1, 2, 3)) > 0.05
+    last = int(samples[1:][moves][-1]) if moves.any() else 0
+    return float(samples[-1] if last > 0.7 * samples[-1] or not last else 1.25 * last)
 
 
 def _plain(axes: Axes) -> None:

@@ -19,8 +19,8 @@ from routing_env.experiment.results import RunDirectory
 from routing_env.game import RoutingGame
 from routing_env.types import Evaluation, Router, State
 
-SNAPSHOTS = 200
-"""Policy snapshots per run."""
+FINEST_SNAPSHOTS = 2000
+"""The first snapshots of the policy are this share of a run apart."""
 
 
 class Run:
@@ -51,7 +51,7 @@ class Run:
         self.game: RoutingGame = make_game(self.config.game, data=data)
         options = parse_options(config.router_options)
         self.router: Router = make_router(config.router, self.game.spec, seed=game.seed, **options)
-        self.recorder = Recorder(self.game.spec, epochs * self.game.dealer.pass_size // SNAPSHOTS)
+        self.recorder = Recorder(self.game.spec, epochs * self.game.dealer.pass_size // FINEST_SNAPSHOTS)
         self.game.observers.append(self.recorder)
         self.epochs = epochs
         self.epoch = 0
