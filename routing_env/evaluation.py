@@ -1,4 +1,4 @@
-"""A greedy pass over a split, measured per task."""
+"""How an output is scored, and a greedy pass over a split, measured per task."""
 
 from __future__ import annotations
 
@@ -7,52 +7,80 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from routing_env.checks import check_legal
 from routing_env.data import MultiTaskData, SplitName
-from routing_env.network import RoutedNetwork
-from routing_env.types import Batch, Evaluation, Policy, State
+from routing_env.training import Loss, cross_entropy, squared_error
+from routing_env.types import Batch, Evaluation
 
-Score = Callable[[Tensor, Batch], tuple[Tensor, Tensor, Tensor]]
-"""From the output [B, O] of a batch to prediction, loss float32 [B] and correct bool [B]."""
+Forward = Callable[[Batch], tuple[Tensor, Tensor]]
+"""From a batch to the output float32 [B, O] and the actions int64 [B, D] that led to it."""
+
+
+class Score:
+    """Prediction, loss and correctness per lane, the same for every kind of network.
+
+    Args:
+        data: the tasks; outputs that are no class of a lane's task are left out.
+        loss: per lane; by default cross-entropy, for regression the squared error.
+    """
+
+    def __init__(self, data: MultiTaskData, loss: Loss | None = None) -> None:
+        self._regression = data.classes is None
+        self._loss = loss or (squared_error if self._regression else cross_entropy)
+        self._no_class = _classes_that_do_not_exist(data)
+
+    def __call__(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Score the output float32 [B, O] of a batch.
+
+        Returns:
+            Prediction int64 [B] (for regression float32 [B, O]), loss float32 [B], correct bool [B].
+        """
+        if self._no_class is not None:
+            output = output.masked_fill(self._no_class[batch.task], -torch.inf)
+        loss = self._loss(output, batch.target)
+        if self._regression:
+            return output.detach(), loss, torch.zeros_like(batch.task, dtype=torch.bool)
+        prediction = output.detach().argmax(1)
+        return prediction, loss, prediction == batch.target
 
 
 def evaluate(
-    network: RoutedNetwork, data: MultiTaskData, score: Score, policy: Policy, split: SplitName, batch_size: int
+    forward: Forward,
+    data: MultiTaskData,
+    score: Score,
+    split: SplitName,
+    *,
+    depth: int = 0,
+    actions: int = 0,
+    batch_size: int = 1024,
 ) -> Evaluation:
-    """Route a whole split; the network's mode is the caller's matter.
+    """Measure a whole split; the network's mode is the caller's matter.
 
     Args:
-        network: to route through.
+        forward: the network.
         data: whose split.
         score: of an output.
-        policy: from a state to legal actions int64 [B].
         split: "train", "validation" or "test".
-        batch_size: samples routed together.
+        depth: D of the routes; 0 where nothing is routed.
+        actions: A.
+        batch_size: samples at a time.
 
     Raises:
-        ValueError: an empty split, or an illegal action.
+        ValueError: an empty split.
     """
     regression = data.classes is None
     outputs = 1 if regression else data.outputs
     seen, hits = (torch.zeros(data.tasks * outputs, dtype=torch.float64, device=data.device) for _ in range(2))
     losses = torch.zeros(data.tasks, dtype=torch.float64, device=data.device)
-    routes = torch.zeros(network.depth, data.tasks * network.actions, dtype=torch.int64, device=data.device)
-
-    def legal_policy(state: State) -> Tensor:
-        action = policy(state)
-        check_legal(action, state)
-        return action
-
+    routes = torch.zeros(depth, data.tasks * actions, dtype=torch.int64, device=data.device)
     for batch in data.batches(split, batch_size):
-        output, actions = network(batch.x, batch.task, legal_policy)
+        output, taken = forward(batch)
         _, loss, correct = score(output, batch)
         cell = batch.task * outputs + (0 if regression else batch.target)
         seen += torch.bincount(cell, minlength=len(seen))
         hits += torch.bincount(cell, weights=correct.to(torch.float64), minlength=len(seen))
         losses += torch.bincount(batch.task, weights=loss.to(torch.float64), minlength=data.tasks)
-        for depth in range(network.depth):
-            taken = batch.task * network.actions + actions[:, depth]
-            routes[depth] += torch.bincount(taken, minlength=routes.shape[1])
+        for i in range(depth):
+            routes[i] += torch.bincount(batch.task * actions + taken[:, i], minlength=routes.shape[1])
     seen, hits = seen.view(data.tasks, outputs), hits.view(data.tasks, outputs)
     samples = seen.sum(1)
     unknown = torch.full_like(samples, torch.nan)
@@ -63,5 +91,12 @@ def evaluate(
         balanced_accuracy=(unknown if regression else (hits / seen).nanmean(1)).cpu(),
         majority=(unknown if regression else seen.max(1).values / samples).cpu(),
         loss=(losses / samples).cpu(),
-        routes=routes.view(network.depth, data.tasks, network.actions).transpose(0, 1).cpu(),
+        routes=routes.view(depth, data.tasks, actions).transpose(0, 1).cpu(),
     )
+
+
+def _classes_that_do_not_exist(data: MultiTaskData) -> Tensor | None:
+    """Mask of the outputs that mean nothing for a task, bool [T, O]; None where every task uses all outputs."""
+    if data.classes is None or min(data.classes) == data.outputs:
+        return None
+    return torch.arange(data.outputs, device=data.device) >= torch.tensor(data.classes, device=data.device)[:, None]

@@ -13,12 +13,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from routing_env.checks import check_batch, check_decision
+from routing_env.checks import check_batch, check_decision, check_legal
 from routing_env.data import MultiTaskData, SplitName
-from routing_env.evaluation import evaluate
+from routing_env.evaluation import Score, evaluate
 from routing_env.network import Route, RoutedNetwork
 from routing_env.rewards import FORFEIT, Collaboration, FinalReward, correct_or_not, negative_loss
-from routing_env.training import BlockTrainer, Loss, cross_entropy, squared_error
+from routing_env.training import BlockTrainer, Loss
 from routing_env.types import Batch, Decision, Evaluation, GameSpec, Outcome, Policy, State, Trace
 
 
@@ -107,13 +107,11 @@ class RoutingGame:
         self.samples = 0
         self.observers: list[Callable[[Trace], None]] = []
         self.router_loss: Callable[[Trace], Tensor] | None = None
-        regression = data.classes is None
-        self._final_reward = final_reward or (negative_loss if regression else correct_or_not)
-        self._loss = loss or (squared_error if regression else cross_entropy)
+        self._final_reward = final_reward or (negative_loss if data.classes is None else correct_or_not)
+        self._score = Score(data, loss)
         self._block_batch = block_batch
         self._pending: list[tuple[Batch, Tensor]] = []
         self._log: dict[str, tuple[float, int]] = {}
-        self._no_class = _classes_that_do_not_exist(data)
         self._deal: _Deal | None = None
         self._trace: Trace | None = None
 
@@ -229,9 +227,22 @@ class RoutingGame:
                 ``lambda state: router.act(state, greedy=True).action``.
             split: "train", "validation" or "test".
             batch_size: samples routed together.
+
+        Raises:
+            ValueError: an empty split, or an illegal action.
         """
+
+        def legal_policy(state: State) -> Tensor:
+            action = policy(state)
+            check_legal(action, state)
+            return action
+
+        def forward(batch: Batch) -> tuple[Tensor, Tensor]:
+            return self.network(batch.x, batch.task, legal_policy)
+
+        depth, actions = self.network.depth, self.network.actions
         with self._mode(train=False):
-            return evaluate(self.network, self.data, self._score, policy, split, batch_size)
+            return evaluate(forward, self.data, self._score, split, depth=depth, actions=actions, batch_size=batch_size)
 
     def log(self, values: Mapping[str, float]) -> None:
         """Keep what a router reports of its learning until :meth:`drain_log`."""
@@ -295,16 +306,6 @@ class RoutingGame:
                 self.trainer.end_epoch()
         return trace
 
-    def _score(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Prediction, loss and correctness per lane."""
-        if self._no_class is not None:
-            output = output.masked_fill(self._no_class[batch.task], -torch.inf)
-        loss = self._loss(output, batch.target)
-        if self.data.classes is None:
-            return output.detach(), loss, torch.zeros_like(batch.task, dtype=torch.bool)
-        prediction = output.detach().argmax(1)
-        return prediction, loss, prediction == batch.target
-
     def _attached(self, train: bool) -> bool:
         """Whether the states of a deal keep their graph."""
         return train and self.router_loss is not None
@@ -338,10 +339,3 @@ class RoutingGame:
             self.network.train(train)
         with torch.set_grad_enabled(train):
             yield
-
-
-def _classes_that_do_not_exist(data: MultiTaskData) -> Tensor | None:
-    """Mask of the outputs that mean nothing for a task, bool [T, O]; None where every task uses all outputs."""
-    if data.classes is None or min(data.classes) == data.outputs:
-        return None
-    return torch.arange(data.outputs, device=data.device) >= torch.tensor(data.classes, device=data.device)[:, None]
