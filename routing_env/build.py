@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
 import torch
+from torch import nn
 
 from routing_env.config import GameConfig
-from routing_env.data import MultiTaskData, OnePerTask, ShuffledPass, load, recipe
+from routing_env.data import EndlessPass, MultiTaskData, OnePerTask, ShuffledPass, load, recipe
 from routing_env.game import RoutingGame
 from routing_env.names import look_up
 from routing_env.network import RoutedNetwork, mlp, simple_convnet
@@ -26,7 +27,8 @@ def make_game(
     data: MultiTaskData | None = None,
     network: NetworkFactory | None = None,
     loss: Loss | None = None,
-    deal: Literal["pass", "per_task"] = "pass",
+    deal: Literal["pass", "endless", "per_task"] = "pass",
+    copies: int = 1,
 ) -> RoutingGame:
     """Build a game. The same settings give the same game, to the bit, on the CPU.
 
@@ -35,35 +37,28 @@ def make_game(
         data: tasks of one's own in place of ``config.data``.
         network: builds a network of one's own for the data, in place of ``config.network`` and its sizes.
         loss: per lane, in place of cross-entropy or squared error.
-        deal: "pass" deals ``batch_size`` samples of a shuffled pass, "per_task" one sample of every task.
+        deal: "pass" deals up to ``batch_size`` samples of a shuffled pass, "endless" exactly so many, from one pass
+            into the next, "per_task" samples of every task.
+        copies: samples of every task in a deal of "per_task".
 
     Raises:
         ValueError: a setting out of range, with its name.
     """
     config = config or GameConfig()
-    device = _device(config.device)
+    device = find_device(config.device)
     if data is None:
-        data = load(config.data, data_dir=config.data_dir, validation=config.validation, seed=config.seed)
+        data = load_data(config)
     data = data.to(device)
     config = resolve(config, data)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        routed = network(data) if network else _network(config, data)
+        routed = network(data) if network else make_network(config, data)
     routed = routed.to(device)
-    trainer = BlockTrainer(
-        routed.parameters(),
-        optimizer=config.optimizer,
-        learning_rate=_known(config.learning_rate),
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        decay_every=config.decay_every,
-        decay_factor=config.decay_factor,
-    )
-    dealer = (
-        OnePerTask(data, config.seed)
-        if deal == "per_task"
-        else ShuffledPass(data, _known(config.batch_size), config.seed)
-    )
+    if deal == "per_task":
+        dealer = OnePerTask(data, config.seed, copies=copies)
+    else:
+        passes = {"pass": ShuffledPass, "endless": EndlessPass}
+        dealer = look_up("deal", deal, passes)(data, _known(config.batch_size), config.seed)
     collaboration = Collaboration(
         routed.depth,
         routed.actions,
@@ -75,12 +70,12 @@ def make_game(
     return RoutingGame(
         data,
         routed,
-        trainer,
+        make_trainer(config, routed),
         dealer,
         collaboration,
         final_reward=look_up("final reward", _known(config.final_reward), FINAL_REWARDS),
         loss=loss,
-        block_batch=config.block_batch,
+        block_batch=block_batch,
     )
 
 
@@ -101,7 +96,16 @@ def resolve(config: GameConfig, data: MultiTaskData) -> GameConfig:
     return replace(config, data=data.name, **open_choices)
 
 
-def _network(config: GameConfig, data: MultiTaskData) -> RoutedNetwork:
+def load_data(config: GameConfig) -> MultiTaskData:
+    """The data set that the settings name."""
+    data = load(config.data, data_dir=config.data_dir, validation=config.validation, seed=config.seed)
+    if config.tasks is not None:
+        data = first_tasks(data, config.tasks)
+    return data if config.fraction == 1 else training_share(data, config.fraction, seed=config.seed)
+
+
+def make_network(config: GameConfig, data: MultiTaskData) -> RoutedNetwork:
+    """The routed network for resolved settings; its weights come from torch's own generator."""
     for name in ("hidden", "layers", "blocks"):
         if getattr(config, name) < 1:
             raise ValueError(f"{name} is {getattr(config, name)}; it must be at least 1")
@@ -118,7 +122,25 @@ def _network(config: GameConfig, data: MultiTaskData) -> RoutedNetwork:
     )
 
 
-def _device(name: str) -> torch.device:
+def make_trainer(config: GameConfig, network: nn.Module) -> BlockTrainer:
+    """The optimiser and schedule of resolved settings for a network's parameters."""
+    return BlockTrainer(
+        network.parameters(),
+        optimizer=config.optimizer,
+        learning_rate=_known(config.learning_rate),
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        decay_every=config.decay_every,
+        decay_factor=config.decay_factor,
+    )
+
+
+def find_device(name: str) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        ValueError: there is none.
+    """
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

@@ -7,21 +7,24 @@ from importlib import import_module
 from typing import Literal
 
 from routing_env.data.base import MultiTaskData, Split, SplitName, make_data
-from routing_env.data.dealers import OnePerTask, ShuffledPass
+from routing_env.data.dealers import EndlessPass, OnePerTask, ShuffledPass
 from routing_env.names import look_up
 
 __all__ = [
     "DATASETS",
     "DatasetInfo",
+    "EndlessPass",
     "MultiTaskData",
     "OnePerTask",
     "Recipe",
     "ShuffledPass",
     "Split",
     "SplitName",
+    "first_tasks",
     "load",
     "make_data",
     "recipe",
+    "training_share",
 ]
 
 Network = Literal["mlp", "simple_convnet"]

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from routing_env.data.base import MultiTaskData
+from routing_env.data.base import MultiTaskData, SplitName
 from routing_env.types import Batch
 
 
@@ -50,39 +50,100 @@ class ShuffledPass:
         self._generator.set_state(state["generator"])
 
 
+class EndlessPass:
+    """Deals passes over the training samples without a gap: a deal may hold the end of one pass and the start of the next.
+
+    For interfaces whose number of lanes never changes.
+
+    Args:
+        data: to deal from.
+        batch_size: lanes of every deal.
+        seed: of the order.
+    """
+
+    def __init__(self, data: MultiTaskData, batch_size: int, seed: int) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+        self.pass_size = len(data.train)
+        self._data = data
+        self._batch_size = batch_size
+        self._generator = torch.Generator().manual_seed(seed)
+        self._rows = _Endless(torch.arange(self.pass_size), self._generator)
+
+    def next_batch(self) -> Batch:
+        """The next deal."""
+        return self._data.gather(self._data.train[self._rows.take(self._batch_size).to(self._data.device)])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Order, place in it and generator."""
+        return {"order": self._rows.order, "next": self._rows.next, "generator": self._generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what :meth:`state_dict` returned."""
+        self._rows.order, self._rows.next = state["order"], int(state["next"])
+        self._generator.set_state(state["generator"])
+
+
 class OnePerTask:
-    """Deals one sample of every task, lane t for task t; each task goes through its own samples in its own order.
+    """Deals samples of every task, lane b for task b % T; each task goes through its own samples in its own order.
 
     Args:
         data: to deal from.
         seed: of the orders.
+        copies: lanes of each task.
+        split: to deal from, "train", "validation" or "test".
+
+    Raises:
+        ValueError: no copies, or an empty split.
     """
 
-    def __init__(self, data: MultiTaskData, seed: int) -> None:
-        self.pass_size = len(data.train)
+    def __init__(self, data: MultiTaskData, seed: int, *, copies: int = 1, split: SplitName = "train") -> None:
+        if copies < 1:
+            raise ValueError(f"copies is {copies}; it must be at least 1")
         self._data = data
-        self._rows = [(data.train.task.cpu() == task).nonzero().squeeze(1) for task in range(data.tasks)]
+        self._split = data.split(split)
+        self.pass_size = len(self._split)
+        self._copies = copies
         self._generator = torch.Generator().manual_seed(seed)
-        self._orders = [torch.empty(0, dtype=torch.int64)] * data.tasks
-        self._next = [0] * data.tasks
+        task_of_row = self._split.task.cpu()
+        self._rows = [
+            _Endless((task_of_row == task).nonzero().squeeze(1), self._generator) for task in range(data.tasks)
+        ]
 
     def next_batch(self) -> Batch:
         """The next deal."""
-        rows: list[Tensor] = []
-        for task, own in enumerate(self._rows):
-            if self._next[task] == len(self._orders[task]):
-                self._orders[task] = own[torch.randperm(len(own), generator=self._generator)]
-                self._next[task] = 0
-            rows.append(self._orders[task][self._next[task]])
-            self._next[task] += 1
-        return self._data.gather(self._data.train[torch.stack(rows).to(self._data.device)])
+        rows = torch.stack([rows.take(self._copies) for rows in self._rows], dim=1).flatten()
+        return self._data.gather(self._split[rows.to(self._data.device)])
 
     def state_dict(self) -> dict[str, Any]:
         """Orders, places in them and generator."""
-        return {"orders": list(self._orders), "next": list(self._next), "generator": self._generator.get_state()}
+        return {
+            "orders": [rows.order for rows in self._rows],
+            "next": [rows.next for rows in self._rows],
+            "generator": self._generator.get_state(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what :meth:`state_dict` returned."""
-        self._orders = list(state["orders"])
-        self._next = list(state["next"])
+        for rows, order, place in zip(self._rows, state["orders"], state["next"], strict=True):
+            rows.order, rows.next = order, int(place)
         self._generator.set_state(state["generator"])
+
+
+class _Endless:
+    """Rows of a split in one shuffled order after the other."""
+
+    def __init__(self, rows: Tensor, generator: torch.Generator) -> None:
+        self.order = torch.empty(0, dtype=torch.int64)
+        self.next = 0
+        self._rows = rows
+        self._generator = generator
+
+    def take(self, number: int) -> Tensor:
+        """The next rows, int64 [number]."""
+        while len(self.order) - self.next < number:
+            shuffled = self._rows[torch.randperm(len(self._rows), generator=self._generator)]
+            self.order = torch.cat([self.order[self.next :], shuffled])
+            self.next = 0
+        self.next += number
+        return self.order[self.next - number : self.next]
