@@ -10,7 +10,16 @@ import torch
 from torch import nn
 
 from routing_env.config import GameConfig
-from routing_env.data import EndlessPass, MultiTaskData, OnePerTask, ShuffledPass, load, recipe
+from routing_env.data import (
+    EndlessPass,
+    MultiTaskData,
+    OnePerTask,
+    ShuffledPass,
+    first_tasks,
+    load,
+    recipe,
+    training_share,
+)
 from routing_env.game import RoutingGame
 from routing_env.names import look_up
 from routing_env.network import RoutedNetwork, mlp, simple_convnet
@@ -75,7 +84,7 @@ def make_game(
         collaboration,
         final_reward=look_up("final reward", _known(config.final_reward), FINAL_REWARDS),
         loss=loss,
-        block_batch=block_batch,
+        block_batch=config.block_batch,
     )
 
 
