@@ -16,6 +16,10 @@ class GameConfig:
     """Folder that holds the data set's files; by default the environment variable ROUTING_ENV_DATA, else ./data."""
     validation: float = 0.1
     """Share of the training inputs kept aside for choices; 0 trains on everything, as the paper does."""
+    fraction: float = 1.0
+    """Share of each task's training samples that is used, cut by the seed; validation and test stay whole."""
+    tasks: int | None = None
+    """Use only the first so many tasks of the data set; by default all."""
     network: Literal["mlp", "simple_convnet"] | None = None
     """Fully connected layers only, or the paper's four convolutions under them."""
     hidden: int | None = None

@@ -8,6 +8,7 @@ from typing import Literal
 
 from routing_env.data.base import MultiTaskData, Split, SplitName, make_data
 from routing_env.data.dealers import EndlessPass, OnePerTask, ShuffledPass
+from routing_env.data.subsets import first_tasks, training_share
 from routing_env.names import look_up
 
 __all__ = [

@@ -181,13 +181,13 @@ def make_data(
         raise ValueError(
             f"validation={validation} leaves a task of {name} without validation samples; raise it or use 0"
         )
-    mean, std = _statistics(inputs, kept.index.unique())
+    mean, std = channel_statistics(inputs, kept.index.unique())
     return MultiTaskData(
         name, inputs, kept, cut, test, tuple(task_names), None if classes is None else tuple(classes), mean, std
     )
 
 
-def _statistics(inputs: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+def channel_statistics(inputs: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and deviation over the given rows, as :class:`MultiTaskData` says, shaped to broadcast over a sample."""
     images, vectors = inputs.dim() == 4, inputs.dim() == 2
     count, total, squares = 0, torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)

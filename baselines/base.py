@@ -1,0 +1,93 @@
+"""What baselines share: the plan they are built by, and fully connected layers for many tasks at once."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from routing_env.blocks import BlockBank
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The routed network that a baseline stands beside.
+
+    Attributes:
+        stem: the unrouted module before the first fully connected layer, from samples to float32 [B, F].
+        widths: in front of, between and behind the fully connected layers; n + 1 for n layers.
+        tasks: T.
+        blocks: K, blocks of each routed layer.
+        hidden: the usual width between layers; where there is one layer only, ``widths`` does not show it.
+        parameters: of all routed layers together.
+    """
+
+    stem: nn.Module
+    widths: tuple[int, ...]
+    tasks: int
+    blocks: int
+    hidden: int
+    parameters: int
+
+
+class Baseline(nn.Module):
+    """A multi-task network without a router: the routed network's stem, and a head of its own.
+
+    Args:
+        plan: of the routed network.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__()
+        self.stem = plan.stem
+
+    def forward(self, x: Tensor, task: Tensor) -> Tensor:
+        """From samples float32 [B, *input shape] of tasks int64 [B] to outputs float32 [B, O]."""
+        return self.head(self.stem(x), task)
+
+    @abstractmethod
+    def head(self, v: Tensor, task: Tensor) -> Tensor:
+        """From the stem's output float32 [B, F] and tasks int64 [B] to outputs float32 [B, O]."""
+        ...
+
+
+class ParallelLinear(nn.Module):
+    """K linear maps that all apply to every sample, as one batched matrix product.
+
+    Args:
+        count: K.
+        inputs: width before.
+        outputs: width behind.
+    """
+
+    def __init__(self, count: int, inputs: int, outputs: int) -> None:
+        super().__init__()
+        bound = inputs**-0.5  # as nn.Linear starts
+        self.weight = nn.Parameter(torch.empty(count, inputs, outputs).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(count, 1, outputs).uniform_(-bound, bound))
+
+    def forward(self, v: Tensor) -> Tensor:
+        """From float32 [B, inputs], the same for every map, or [K, B, inputs] to float32 [K, B, outputs]."""
+        return torch.baddbmm(self.bias, v.expand(len(self.weight), -1, -1), self.weight)
+
+
+def per_task(tasks: int, inputs: int, outputs: int, *, activation: bool = False, bias: bool = True) -> BlockBank:
+    """A linear map for each task, with ReLU behind it where ``activation`` says so; called with the lanes' tasks."""
+
+    def block() -> nn.Module:
+        linear = nn.Linear(inputs, outputs, bias=bias)
+        return nn.Sequential(linear, nn.ReLU()) if activation else linear
+
+    return BlockBank([block() for _ in range(tasks)], (inputs,))
+
+
+def shared(widths: Sequence[int]) -> nn.Sequential:
+    """Fully connected layers with ReLU behind each; none where there is a single width."""
+    layers = nn.Sequential()
+    for inputs, outputs in pairwise(widths):
+        layers += nn.Sequential(nn.Linear(inputs, outputs), nn.ReLU())
+    return layers

@@ -1,0 +1,50 @@
+"""Cross-stitch networks (Misra, Shrivastava, Gupta & Hebert, CVPR 2016) over the fully connected layers."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from routing_env.baselines.base import Baseline, ParallelLinear, Plan, per_task
+
+
+class CrossStitch(Baseline):
+    """A network per task; between layers each takes a learned linear combination of what all of them computed.
+
+    The input of task i's layer l is the sum over j of w_ij^l v_(l-1,j) (paper, section 5; Misra et al., equation 1).
+    The convolutions are shared, so the first layers of all networks see the same, and units stand before every later
+    layer. Every sample goes through the networks of all T tasks: the cost grows with T.
+
+    Args:
+        plan: of the routed network.
+        own: weight at the start of a task's own activations; the rest, 1 - own, is spread evenly over the others.
+
+    Raises:
+        ValueError: ``own`` is outside [0, 1].
+    """
+
+    def __init__(self, plan: Plan, *, own: float = 0.9) -> None:
+        super().__init__(plan)
+        if not 0 <= own <= 1:
+            raise ValueError(f"own is {own}; it must be in [0, 1]")
+        tasks, hidden = plan.tasks, plan.widths[:-1]
+        self.layers = nn.ModuleList(ParallelLinear(tasks, *pair) for pair in pairwise(hidden))
+        self.heads = per_task(tasks, *plan.widths[-2:])
+        rest = (1 - own) / (tasks - 1) if tasks > 1 else 0.0
+        start = torch.full((tasks, tasks), rest).fill_diagonal_(own if tasks > 1 else 1.0)
+        self.units = nn.ParameterList(nn.Parameter(start.clone()) for _ in self.layers)
+
+    def head(self, v: Tensor, task: Tensor) -> Tensor:
+        """All networks side by side, then the task's own last layer."""
+        if not len(self.layers):
+            return self.heads(v, task)
+        last = len(self.layers) - 1
+        for number, (layer, unit) in enumerate(zip(self.layers, self.units, strict=True)):
+            activation = layer(v).relu()  # [T, B, H]
+            if number < last:
+                v = (unit @ activation.flatten(1)).view_as(activation)
+            else:  # the last layer serves one task per sample, so only that task's combination is needed
+                v = torch.einsum("bt,tbh->bh", unit[task], activation)
+        return self.heads(v, task)

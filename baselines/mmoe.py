@@ -1,0 +1,48 @@
+"""Multi-gate mixture of experts (Ma, Zhao, Yi, Chen, Hong & Chi, KDD 2018) over the fully connected layers."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from routing_env.baselines.base import Baseline, ParallelLinear, Plan, per_task
+
+
+class MMoE(Baseline):
+    """Experts shared by all tasks; each task has a gate over them and a tower of its own.
+
+    y_t = h_t(sum over i of g_t(v)_i f_i(v)) with g_t(v) = softmax(W_t v) (Ma et al., equations 6 and 7). The experts
+    are all fully connected layers but the last, which is the tower; where there is one layer only, it is the experts
+    and there is no tower.
+
+    Args:
+        plan: of the routed network.
+        experts: how many; by default as many as the routed network has blocks in a layer.
+
+    Raises:
+        ValueError: fewer than one expert.
+    """
+
+    def __init__(self, plan: Plan, *, experts: int | None = None) -> None:
+        super().__init__(plan)
+        count = plan.blocks if experts is None else experts
+        if count < 1:
+            raise ValueError(f"experts is {experts}; it must be at least 1")
+        has_tower = len(plan.widths) > 2
+        widths = plan.widths[:-1] if has_tower else plan.widths
+        self.experts = nn.ModuleList(ParallelLinear(count, *pair) for pair in pairwise(widths))
+        self.gates = per_task(plan.tasks, plan.widths[0], count, bias=False)
+        self.towers = per_task(plan.tasks, *plan.widths[-2:]) if has_tower else None
+
+    def head(self, v: Tensor, task: Tensor) -> Tensor:
+        """All experts, the task's gate over them, and its tower."""
+        gate = self.gates(v, task).softmax(1)
+        output = v
+        for layer in self.experts:
+            output = layer(output)
+            if self.towers is not None:
+                output = output.relu()
+        mixed = torch.einsum("bk,kbh->bh", gate, output)
+        return mixed if self.towers is None else self.towers(mixed, task)

@@ -1,0 +1,30 @@
+"""All fully connected layers apart for each task: the paper's task-specific-all-fc."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from routing_env.baselines.base import Baseline, Plan, per_task
+
+
+class TaskSpecificAllFC(Baseline):
+    """Each task has its own set of all fully connected layers; the convolutions are shared (paper, section 5).
+
+    Args:
+        plan: of the routed network.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan)
+        pairs = list(pairwise(plan.widths))
+        self.layers = nn.ModuleList(
+            per_task(plan.tasks, *pair, activation=layer < len(pairs) - 1) for layer, pair in enumerate(pairs)
+        )
+
+    def head(self, v: Tensor, task: Tensor) -> Tensor:
+        """The task's own layers."""
+        for layer in self.layers:
+            v = layer(v, task)
+        return v
