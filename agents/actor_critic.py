@@ -45,7 +45,7 @@ class ActorCritic(SoftmaxRouter):
         spec: of the game.
         seed: of weights and exploration.
         network: of actor and critic: "table", "mlps", "mlp", or one's own.
-        learning_rate: of the router; by default 0.02, for other networks than tables 0.001.
+        learning_rate: of the router; by default 0.05, for other networks than tables 0.003.
         optimizer: "adam" or "sgd".
         gamma: discount.
         entropy: weight of the policy's entropy.
@@ -72,7 +72,7 @@ class ActorCritic(SoftmaxRouter):
             {"critic": self.critic},
             seed=seed,
             network=network,
-            learning_rate=learning_rate or (0.02 if network == "table" else 0.001),
+            learning_rate=learning_rate or (0.05 if network == "table" else 0.003),
             optimizer=optimizer,
             gamma=gamma,
             epsilon=epsilon,
@@ -105,7 +105,7 @@ class AdvantageActorCritic(ActorCritic):
         seed: of weights and exploration.
         trace_decay: lambda of the advantage, 0 for one-step TD errors, 1 for whole returns.
         network: of actor and critic: "table", "mlps", "mlp", or one's own.
-        learning_rate: of the router; by default 0.02, for other networks than tables 0.001.
+        learning_rate: of the router; by default 0.05, for other networks than tables 0.003.
         optimizer: "adam" or "sgd".
         gamma: discount.
         entropy: weight of the policy's entropy.

@@ -48,7 +48,7 @@ class EXP3(TableRouter):
         spec: GameSpec,
         *,
         seed: int = 0,
-        exploration: float = 0.05,
+        exploration: float = 0.1,
         reward_range: tuple[float, float] | None = None,
         gamma: float = 1.0,
     ) -> None:

@@ -60,7 +60,7 @@ class GumbelSoftmax(SoftmaxRouter):
         seed: int = 0,
         network: Network = "mlps",
         temperature: Rate = 1.0,
-        learning_rate: Rate = 1e-3,
+        learning_rate: Rate = 3e-3,
         optimizer: OptimizerName = "adam",
     ) -> None:
         super().__init__(spec, {}, seed=seed, network=network, learning_rate=learning_rate, optimizer=optimizer)

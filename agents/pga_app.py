@@ -55,7 +55,7 @@ class PGAAPP(PolicyTableRouter):
         *,
         seed: int = 0,
         step: Rate = 0.01,
-        prediction: float = 3.0,
+        prediction: float = 1.0,
         value_step: Rate = 0.05,
         minimum: float = 0.002,
         gamma: float = 1.0,

@@ -19,7 +19,7 @@ class Reinforce(SoftmaxRouter):
         seed: of weights and exploration.
         network: of policy and baseline: "table", "mlps", "mlp", or one's own; by default "table".
         baseline: whether to learn b, by squared error, and subtract it.
-        learning_rate: of the router; by default 0.02, for other networks than tables 0.001.
+        learning_rate: of the router; by default 0.05, for other networks than tables 0.003.
         optimizer: "adam" or "sgd".
         gamma: discount of the action rewards.
         entropy: weight of the policy's entropy.
@@ -50,7 +50,7 @@ class Reinforce(SoftmaxRouter):
             {"baseline": self.baseline} if self.baseline else {},
             seed=seed,
             network=network,
-            learning_rate=learning_rate or (0.02 if network == "table" else 0.001),
+            learning_rate=learning_rate or (0.05 if network == "table" else 0.003),
             optimizer=optimizer,
             gamma=gamma,
             epsilon=epsilon,

@@ -71,7 +71,7 @@ class RELAX(SoftmaxRouter):
         seed: of weights and noise.
         network: of policy and control variate: "table", "mlps", "mlp", or one's own.
         temperature: of the relaxation.
-        learning_rate: of the router; by default 0.02, for other networks than tables 0.001.
+        learning_rate: of the router; by default 0.05, for other networks than tables 0.003.
         optimizer: "adam" or "sgd".
         gamma: discount of the action rewards.
     """
@@ -93,7 +93,7 @@ class RELAX(SoftmaxRouter):
             {"value": self.value},
             seed=seed,
             network=network,
-            learning_rate=learning_rate or (0.02 if network == "table" else 0.001),
+            learning_rate=learning_rate or (0.05 if network == "table" else 0.003),
             optimizer=optimizer,
             gamma=gamma,
         )

@@ -65,7 +65,7 @@ class WPLApprox(SoftmaxRouter):
         network: Network = "mlps",
         step: float = 1.0,
         minimum: float = 0.001,
-        learning_rate: Rate = 1e-3,
+        learning_rate: Rate = 3e-3,
         optimizer: OptimizerName = "adam",
         gamma: float = 1.0,
         train_blocks: bool = False,
