@@ -17,7 +17,8 @@ class Dispatched(Router):
     """A dispatcher over agents, each with an algorithm of its own.
 
     Before depth 1 the dispatcher sees (v, t) and picks an agent per sample; to it this is a game of one decision that
-    earns the route's final reward. Any router can be the dispatcher, and any can be the agents.
+    earns all that the route earns, the final reward included. Any router can be the dispatcher, and any can be the
+    agents.
 
     Args:
         spec: of the game.
@@ -85,8 +86,8 @@ class Dispatched(Router):
         question, choice = self._dispatched[False]
         states = tuple(replace(state, agent=choice.action) for state in trace.states)
         learned = self.router.learn(replace(trace, states=states))
-        no_reward = torch.zeros_like(trace.action_rewards[:, :1])
-        dispatched = self.dispatcher.learn(Trace((question,), (choice,), no_reward, trace.outcome))
+        on_the_way = trace.action_rewards.sum(1, keepdim=True)
+        dispatched = self.dispatcher.learn(Trace((question,), (choice,), on_the_way, trace.outcome))
         return {**learned, **{f"dispatcher_{name}": value for name, value in dispatched.items()}}
 
     def state_dict(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import numpy as np
 import pettingzoo
 import pytest
 import torch
-from pettingzoo.test import api_test, parallel_api_test, parallel_seed_test, render_test
+from pettingzoo.test import api_test, parallel_api_test, parallel_seed_test, render_test, seed_test
 from pettingzoo.test.max_cycles_test import max_cycles_test
 from pettingzoo.test.state_test import state_test
 
@@ -38,6 +38,11 @@ from routing_env.envs.map_layout import blocks_at, columns, edges_of, lost_route
 from routing_env.network import RoutedNetwork, linear_layers
 
 MASKS = ("obs", "info", "both", "none")
+TOPOLOGIES: list[dict[str, Any]] = [
+    {"topology": "per_task"},
+    {"topology": "single"},
+    {"topology": "dispatched", "agents": 2},
+]
 PARTS = [parts for size in (1, 2, 3) for parts in itertools.combinations(("v", "task", "depth"), size)]
 GAMES = [
     {"recursive": recursive, "pass_action": pass_action} for recursive in (False, True) for pass_action in (False, True)
@@ -97,7 +102,8 @@ def same(a: Any, b: Any) -> bool:
     return type(a) is type(b) and a == b
 
 
-# PettingZoo's remarks that hold of any environment with unbounded or masked observations, or whose agents ignore masks.
+# PettingZoo's remarks that hold of any environment with unbounded or masked observations, whose agents ignore masks, or
+# where not every agent that there can be takes part.
 @pytest.mark.filterwarnings(
     "error",
     "ignore:.*infinity.*",
@@ -107,25 +113,33 @@ def same(a: Any, b: Any) -> bool:
     "ignore:.*all zeros",
     "ignore:.*all-zero",
     "ignore:State is a single number",
+    "ignore:No agents present but not all possible_agents",
 )
 @pytest.mark.parametrize("game", GAMES, ids=lambda game: "-".join(name for name, on in game.items() if on) or "layered")
 @pytest.mark.parametrize("mask", MASKS)
 def test_conforms_to_pettingzoo(small: MultiTaskData, mask: Any, game: dict[str, Any]) -> None:
-    for parts in PARTS:
-        arguments: dict[str, Any] = {"data": small, "hidden": 4, "mask": mask, "parts": parts, **game}
+    # Every mask and game meets every topology, and so do all parts; all four together would take too long.
+    turn = MASKS.index(mask) + GAMES.index(game)
+    for parts, topology in zip(PARTS, itertools.cycle(TOPOLOGIES[turn % 3 :] + TOPOLOGIES[: turn % 3])):
+        arguments: dict[str, Any] = {"data": small, "hidden": 4, "mask": mask, "parts": parts, **game, **topology}
         parallel_api_test(parallel_env(**arguments), num_cycles=20)
         parallel_seed_test(lambda arguments=arguments: parallel_env(**arguments), num_cycles=20)
         api_test(routing_v0.env(**arguments), num_cycles=20)
+        seed_test(lambda arguments=arguments: routing_v0.env(**arguments), num_cycles=20)
         state_test(routing_v0.env(**arguments), parallel_env(**arguments))
 
 
 @pytest.mark.filterwarnings("ignore:.*heed the action mask")
-@pytest.mark.parametrize(("mask", "game"), list(zip(MASKS, GAMES, strict=True)))
+@pytest.mark.parametrize(
+    ("mask", "game", "topology"), list(zip(MASKS, GAMES, [*TOPOLOGIES, TOPOLOGIES[2]], strict=True))
+)
 @pytest.mark.usefixtures("fast_window")
-def test_renders_as_pettingzoo_expects(small: MultiTaskData, mask: Any, game: dict[str, Any]) -> None:
+def test_renders_as_pettingzoo_expects(
+    small: MultiTaskData, mask: Any, game: dict[str, Any], topology: dict[str, Any]
+) -> None:
     # Pictures depend on neither mask nor parts: each mask is paired with one game.
     def make(**render_mode: Any) -> Any:
-        return routing_v0.env(data=small, hidden=4, mask=mask, **render_mode, **game)
+        return routing_v0.env(data=small, hidden=4, mask=mask, **render_mode, **game, **topology)
 
     render_test(make)
 
@@ -142,8 +156,8 @@ def test_an_episode_has_as_many_steps_as_the_game_is_deep(small: MultiTaskData) 
     "options",
     [
         {"hidden": 8},
-        {"network": "mlp", "rho": 0.5, **RECURSIVE},
-        {"network": "mlp", "hidden": 8, "block_batch": 24, "optimizer": "adam"},
+        {"network": "mlp", "rho": 0.5, "topology": "single", **RECURSIVE},
+        {"network": "mlp", "hidden": 8, "block_batch": 24, "optimizer": "adam", "topology": "dispatched"},
     ],
 )
 def test_the_same_seed_is_the_same_world_for_200_episodes(digits: MultiTaskData, options: dict[str, Any]) -> None:
@@ -217,6 +231,7 @@ def test_agents_see_and_earn_what_the_game_says(digits: MultiTaskData, options: 
             assert not vector[spec.features + spec.tasks :].any()
             assert observations[agent]["action_mask"].all()
             assert infos[agent] == {
+                "task": lane,
                 "correct": bool(outcome.correct[lane]),
                 "prediction": int(outcome.prediction[lane]),
                 "label": int(outcome.target[lane]),
@@ -317,6 +332,9 @@ def test_steps_outside_an_episode_are_errors(small: MultiTaskData) -> None:
         ({"mask": "observation"}, ValueError, "mask is 'observation'; "),
         ({"parts": ("v", "taks")}, ValueError, "part is 'taks'; did you mean 'task'"),
         ({"parts": ()}, ValueError, "parts is empty"),
+        ({"topology": "dispached"}, ValueError, "topology is 'dispached'; did you mean 'dispatched'"),
+        ({"agents": 3}, ValueError, "agents is 3 but topology is 'per_task'"),
+        ({"topology": "dispatched", "agents": 0}, ValueError, "agents is 0; a dispatcher needs at least 1"),
         ({"render_mode": "rgb"}, ValueError, "render_mode is 'rgb'"),
         ({"data": "digit"}, ValueError, "did you mean 'digits'"),
         ({"network": "mpl"}, ValueError, "did you mean 'mlp'"),
@@ -358,29 +376,38 @@ def test_regression_tasks_report_values(small: MultiTaskData) -> None:
     assert "✗" not in str(env.render())
 
 
-@pytest.mark.parametrize("how", ["pickle", "deepcopy"])
-@pytest.mark.parametrize("midway", [False, True])
-def test_a_copy_goes_on_like_the_original(small: MultiTaskData, how: str, midway: bool) -> None:
-    env = parallel_env(data=small, rho=0.5, optimizer="adam", block_batch=7, **RECURSIVE)
+@pytest.mark.parametrize(
+    ("how", "midway", "topology"),
+    [
+        ("pickle", False, "per_task"),
+        ("pickle", True, "dispatched"),
+        ("deepcopy", False, "single"),
+        ("deepcopy", True, "per_task"),
+    ],
+)
+def test_a_copy_goes_on_like_the_original(small: MultiTaskData, how: str, midway: bool, topology: Any) -> None:
+    env = parallel_env(data=small, topology=topology, rho=0.5, optimizer="adam", block_batch=7, **RECURSIVE)
     rng = np.random.default_rng(0)
     env.reset(seed=3)
     for _ in range(5):
         play(env, rng)
     if midway:
         observations, _ = env.reset()
-        env.step(legal_actions(env, observations, rng))
+        for _ in range(2):
+            observations, *_ = env.step(legal_actions(env, observations, rng))
     twin = copy.deepcopy(env) if how == "deepcopy" else pickle.loads(pickle.dumps(env))  # noqa: S301
     assert same(weights(twin), weights(env))
     with pytest.raises(RuntimeError, match="call reset"):
         twin.step(dict.fromkeys(env.possible_agents, 0))
-    for _ in range(4):
+    for _ in range(8):
         rngs = np.random.default_rng(1), np.random.default_rng(1)
         assert same(play(env, rngs[0]), play(twin, rngs[1]))
         assert same(weights(twin), weights(env))
 
 
-def test_evaluate_agrees_with_the_game_whoever_asks(digits: MultiTaskData) -> None:
-    env = parallel_env(data=digits, recursive=True, pass_action=True, hidden=8)
+@pytest.mark.parametrize("topology", TOPOLOGIES, ids=lambda topology: topology["topology"])
+def test_evaluate_agrees_with_the_game_whoever_asks(digits: MultiTaskData, topology: dict[str, Any]) -> None:
+    env = parallel_env(data=digits, recursive=True, pass_action=True, hidden=8, **topology)
     observations, _ = env.reset()
     router = Fixed(env.game.spec)
     start = weights(env)
@@ -389,8 +416,14 @@ def test_evaluate_agrees_with_the_game_whoever_asks(digits: MultiTaskData) -> No
         return router.act(state, greedy=True).action
 
     def one_agent(agent: str, observation: dict[str, Any]) -> int:
-        depth = int(observation["observation"][-env.game.spec.depth :].argmax())
-        action = int(router.routes[int(agent.removeprefix("task_")), depth])
+        seen = observation["observation"][env.game.spec.features :]
+        task, depth = int(seen[: env.game.spec.tasks].argmax()), int(seen[env.game.spec.tasks :].argmax())
+        if agent == "dispatcher_0":
+            return task % 2
+        assert agent == {"per_task": f"task_{task}", "single": "router_0"}.get(
+            topology["topology"], f"router_{task % 2}"
+        )
+        action = int(router.routes[task, depth])
         assert observation["action_mask"][action]
         return action
 
@@ -403,7 +436,8 @@ def test_evaluate_agrees_with_the_game_whoever_asks(digits: MultiTaskData) -> No
         assert same(vars(result), vars(expected))
     assert same(weights(env), start)
     env.step(legal_actions(env, observations, np.random.default_rng(0)))
-    with pytest.raises(ValueError, match="illegal at depth 1"):
+    dispatched = topology["topology"] == "dispatched"
+    with pytest.raises(ValueError, match="action of dispatcher_0 is" if dispatched else "illegal at depth 1"):
         env.evaluate(lambda agent, observation: env.game.spec.actions - 2)
 
 

@@ -57,12 +57,17 @@ class ObservationFormat:
         self.low = self._select(-bound, 0 * ones[: spec.tasks], 0 * ones[spec.tasks :])
         self.high = self._select(bound, ones[: spec.tasks], ones[spec.tasks :])
 
-    def space(self) -> spaces.Space[Any]:
-        """A new space of one agent's observations."""
+    def space(self, actions: int | None = None) -> spaces.Space[Any]:
+        """A new space of one agent's observations.
+
+        Args:
+            actions: size of the agent's action space; by default A.
+        """
         vector = spaces.Box(self.low, self.high, dtype=np.float32)
         if not self._in_observation:
             return vector
-        return spaces.Dict({"observation": vector, "action_mask": spaces.Box(0, 1, (self._actions,), dtype=np.int8)})
+        mask = spaces.Box(0, 1, (actions or self._actions,), dtype=np.int8)
+        return spaces.Dict({"observation": vector, "action_mask": mask})
 
     def vectors(self, v: Tensor, task: Tensor, depth: int) -> Vectors:
         """The vector of every lane.
@@ -78,12 +83,12 @@ class ObservationFormat:
         rows = task.cpu().numpy()
         return self._select(v.cpu().numpy(), self._tasks[rows], np.tile(self._depths[depth], (len(rows), 1)))
 
-    def observations(self, vectors: Vectors, masks: Masks) -> list[Observation]:
-        """What the agent of every lane sees.
+    def observations(self, vectors: Vectors, masks: Iterable[Masks]) -> list[Observation]:
+        """What some agents see.
 
         Args:
-            vectors: float32 [B, n].
-            masks: int8 [B, A].
+            vectors: float32 [number of agents, n].
+            masks: of each agent, int8 of the size of its action space.
         """
         if not self._in_observation:
             return list(vectors)

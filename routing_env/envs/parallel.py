@@ -1,15 +1,15 @@
 """Routing as a PettingZoo environment.
 
-Task agents choose, one block at a time, the network that their samples go through. An episode routes one sample of each
-task; blocks that several agents choose are shared, and the blocks learn from the routes as the agents do.
+Agents choose, one block at a time, the network that their samples go through. Blocks that several of them choose are
+shared, and the blocks learn from the routes as the agents do.
 
 | Import            | `from routing_env import routing_v0` (or `routing_env.parallel_env`)     |
 |-------------------|--------------------------------------------------------------------------|
-| Agents            | `task_0` to `task_{T-1}`, one for each task                              |
+| Agents            | `task_0` to `task_{T-1}`, one for each task; see `topology` for others   |
 | Actions           | Discrete, parallel                                                       |
 | Action space      | `Discrete(A)`: the blocks, and PASS as the last one where it is enabled  |
 | Observation space | `Dict(observation=Box(n), action_mask=Box(A))`, or `Box(n)`, see `mask`  |
-| State space       | `Box(T * n)`: the agents' observations side by side                      |
+| State space       | `Box(T * n)`: what is seen of each sample, side by side                  |
 | Episode           | exactly D steps; all agents terminate together                           |
 | Reward            | collaboration reward each step, the final reward added at the last       |
 
@@ -23,7 +23,7 @@ all zeros and the mask all ones: there is nothing left to choose.
 ### Arguments
 
 ``` python
-routing_v0.parallel_env(data="digits", mask="obs", parts=("v", "task", "depth"), render_mode=None, **settings)
+routing_v0.parallel_env(data="digits", topology="per_task", mask="obs", render_mode=None, **settings)
 ```
 
 `data`: a data set's name, or a `MultiTaskData` of one's own
@@ -31,6 +31,11 @@ routing_v0.parallel_env(data="digits", mask="obs", parts=("v", "task", "depth"),
 `network`: "mlp", "simple_convnet", or a function from the data to a `RoutedNetwork`
 
 `loss`: a function from output and target to a loss per sample, in place of cross-entropy or squared error
+
+`topology`: "per_task"; "single", where `router_0` routes one sample per episode; or "dispatched", where `dispatcher_0`
+first picks one of `router_0` to `router_{n-1}` for it, which takes one step more
+
+`agents`: n, how many the dispatcher picks from; by default one per task
 
 `mask`: where the action mask is: "obs" (in the observation), "info", "both" or "none"; with "info" and "none" the
 observation is the plain `Box`
@@ -47,9 +52,8 @@ docs/environment.md has the details: rewards, illegal actions, infos, evaluation
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from operator import index
 from typing import Any, ClassVar, Literal, cast
 
 import gymnasium
@@ -58,31 +62,31 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
-from torch import Tensor
 
-from routing_env.build import NetworkFactory, make_game
+from routing_env.build import NetworkFactory, load_data, make_game
 from routing_env.config import GameConfig
-from routing_env.data import MultiTaskData, SplitName
+from routing_env.data import MultiTaskData, SplitName, recipe
 from routing_env.envs.observation import PARTS, Masks, Observation, ObservationFormat, Vectors, check_choice, masks
 from routing_env.envs.render import RIGHT, WRONG, routes_text, routing_map
+from routing_env.envs.topology import AgentPolicy, make_topology
 from routing_env.envs.window import Window
 from routing_env.game import RoutingGame
 from routing_env.names import suggestion
 from routing_env.training import Loss
 from routing_env.types import Decision, Evaluation, Policy, Router, State
 
-AgentPolicy = Callable[[str, Observation], int]
-"""Chooses one agent's action from its observation."""
 Infos = dict[str, dict[str, Any]]
 
 
 class RoutingParallelEnv(ParallelEnv[str, Observation, Any]):
-    """The routing game as a PettingZoo environment; lane t of the game is the agent of task t.
+    """The routing game as a PettingZoo environment.
 
     Args:
         data: name of a data set, or data of one's own.
         network: name of a network, or a function that builds one for the data, anew each time it is called.
         loss: per lane, in place of cross-entropy or squared error.
+        topology: "per_task", "single" or "dispatched": who decides for which sample (Figure 3).
+        agents: how many a dispatcher picks from; by default one per task.
         mask: "obs", "info", "both" or "none": where the action mask is.
         parts: which of "v", "task" and "depth" an observation has.
         render_mode: "human", "rgb_array", "ansi" or None.
@@ -111,6 +115,8 @@ class RoutingParallelEnv(ParallelEnv[str, Observation, Any]):
         data: str | MultiTaskData = "digits",
         network: str | NetworkFactory | None = None,
         loss: Loss | None = None,
+        topology: Literal["per_task", "single", "dispatched"] = "per_task",
+        agents: int | None = None,
         mask: Literal["obs", "info", "both", "none"] = "obs",
         parts: Sequence[str] = PARTS,
         render_mode: str | None = None,
@@ -121,18 +127,24 @@ class RoutingParallelEnv(ParallelEnv[str, Observation, Any]):
         self.render_mode = render_mode
         self._window = self._new_window()
         self._config = _config(data, network, settings)
-        self._data = None if isinstance(data, str) else data
+        self._data = load_data(self._config) if isinstance(data, str) else data
         self._network = network if callable(network) else None
         self._loss = loss
+        self._deal: Literal["per_task", "pass"] = "per_task" if topology == "per_task" else "pass"
+        if self._deal == "pass":
+            usual, own = recipe(self._data).batch_size, self._config.block_batch
+            self._config = replace(self._config, batch_size=1, block_batch=usual if own is None else own)
         self.game = self._new_game()
         self._data = self.game.data
 
-        spec = self.game.spec
-        self._format = ObservationFormat(spec, mask, parts)
-        self.possible_agents = [f"task_{task}" for task in range(spec.tasks)]
-        self._observation_spaces = {agent: self._format.space() for agent in self.possible_agents}
-        self._action_spaces = {agent: spaces.Discrete(spec.actions) for agent in self.possible_agents}
-        low, high = (np.tile(bound, spec.tasks) for bound in (self._format.low, self._format.high))
+        self._format = ObservationFormat(self.game.spec, mask, parts)
+        self._topology = make_topology(topology, self.game.spec, agents)
+        self._observation_spaces = {agent: self._format.space(n) for agent, n in self._topology.actions.items()}
+        self._action_spaces = self._topology.action_spaces(self._config.seed)
+        self.possible_agents = list(self._action_spaces)
+        lanes, picked = self._topology.lanes, np.zeros_like(self._topology.picked)
+        low = np.concatenate([np.tile(self._format.low, lanes), picked])
+        high = np.concatenate([np.tile(self._format.high, lanes), picked + 1])
         self.state_space = spaces.Box(low, high, dtype=np.float32)
         self._warned = False
         self._episode = 0
@@ -149,7 +161,7 @@ class RoutingParallelEnv(ParallelEnv[str, Observation, Any]):
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Observation], Infos]:
-        """Deal one sample to each agent.
+        """Deal the next samples.
 
         Args:
             seed: starts the whole world over from here: blocks, order of the data, history of rewards. Without it the
@@ -161,9 +173,12 @@ class RoutingParallelEnv(ParallelEnv[str, Observation, Any]):
             self.game = self._new_game()
             self._episode = 0
         self._start_over()
-        self.agents = list(self.possible_agents)
+        self.agents = list(self._topology.agents)
         self._episode += 1
-        shown = self._show(self.game.reset())
+        state = self.game.reset()
+        self._tasks = state.task.tolist()
+        self._see(state)
+        shown = self._show(self._topology.masks(self._masks))
         if self._window is not None:
             self.render()
         return shown
@@ -171,54 +186,48 @@ class RoutingParallelEnv(ParallelEnv[str, Observation, Any]):
     def step(
         self, actions: Mapping[str, int]
     ) -> tuple[dict[str, Observation], dict[str, float], dict[str, bool], dict[str, bool], Infos]:
-        """Apply each agent's block to its sample; the last step scores, rewards and trains the blocks.
+        """Apply the chosen blocks; the last step scores, rewards and trains the blocks.
 
         Args:
-            actions: one for each agent, an integer in [0, A). One that is not legal loses the agent's route.
+            actions: one for each agent, an integer in its action space. One that is not legal loses the route. A
+                dispatcher that has picked need not act, and is not heeded.
 
         Returns:
-            Observations, rewards, terminations, truncations and infos of all agents.
+            Observations, rewards, terminations, truncations and infos of the agents that take part.
 
         Raises:
             RuntimeError: no episode is under way.
-            ValueError: agents that are missing or do not exist, or an action that is no integer in [0, A); nothing
-                has changed.
+            ValueError: agents that are missing or do not take part, or an action that is no integer in its space;
+                nothing has changed.
         """
         if not self.agents:
             raise RuntimeError("no episode is under way; call reset to deal the next samples")
-        chosen = self._read(actions)
-        agents, device = self.agents, self.game.spec.device
-        illegal = (self._masks[np.arange(len(chosen)), chosen] == 0) & ~self._lost
-        forfeit = torch.from_numpy(illegal).to(device) if illegal.any() else None
-        state = self.game.step(Decision(torch.from_numpy(chosen).to(device)), forfeit=forfeit)
-        self._lost = self._lost | illegal
-        self._illegal |= {agents[lane]: int(chosen[lane]) for lane in illegal.nonzero()[0]}
-        self._routes.append(np.where(self._lost, -1, chosen))
-
-        rewards = self.game.action_reward.cpu().numpy()
-        if state is None:
-            rewards = rewards + self.game.trace.final_reward.cpu().numpy()
-            self.agents = []
-            observations, infos = self._show_end()
+        chosen = self._topology.read(actions)
+        if self._topology.dispatching:
+            self._topology.dispatch(int(chosen[0]))
+            rewards = np.zeros(self._topology.lanes, dtype=np.float32)
         else:
-            observations, infos = self._show(state)
-        for agent, action in self._illegal.items():
-            infos[agent]["illegal_action"] = action
+            rewards = self._route(chosen)
+        agents, over = self._topology.agents, len(self._routes) == self.game.spec.depth
+        self.agents = [] if over else list(agents)
+        observations, infos = self._show_end() if over else self._show(self._topology.masks(self._masks))
         self._warn_once()
         if self._window is not None:
             self.render()
-        over, never = dict.fromkeys(agents, state is None), dict.fromkeys(agents, False)
-        return observations, dict(zip(agents, rewards.tolist(), strict=True)), over, never, infos
+        earned = dict(zip(agents, rewards[self._topology.lane].tolist(), strict=True))
+        return observations, earned, dict.fromkeys(agents, over), dict.fromkeys(agents, False), infos
 
     def state(self) -> NDArray[np.float32]:
-        """The observation vectors of all agents side by side, float32 [T * n].
+        """The observation vectors of all samples side by side, float32 [T * n].
+
+        Where there is one sample, [n]; with a dispatcher its pick follows, one-hot, or zeros before.
 
         Raises:
             RuntimeError: there was no reset yet.
         """
         if not len(self._vectors):
             raise RuntimeError("there is no state before the first reset; call reset")
-        return self._vectors.flatten()
+        return np.concatenate([*self._vectors, self._topology.picked])
 
     def evaluate(
         self, policy: Router | Policy | AgentPolicy, split: SplitName = "test", *, batched: bool = False
@@ -238,14 +247,7 @@ class RoutingParallelEnv(ParallelEnv[str, Observation, Any]):
             return self.game.evaluate(lambda state: router.act(state, greedy=True).action, split)
         if batched:
             return self.game.evaluate(cast(Policy, policy), split)
-        one_agent = cast(AgentPolicy, policy)
-
-        def every_lane(state: State) -> Tensor:
-            agents = [self.possible_agents[task] for task in state.task.tolist()]
-            lanes = zip(agents, self._format.observe(state), strict=True)
-            return torch.tensor([index(one_agent(agent, seen)) for agent, seen in lanes]).to(state.task.device)
-
-        return self.game.evaluate(every_lane, split)
+        return self.game.evaluate(self._topology.batched(cast(AgentPolicy, policy), self._format), split)
 
     def render(self) -> NDArray[np.uint8] | str | None:
         """The routes of this episode: as text, as an image, or in the window, which shows each step by itself."""
@@ -254,11 +256,14 @@ class RoutingParallelEnv(ParallelEnv[str, Observation, Any]):
             return None
         spec, names = self.game.spec, self.game.data.task_names
         title = f"routing_v0 · episode {self._episode} · step {len(self._routes)} of {spec.depth}"
-        routes = np.stack(self._routes, axis=1) if self._routes else np.empty((spec.tasks, 0), dtype=np.int64)
+        tasks = self._tasks
+        if len(tasks) == 1:
+            title += f" · {self._topology.deciding[0]}"
+        routes = np.stack(self._routes, axis=1) if self._routes else np.empty((len(tasks), 0), dtype=np.int64)
         if self.render_mode == "ansi":
-            names = [f"{agent} ({name})" for agent, name in zip(self.possible_agents, names, strict=True)]
-            return routes_text(routes, spec, names, title=title, marks=self._marks)
-        image = routing_map(routes, spec, names, title=title, marks=self._marks)
+            rows = [f"{agent} ({names[task]})" for agent, task in zip(self._topology.deciding, tasks, strict=False)]
+            return routes_text(routes, spec, rows, title=title, marks=[self._marks[task] for task in tasks])
+        image = routing_map(routes, spec, names, title=title, marks=self._marks, tasks=tasks)
         if self._window is None:
             return image
         self._window.show(image)
@@ -283,58 +288,63 @@ class RoutingParallelEnv(ParallelEnv[str, Observation, Any]):
         self._start_over()
 
     def _new_game(self) -> RoutingGame:
-        return make_game(self._config, data=self._data, network=self._network, loss=self._loss, deal="per_task")
+        return make_game(self._config, data=self._data, network=self._network, loss=self._loss, deal=self._deal)
 
     def _new_window(self) -> Window | None:
         return Window("routing_v0", self.metadata["render_fps"]) if self.render_mode == "human" else None
 
     def _start_over(self) -> None:
         """No episode is under way."""
-        tasks = self.game.spec.tasks
+        self._topology.start()
         self.agents: list[str] = []
+        self._tasks: list[int] = []
         self._vectors: Vectors = np.empty((0, 0), dtype=np.float32)
         self._masks: Masks = np.empty((0, 0), dtype=np.int8)
         self._routes: list[NDArray[np.int64]] = []
-        self._lost = np.zeros(tasks, dtype=np.bool_)
-        self._illegal: dict[str, int] = {}
-        self._marks = [""] * tasks
+        self._lost = np.zeros(self._topology.lanes, dtype=np.bool_)
+        self._illegal: dict[int, int] = {}
+        self._marks = [""] * self.game.spec.tasks
 
-    def _read(self, actions: Mapping[str, int]) -> NDArray[np.int64]:
-        """The actions in the order of the lanes."""
-        if set(actions) != set(self.agents):
-            missing = [agent for agent in self.agents if agent not in actions]
-            extra = [agent for agent in actions if agent not in self.agents]
-            raise ValueError(
-                f"actions must name every agent and no other; missing: {missing or 'none'}, extra: {extra or 'none'}"
-            )
-        chosen: list[int] = []
-        for agent in self.agents:
-            try:
-                action = index(actions[agent])
-            except TypeError:
-                action = -1
-            if not 0 <= action < self.game.spec.actions:
-                raise ValueError(
-                    f"action of {agent} is {actions[agent]!r}; it must be an integer from 0 to "
-                    f"{self.game.spec.actions - 1}"
-                )
-            chosen.append(action)
-        return np.array(chosen, dtype=np.int64)
+    def _route(self, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Let the game apply one block per lane, and return what that earns each."""
+        device = self.game.spec.device
+        illegal = (self._masks[np.arange(len(chosen)), chosen] == 0) & ~self._lost
+        forfeit = torch.from_numpy(illegal).to(device) if illegal.any() else None
+        state = self.game.step(Decision(torch.from_numpy(chosen).to(device)), forfeit=forfeit)
+        self._lost = self._lost | illegal
+        self._illegal |= {lane: int(chosen[lane]) for lane in illegal.nonzero()[0].tolist()}
+        self._routes.append(np.where(self._lost, -1, chosen))
+        rewards = self.game.action_reward.cpu().numpy()
+        if state is None:
+            return rewards + self.game.trace.final_reward.cpu().numpy()
+        self._see(state)
+        return rewards
 
-    def _show(self, state: State) -> tuple[dict[str, Observation], Infos]:
-        """What each agent sees before a decision."""
+    def _see(self, state: State) -> None:
         self._vectors, self._masks = self._format.vectors(state.v, state.task, state.depth), masks(state)
-        return self._per_agent(self._masks)
+
+    def _show(self, shown: list[Masks]) -> tuple[dict[str, Observation], Infos]:
+        """What each agent is told; ``shown`` are the masks of all that take part."""
+        agents, lanes = self._topology.agents, self._topology.lane
+        seen = self._format.observations(self._vectors[lanes], shown)
+        infos: Infos = {agent: {} for agent in agents}
+        for agent, lane, mask in zip(agents, lanes.tolist(), shown, strict=True):
+            if self._format.in_info:
+                infos[agent]["action_mask"] = mask.copy()
+            if lane in self._illegal:
+                infos[agent]["illegal_action"] = self._illegal[lane]
+        return dict(zip(agents, seen, strict=True)), infos
 
     def _show_end(self) -> tuple[dict[str, Observation], Infos]:
-        """What each agent sees of the end of its route."""
+        """What each agent is told of the end of its route."""
         trace, spec = self.game.trace, self.game.spec
         outcome = trace.outcome
         output = torch.nn.functional.pad(outcome.output, (0, spec.features - outcome.output.shape[1]))
         self._vectors = self._format.vectors(output, trace.task, spec.depth)
-        observations, infos = self._per_agent(np.ones_like(self._masks))
+        observations, infos = self._show(self._topology.open_masks())
         correct = outcome.correct.tolist()
         ends = {
+            "task": self._tasks,
             "correct": correct,
             "prediction": outcome.prediction.tolist(),
             "label": outcome.target.tolist(),
@@ -342,28 +352,21 @@ class RoutingParallelEnv(ParallelEnv[str, Observation, Any]):
             "final_reward": outcome.final_reward.tolist(),
             "route": trace.actions.tolist(),
         }
-        for lane, info in enumerate(infos.values()):
+        for info, lane in zip(infos.values(), self._topology.lane.tolist(), strict=True):
             info |= {name: values[lane] for name, values in ends.items()}
         if self.game.data.classes is not None:
-            self._marks = [RIGHT if right else WRONG for right in correct]
+            for task, right in zip(self._tasks, correct, strict=True):
+                self._marks[task] = RIGHT if right else WRONG
         return observations, infos
-
-    def _per_agent(self, masks: Masks) -> tuple[dict[str, Observation], Infos]:
-        agents = self.possible_agents
-        observations = dict(zip(agents, self._format.observations(self._vectors, masks.copy()), strict=True))
-        if self._format.in_info:
-            return observations, {
-                agent: {"action_mask": mask} for agent, mask in zip(agents, masks.copy(), strict=True)
-            }
-        return observations, {agent: {} for agent in agents}
 
     def _warn_once(self) -> None:
         if self._illegal and not self._warned:
             self._warned = True
-            agent, action = next(iter(self._illegal.items()))
+            lane, action = next(iter(self._illegal.items()))
             warnings.warn(
-                f"{agent} chose action {action}, which is illegal there, and has lost its route; heed the action mask. "
-                "This is said once for each environment; every such action is in infos[agent]['illegal_action'].",
+                f"{self._topology.deciding[lane]} chose action {action}, which is illegal there, and has lost its "
+                "route; heed the action mask. This is said once for each environment; every such action is in "
+                "infos[agent]['illegal_action'].",
                 stacklevel=3,
             )
 
@@ -374,11 +377,11 @@ def _config(data: str | MultiTaskData, network: str | NetworkFactory | None, set
     for name, value in settings.items():
         if name == "batch_size" and value is not None:
             raise TypeError(
-                "there is no batch_size: an episode routes one sample of each task; set block_batch to collect that "
-                "many samples for each step of the blocks"
+                "there is no batch_size: an episode routes one sample of each task, or one alone; set block_batch to "
+                "collect that many samples for each step of the blocks"
             )
         if name not in known | {"batch_size"}:
-            options = known | {"loss", "mask", "parts", "render_mode"}
+            options = known | {"loss", "topology", "agents", "mask", "parts", "render_mode"}
             raise TypeError(f"parallel_env has no argument {name!r}; {suggestion(name, options)}")
     named = {"data": data} if isinstance(data, str) else {}
     return GameConfig(**named, network=cast(Any, None if callable(network) else network), **settings)

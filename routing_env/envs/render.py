@@ -43,7 +43,13 @@ LONGEST = 24
 
 
 def draw_routing_map(
-    axes: Axes, routes: ArrayLike, spec: GameSpec, task_names: Sequence[str], *, marks: Sequence[str] = ()
+    axes: Axes,
+    routes: ArrayLike,
+    spec: GameSpec,
+    task_names: Sequence[str],
+    *,
+    marks: Sequence[str] = (),
+    tasks: Sequence[int] | None = None,
 ) -> None:
     """Draw which blocks each task goes through: tasks on top, below them one row of blocks for each depth.
 
@@ -62,8 +68,12 @@ def draw_routing_map(
         spec: of the game.
         task_names: T names.
         marks: for each task ``RIGHT``, ``WRONG`` or nothing; where they are given, there is room for them.
+        tasks: of each row of ``routes``, where not every task has one.
     """
-    shares = shares_of(np.asarray(routes), spec.actions)
+    rows = list(range(spec.tasks) if tasks is None else tasks)
+    known = shares_of(np.asarray(routes), spec.actions)
+    shares = np.zeros((spec.tasks, known.shape[1], spec.actions))
+    shares[rows] = known
     blocks = [blocks_at(spec, depth) for depth in range(spec.depth)]
     edges = edges_of(shares, blocks)
     colours = task_colours(spec.tasks)
@@ -85,10 +95,11 @@ def draw_routing_map(
 
     stub = 0.62 * diameter / row_height
     _draw_edges(axes, edges, beside, colours, line, stub=stub)
-    _draw_ends(axes, lost_routes(shares, edges), beside, line, stub=stub)
+    lost = [(node, task) for node, task in lost_routes(shares, edges) if task in rows]
+    _draw_ends(axes, lost, beside, line, stub=stub)
     size = max(0.42 * diameter, 3.5)
-    tasks = [(x, 0.0, str(task)) for task, x in enumerate(columns(spec.tasks))]
-    _draw_nodes(axes, tasks, diameter, size, faces=colours, rims=colours, inks=[_ink(c) for c in colours])
+    tops = [(x, 0.0, str(task)) for task, x in enumerate(columns(spec.tasks))]
+    _draw_nodes(axes, tops, diameter, size, faces=colours, rims=colours, inks=[_ink(c) for c in colours])
     for row, actions in enumerate(blocks, start=1):
         places = [(x, float(row), str(a)) for a, x in zip(actions, columns(len(actions)), strict=True)]
         taken = [(row, x) in used for x, _, _ in places]
@@ -107,7 +118,13 @@ def draw_routing_map(
 
 
 def routing_map(
-    routes: ArrayLike, spec: GameSpec, task_names: Sequence[str], *, title: str = "", marks: Sequence[str] = ()
+    routes: ArrayLike,
+    spec: GameSpec,
+    task_names: Sequence[str],
+    *,
+    title: str = "",
+    marks: Sequence[str] = (),
+    tasks: Sequence[int] | None = None,
 ) -> NDArray[np.uint8]:
     """The routing map as an image; its size depends on the game alone, not on the routes.
 
@@ -116,7 +133,8 @@ def routing_map(
         spec: of the game.
         task_names: T names.
         title: above it.
-        marks: as for :func:`draw_routing_map`.
+        marks: as for :func:`draw_routing_map`, like the next one.
+        tasks: of each row of ``routes``, where not every task has one.
 
     Returns:
         uint8 [height, width, 3].
@@ -131,7 +149,7 @@ def routing_map(
     figure = Figure(figsize=size, dpi=100, facecolor=PAPER)
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_axes((left / size[0], bottom / size[1], width / size[0], height / size[1]))
-    draw_routing_map(axes, routes, spec, task_names, marks=marks)
+    draw_routing_map(axes, routes, spec, task_names, marks=marks, tasks=tasks)
     figure.text(0.12 / size[0], 1 - 0.12 / size[1], title, ha="left", va="top", fontsize=10, color=INK)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
@@ -140,26 +158,26 @@ def routing_map(
 def routes_text(
     routes: NDArray[np.int64],
     spec: GameSpec,
-    task_names: Sequence[str],
+    names: Sequence[str],
     *,
     title: str = "",
     marks: Sequence[str] = (),
 ) -> str:
-    """Routes as text, one line for each task.
+    """Routes as text, one line for each.
 
     Args:
-        routes: int [T, d]; a negative action says that the route was lost there.
+        routes: int [number of routes, d]; a negative action says that the route was lost there.
         spec: of the game.
-        task_names: T names.
+        names: one for each route.
         title: above them.
-        marks: as for :func:`draw_routing_map`.
+        marks: for each route ``RIGHT``, ``WRONG`` or nothing.
     """
-    names = {-1: "lost", spec.pass_action: "PASS"}
-    width = max(len(str(spec.actions - 1)), *(len(names[action]) for action in names if action in routes), 1)
-    wide = max(map(len, task_names))
+    words = {-1: "lost", spec.pass_action: "PASS"}
+    width = max(len(str(spec.actions - 1)), *(len(words[action]) for action in words if action in routes), 1)
+    wide = max(map(len, names), default=0)
     lines = [title] if title else []
-    for name, route, mark in zip(task_names, routes.tolist(), marks or [""] * spec.tasks, strict=True):
-        steps = [f"{names.get(action, action)!s:>{width}}" for action in route]
+    for name, route, mark in zip(names, routes.tolist(), marks or [""] * len(names), strict=True):
+        steps = [f"{words.get(action, action)!s:>{width}}" for action in route]
         lines.append("  ".join([f"{name:<{wide}}", " → ".join(steps), mark]).rstrip())
     return "\n".join(lines)
 
