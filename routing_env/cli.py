@@ -89,15 +89,16 @@ def evaluate(
     trained = Run(config)
     trained.restore(directory)
     title = f"{config.router} on {config.game.data}, {split} split, after epoch {trained.epoch}"
-    console.print(task_table(trained.evaluate(split), trained.game, title))
+    console.print(task_table(trained.evaluate(split), trained.learner.data, title, pass_action=trained.pass_action))
 
 
 @app.command(name="list")
 def list_() -> None:
-    """List data sets and routers."""
+    """List data sets, routers and baselines."""
     from rich.table import Table
 
     from routing_env.agents import ROUTERS, router_class
+    from routing_env.baselines import BASELINES, baseline_class
     from routing_env.data import DATASETS
 
     data = Table(title="data sets (--data)", title_justify="left")
@@ -110,7 +111,12 @@ def list_() -> None:
         routers.add_column(column)
     for name in ROUTERS:
         routers.add_row(name, (router_class(name).__doc__ or "").strip().splitlines()[0])
-    console.print(data, routers, "One's own router: --router module:Class or --router file.py:Class")
+    baselines = Table(title="baselines (--router too)", title_justify="left")
+    for column in ("name", "what it is"):
+        baselines.add_column(column)
+    for name in BASELINES:
+        baselines.add_row(name, (baseline_class(name).__doc__ or "").strip().splitlines()[0])
+    console.print(data, routers, baselines, "One's own router: --router module:Class or --router file.py:Class")
 
 
 @app.command
@@ -163,11 +169,11 @@ def _train(run: Any, directory: RunDirectory) -> None:
     from routing_env.experiment.run import Run, reference_config
 
     display = Display(console)
-    game = run.game
+    data = run.learner.data
     console.print(
-        f"[bold]{run.config.router}[/bold] on [bold]{game.data.name}[/bold]: {game.data.tasks} tasks, "
-        f"{len(game.data.train):,} training, {len(game.data.validation):,} validation and {len(game.data.test):,} test "
-        f"samples; {game.spec.depth} decisions among {game.spec.actions} actions",
+        f"[bold]{run.config.router}[/bold] on [bold]{data.name}[/bold]: {data.tasks} tasks, "
+        f"{len(data.train):,} training, {len(data.validation):,} validation and {len(data.test):,} test samples; "
+        f"{run.description}",
         highlight=False,
     )
     run.train(directory, display)
@@ -175,15 +181,15 @@ def _train(run: Any, directory: RunDirectory) -> None:
     reference = None
     if run.config.reference and run.config.router != "fixed":
         console.print("\nfor comparison, the [bold]fixed[/bold] router (a block per task and layer):", highlight=False)
-        fixed = Run(reference_config(run.config), data=game.data)
+        fixed = Run(reference_config(run.config), data=data)
         fixed_directory = RunDirectory(directory.reference)
         fixed_directory.write_config(fixed.config)
         fixed.train(fixed_directory, display)
         reference = fixed.evaluate()
     figures = save_figures(directory, run)
     console.print()
-    title = f"{run.config.router} on {game.data.name}: test split after {run.epoch} epochs"
-    console.print(task_table(evaluation, game, title, reference=reference))
+    title = f"{run.config.router} on {data.name}: test split after {run.epoch} epochs"
+    console.print(task_table(evaluation, data, title, pass_action=run.pass_action, reference=reference))
     console.print(f"run directory  {directory.path}", soft_wrap=True, highlight=False)
     for figure in figures:
         console.print(f"figure         {figure}", soft_wrap=True, highlight=False)

@@ -15,9 +15,9 @@ class RunConfig:
     """Settings of a training run."""
 
     router: str = "wpl"
-    """Who routes: a name of `routing-env list`, or one's own as module:Class or file.py:Class."""
+    """Who routes, or a baseline: a name of `routing-env list`, or one's own as module:Class or file.py:Class."""
     router_options: tuple[str, ...] = ()
-    """Options of the router as name=value, for example `step=0.02 rule=full-vector`."""
+    """Options of the router or baseline as name=value, for example `step=0.02 rule=full-vector`."""
     epochs: int | None = None
     """Passes over the training samples; by default the data set's recipe."""
     threads: int | None = None

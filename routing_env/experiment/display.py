@@ -19,8 +19,6 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from routing_env.types import Trace
-
 if TYPE_CHECKING:
     from routing_env.experiment.run import Run
 
@@ -47,14 +45,14 @@ class Display:
         self._progress: Progress | None = None
         self._since = 0.0
 
-    def start(self, run: Run) -> Callable[[Trace], None]:
+    def start(self, run: Run) -> Callable[[], None]:
         """Begin with a run.
 
         Returns:
-            An observer for its game.
+            What to call after every deal.
         """
         self._run = run
-        self._began, self._dealt = time.perf_counter(), run.game.samples
+        self._began, self._dealt = time.perf_counter(), run.learner.samples
         self._progress = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=24),
@@ -67,14 +65,14 @@ class Display:
             transient=True,
             disable=not self.console.is_terminal,
         )
-        total = run.epochs * run.game.dealer.pass_size
-        self._bar = self._progress.add_task(self._description(), total=total, completed=run.game.samples)
+        total = run.epochs * run.learner.pass_size
+        self._bar = self._progress.add_task(self._description(), total=total, completed=run.learner.samples)
         self._progress.start()
         columns = ("epoch", 8), ("samples", 10), ("samples/s", 10), ("left", 7), *((name, 9) for name in _SHOWN)
         self.console.print(
             "".join(f"{name:>{width}}" for name, width in columns), style="dim", highlight=False, soft_wrap=True
         )
-        return self._observe
+        return self._tick
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         """Print one evaluation."""
@@ -93,11 +91,11 @@ class Display:
             self._progress.stop()
             self._progress = None
 
-    def _observe(self, trace: Trace) -> None:
+    def _tick(self) -> None:
         now = time.perf_counter()
         if self._progress is not None and now - self._since > _REFRESH:
             self._since = now
-            self._progress.update(self._bar, completed=self._run.game.samples)
+            self._progress.update(self._bar, completed=self._run.learner.samples)
 
     def _description(self) -> str:
         return f"{self._run.config.router} epoch {min(self._run.epoch + 1, self._run.epochs)}/{self._run.epochs}"
@@ -108,7 +106,7 @@ def _percent(share: float) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.3f}"
+    return "-" if value != value else f"{value:.3f}"
 
 
 def _clock(seconds: float) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from routing_env.envs.render import routing_map, task_colours
+from routing_env.experiment.learners import RoutedLearner
 from routing_env.experiment.results import RunDirectory
 
 if TYPE_CHECKING:
@@ -26,34 +27,39 @@ def save_figures(directory: RunDirectory, run: Run) -> list[Path]:
     """Draw all figures of a trained run into its directory and return their paths."""
     directory.figures.mkdir(exist_ok=True)
     reference = RunDirectory(directory.reference).read_metrics()
-    samples, policies = (part.numpy() for part in run.recorder.history())
-    names, spec = run.game.data.task_names, run.game.spec
-    subject = f"{run.config.router} on {run.game.data.name}"
-    drawn = {
-        "learning_curve": learning_curve(directory.read_metrics(), reference, subject),
-        "policy_over_time": policy_over_time(samples, policies, names, subject, spec.legal.cpu().numpy()),
-        "block_probability": block_probability(samples, policies, names, subject),
-    }
+    data, learner = run.learner.data, run.learner
+    subject = f"{run.config.router} on {data.name}"
+    drawn = {"learning_curve": learning_curve(directory.read_metrics(), reference, subject)}
+    if isinstance(learner, RoutedLearner):
+        samples, policies = (part.numpy() for part in learner.recorder.history())
+        names, spec = data.task_names, learner.game.spec
+        legal = spec.legal.cpu().numpy()
+        drawn["policy_over_time"] = policy_over_time(samples, policies, names, subject, legal)
+        drawn["block_probability"] = block_probability(samples, policies, names, subject)
     paths: list[Path] = []
     for name, figure in drawn.items():
         paths.append(directory.figures / f"{name}.png")
         figure.savefig(paths[-1], dpi=130)
-    paths.append(directory.figures / "routing_map.png")
-    image = routing_map(run.evaluate().routes.numpy(), spec, names, title=f"Routing map: {subject}, test split")
-    Image.fromarray(image).save(paths[-1])
+    if isinstance(learner, RoutedLearner):
+        paths.append(directory.figures / "routing_map.png")
+        title = f"Routing map: {subject}, test split"
+        image = routing_map(run.evaluate().routes.numpy(), learner.game.spec, data.task_names, title=title)
+        Image.fromarray(image).save(paths[-1])
     return paths
 
 
 def learning_curve(rows: Sequence[dict[str, Any]], reference: Sequence[dict[str, Any]], subject: str) -> Figure:
-    """Accuracy per epoch above, policy entropy below.
+    """Accuracy per epoch above, the entropy of the policy, where there is one, below.
 
     Args:
         rows: the run's evaluations.
         reference: the fixed router's; may be empty.
         subject: for the title.
     """
+    routed = any(row["policy_entropy"] is not None for row in rows)
     figure = Figure(figsize=(7.5, 5.6), layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    panels = figure.subplots(1 + routed, 1, sharex=True, squeeze=False, height_ratios=[3, 1][: 1 + routed])[:, 0]
+    upper = panels[0]
     regression = all(row["test_accuracy"] is None for row in rows)
     measures = (
         [("test_loss", "test loss", "C0", "-"), ("train_loss", "training loss, exploring", "C0", ":")]
@@ -74,12 +80,13 @@ def learning_curve(rows: Sequence[dict[str, Any]], reference: Sequence[dict[str,
     upper.set_ylabel("loss" if regression else "%")
     upper.set_title(f"Learning curve: {subject}", loc="left")
     upper.legend(frameon=False, fontsize=8)
-    lower.plot([row["epoch"] for row in rows], [row["policy_entropy"] for row in rows], color="C3")
-    lower.set_ylabel("policy entropy\n(nats)")
-    lower.set_ylim(bottom=0)
-    lower.set_xlabel("epoch")
-    lower.xaxis.get_major_locator().set_params(integer=True)
-    for axes in (upper, lower):
+    if routed:
+        panels[1].plot([row["epoch"] for row in rows], [row["policy_entropy"] for row in rows], color="C3")
+        panels[1].set_ylabel("policy entropy\n(nats)")
+        panels[1].set_ylim(bottom=0)
+    panels[-1].set_xlabel("epoch")
+    panels[-1].xaxis.get_major_locator().set_params(integer=True)
+    for axes in panels:
         _plain(axes)
     return figure
 

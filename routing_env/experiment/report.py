@@ -5,21 +5,29 @@ from __future__ import annotations
 from rich.table import Table
 from torch import Tensor
 
-from routing_env.game import RoutingGame
+from routing_env.data import MultiTaskData
 from routing_env.types import Evaluation
 
 
-def task_table(evaluation: Evaluation, game: RoutingGame, title: str, *, reference: Evaluation | None = None) -> Table:
+def task_table(
+    evaluation: Evaluation,
+    data: MultiTaskData,
+    title: str,
+    *,
+    pass_action: int | None = None,
+    reference: Evaluation | None = None,
+) -> Table:
     """One row per task: accuracy, balanced accuracy and route, beside majority guessing and the fixed router.
 
     Args:
         evaluation: of the run.
-        game: that was evaluated.
+        data: that was evaluated on.
         title: of the table.
+        pass_action: index of PASS, if there is one.
         reference: of the fixed router on the same split.
     """
     table = Table(title=title, title_justify="left", show_footer=True, header_style="bold", footer_style="bold")
-    table.caption = "in %; route: the action at depth 1 > 2 > ..., with its share where it is not always the same"
+    table.caption = "in %"
     table.caption_justify = "left"
     regression = bool(evaluation.accuracy.isnan().all())
     table.add_column("task", footer="all tasks")
@@ -43,10 +51,13 @@ def task_table(evaluation: Evaluation, game: RoutingGame, title: str, *, referen
         add("fixed", reference)
     for name, _, overall in columns:
         table.add_column(name, footer=_number(overall, regression), justify="right")
-    table.add_column("route", no_wrap=True)
-    for task, task_name in enumerate(game.data.task_names):
+    routed = evaluation.routes.shape[1] > 0
+    if routed:
+        table.caption = "in %; route: the action at depth 1 > 2 > ..., with its share where it is not always the same"
+        table.add_column("route", no_wrap=True)
+    for task, task_name in enumerate(data.task_names):
         values = [_number(float(column[task]), regression) for _, column, _ in columns]
-        table.add_row(task_name, *values, describe_route(evaluation.routes[task], game.network.pass_action))
+        table.add_row(task_name, *values, *([describe_route(evaluation.routes[task], pass_action)] if routed else []))
     return table
 
 

@@ -7,24 +7,18 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from routing_env.agents import make_router
-from routing_env.build import make_game, resolve
-from routing_env.data import MultiTaskData, load, recipe
-from routing_env.experiment.config import RunConfig, parse_options
+from routing_env.build import load_data, resolve
+from routing_env.data import MultiTaskData, SplitName, recipe
+from routing_env.experiment.config import RunConfig
 from routing_env.experiment.display import Display
-from routing_env.experiment.recorder import Recorder
+from routing_env.experiment.learners import RoutedLearner, make_learner
 from routing_env.experiment.results import RunDirectory
-from routing_env.game import RoutingGame
-from routing_env.types import Evaluation, Router, State
-
-FINEST_SNAPSHOTS = 2000
-"""The first snapshots of the policy are this share of a run apart."""
+from routing_env.types import Evaluation
 
 
 class Run:
-    """A game, a router and a recorder, built from settings alone.
+    """What is trained, built from settings alone.
 
     Args:
         config: of the run.
@@ -32,6 +26,7 @@ class Run:
 
     Attributes:
         config: the settings with nothing left open.
+        learner: a router with its game, or a baseline.
         epoch: passes completed.
         seconds: spent on training and evaluation, over all resumptions.
     """
@@ -39,7 +34,7 @@ class Run:
     def __init__(self, config: RunConfig, data: MultiTaskData | None = None) -> None:
         game = config.game
         if data is None:
-            data = load(game.data, data_dir=game.data_dir, validation=game.validation, seed=game.seed)
+            data = load_data(game)
         usual = recipe(data)
         epochs = usual.epochs if config.epochs is None else config.epochs
         threads = (usual.threads or torch.get_num_threads()) if config.threads is None else config.threads
@@ -48,11 +43,7 @@ class Run:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
         torch.set_num_threads(threads)
         self.config = replace(config, epochs=epochs, threads=threads, game=resolve(game, data))
-        self.game: RoutingGame = make_game(self.config.game, data=data)
-        options = parse_options(config.router_options)
-        self.router: Router = make_router(config.router, self.game.spec, seed=game.seed, **options)
-        self.recorder = Recorder(self.game.spec, epochs * self.game.dealer.pass_size // FINEST_SNAPSHOTS)
-        self.game.observers.append(self.recorder)
+        self.learner = make_learner(self.config, data)
         self.epochs = epochs
         self.epoch = 0
         self.seconds = 0.0
@@ -61,13 +52,12 @@ class Run:
         """Train to the last epoch; continue where the directory's checkpoint stands."""
         if not self._restore(directory):
             torch.manual_seed(self.config.game.seed)  # for blocks that draw from torch's own generator, such as dropout
-        observer = display.start(self)
-        self.game.observers.append(observer)
+        tick = display.start(self)
         try:
             while self.epoch < self.epochs:
                 started = time.perf_counter()
-                goal = (self.epoch + 1) * self.game.dealer.pass_size
-                self.router.play(self.game, goal - self.game.samples)
+                goal = (self.epoch + 1) * self.learner.pass_size
+                self.learner.play(goal - self.learner.samples, tick)
                 self.epoch += 1
                 row = self._measure()
                 self.seconds += time.perf_counter() - started
@@ -76,16 +66,25 @@ class Run:
                 directory.save_checkpoint(self._state())
                 display.epoch(row)
         finally:
-            self.game.observers.remove(observer)
             display.stop()
 
-    def evaluate(self, split: Any = "test") -> Evaluation:
-        """The greedy router on a split."""
+    def evaluate(self, split: SplitName = "test") -> Evaluation:
+        """The trained network on a split; a router routes greedily."""
+        return self.learner.evaluate(split)
 
-        def greedy(state: State) -> Tensor:
-            return self.router.act(state, greedy=True).action
+    @property
+    def pass_action(self) -> int | None:
+        """Index of PASS, where something is routed and there is one."""
+        return self.learner.game.network.pass_action if isinstance(self.learner, RoutedLearner) else None
 
-        return self.game.evaluate(greedy, split)
+    @property
+    def description(self) -> str:
+        """What is trained, in a few words."""
+        if isinstance(self.learner, RoutedLearner):
+            spec = self.learner.game.spec
+            return f"{spec.depth} decisions among {spec.actions} actions"
+        parameters = sum(parameter.numel() for parameter in self.learner.network.parameters())
+        return f"a network of {parameters:,} parameters"
 
     def restore(self, directory: RunDirectory) -> None:
         """Take the state of a run that has come to a checkpoint.
@@ -99,25 +98,25 @@ class Run:
             )
 
     def _measure(self) -> dict[str, Any]:
-        row: dict[str, Any] = {"epoch": self.epoch, "samples": self.game.samples, "seconds": 0.0}
-        row |= self.recorder.drain()
+        row: dict[str, Any] = {"epoch": self.epoch, "samples": self.learner.samples, "seconds": 0.0}
+        row |= self.learner.measures()
         for split in ("validation", "test"):
-            if len(self.game.data.validation) or split == "test":
+            if len(getattr(self.learner.data, split)):
                 evaluation = self.evaluate(split)
                 row[f"{split}_accuracy"] = evaluation.overall_accuracy
                 row[f"{split}_balanced_accuracy"] = evaluation.overall_balanced_accuracy
                 row[f"{split}_loss"] = evaluation.overall_loss
-        row["policy_entropy"] = self.recorder.entropy()
-        row["learning_rate"] = self.game.trainer.learning_rate
-        return row | {f"router_{name}": value for name, value in self.game.drain_log().items()}
+                if not evaluation.accuracy.isnan().any():
+                    row[f"{split}_task_accuracy"] = evaluation.accuracy.tolist()
+                if split == "test" and evaluation.routes.shape[1]:
+                    row["test_routes"] = evaluation.routes.tolist()
+        return row
 
     def _state(self) -> dict[str, Any]:
         return {
             "epoch": self.epoch,
             "seconds": self.seconds,
-            "game": self.game.state_dict(),
-            "router": self.router.state_dict(),
-            "recorder": self.recorder.state_dict(),
+            "learner": self.learner.state_dict(),
             "torch_generator": torch.get_rng_state(),
         }
 
@@ -127,9 +126,7 @@ class Run:
             directory.keep_metrics(0)
             return False
         try:
-            self.game.load_state_dict(state["game"])
-            self.router.load_state_dict(state["router"])
-            self.recorder.load_state_dict(state["recorder"])
+            self.learner.load_state_dict(state["learner"])
         except (KeyError, RuntimeError, TypeError) as error:
             raise ValueError(f"{directory.checkpoint_path} does not fit the run's settings: {error}") from error
         self.epoch = int(state["epoch"])
