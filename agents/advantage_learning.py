@@ -99,7 +99,7 @@ class AdvantageLearningApprox(ValueNetworkRouter):
         seed: int = 0,
         network: Network = "mlps",
         scale: float = 0.5,
-        learning_rate: Rate = 3e-3,
+        learning_rate: Rate = 1e-3,
         optimizer: OptimizerName = "adam",
         epsilon: Rate = (1.0, 0.02, 20_000),
         gamma: float = 1.0,

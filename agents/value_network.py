@@ -32,7 +32,7 @@ class ValueNetworkRouter(GradientRouter):
         *,
         seed: int = 0,
         network: Network = "mlps",
-        learning_rate: Rate = 3e-3,
+        learning_rate: Rate = 1e-3,
         optimizer: OptimizerName = "adam",
         epsilon: Rate = (1.0, 0.02, 20_000),
         gamma: float = 1.0,
