@@ -51,7 +51,7 @@ class ShuffledPass:
 
 
 class EndlessPass:
-    """Deals passes over the training samples without a gap: a deal may hold the end of one pass and the start of the next.
+    """Deals passes over the training samples without a gap; a deal may hold the end of one and the start of the next.
 
     For interfaces whose number of lanes never changes.
 

@@ -5,11 +5,17 @@ Importing this package registers them; ``import routing_env`` does.
 
 from __future__ import annotations
 
+import gymnasium
 import pettingzoo
 
 
 def _register() -> None:
-    """Enter the environments in PettingZoo's registry, which there is from 1.27 on."""
+    """Enter the environments in the registries of Gymnasium and, from 1.27 on, of PettingZoo."""
+    gymnasium.register(
+        "Routing-v0",
+        entry_point="routing_env.envs.single:RoutingEnv",
+        vector_entry_point="routing_env.envs.vector:RoutingVectorEnv",
+    )
     if hasattr(pettingzoo, "register"):
         pettingzoo.register("parallel", "routing_env/routing-v0", "routing_env.envs.parallel:parallel_env")
         pettingzoo.register("aec", "routing_env/routing-v0", "routing_env.routing_v0:env")

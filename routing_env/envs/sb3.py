@@ -1,0 +1,226 @@
+"""Routing for Stable-Baselines3: a vectorised environment whose sub-environments are lanes of one game.
+
+    env = RoutingVecEnv(data="digits", copies=8)
+    model = PPO("MlpPolicy", env, n_steps=12, seed=0).learn(100_000)
+    print(env.evaluate(model).overall_accuracy)
+
+One policy serves all tasks; the task is part of what it sees. All lanes share the blocks and end together, so an
+algorithm's ``n_steps`` is best a multiple of the depth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor
+
+from routing_env.build import NetworkFactory
+from routing_env.data import MultiTaskData, SplitName
+from routing_env.envs.lanes import Lanes, World, infos
+from routing_env.envs.observation import PARTS, ObservationFormat
+from routing_env.game import RoutingGame
+from routing_env.training import Loss
+from routing_env.types import Evaluation, Policy, State
+
+
+class Lane:
+    """What Stable-Baselines3 takes for a sub-environment: get_attr, set_attr and env_method reach it.
+
+    Attributes:
+        number: of the lane.
+        render_mode: None; there is nothing to see of a single lane.
+    """
+
+    def __init__(self, env: LanesVecEnv, number: int) -> None:
+        self.number = number
+        self.render_mode: str | None = None
+        self._env = env
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """The legal actions, bool [A], for MaskablePPO."""
+        return self._env.lanes.masks[self.number].view(np.bool_)
+
+    @property
+    def task(self) -> int:
+        """Of the sample on the lane; in a RoutingVecEnv always lane % T."""
+        return int(self._env.lanes.tasks[self.number])
+
+    @property
+    def unwrapped(self) -> Lane:
+        """The lane itself."""
+        return self
+
+
+class LanesVecEnv(VecEnv):
+    """Lanes as a VecEnv; see :class:`RoutingVecEnv` for the environment with lanes of its own.
+
+    Args:
+        lanes: of a game.
+    """
+
+    def __init__(self, lanes: Lanes) -> None:
+        self.lanes = lanes
+        self._lane = [Lane(self, number) for number in range(lanes.number)]
+        self._actions: NDArray[Any] = np.empty(0)
+        super().__init__(lanes.number, lanes.format.space(), spaces.Discrete(lanes.spec.actions))
+
+    @property
+    def game(self) -> RoutingGame:
+        """What is being played; a seed puts a new one in its place."""
+        return self.lanes.game
+
+    def reset(self) -> NDArray[np.float32]:
+        """Deal the next samples; after :meth:`seed` start the whole world over first."""
+        self.lanes.deal(self._seeds[0])
+        self._reset_seeds()
+        self._reset_options()
+        self.reset_infos = infos(self.lanes)
+        return self.lanes.vectors
+
+    def step_async(self, actions: NDArray[Any]) -> None:
+        """Take the actions, integers [B]."""
+        self._actions = actions
+
+    def step_wait(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
+        """Apply one block per lane; after the last step the next samples are dealt at once.
+
+        Raises:
+            RuntimeError: there was no reset yet.
+            ValueError: actions of the wrong shape, type or range.
+        """
+        lanes = self.lanes
+        rewards = lanes.step(self._actions)
+        told, over = infos(lanes), lanes.ends is not None
+        if over:
+            for info, vector in zip(told, lanes.vectors, strict=True):
+                info["terminal_observation"] = vector
+                info["TimeLimit.truncated"] = False
+            lanes.deal()
+            self.reset_infos = infos(lanes)
+        return lanes.vectors, rewards, np.full(self.num_envs, over), told
+
+    def evaluate(self, model: BaseAlgorithm, split: SplitName = "test") -> Evaluation:
+        """Route a whole split greedily by a model, without training; the deal on its way is not disturbed.
+
+        Raises:
+            ValueError: an empty split.
+            TypeError: a model without Q-values or a policy distribution.
+        """
+        return self.game.evaluate(greedy(model, self.lanes.format), split)
+
+    def evaluation_view(self, split: SplitName = "test", copies: int = 1) -> LanesVecEnv:
+        """Lanes through the same blocks that train nothing, for EvalCallback: lane b routes samples of task b % T.
+
+        Each task goes through its samples of the split in an order of its own, which a seed does not change. Choose
+        models on "validation", report on "test".
+        """
+        return LanesVecEnv(self.lanes.view(split, copies))
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        """An attribute of each lane."""
+        return [getattr(self._lane[number], attr_name) for number in self._get_indices(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        """Set an attribute of each lane."""
+        for number in self._get_indices(indices):
+            setattr(self._lane[number], attr_name, value)
+
+    def env_method(self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any) -> list[Any]:
+        """Call a method of each lane."""
+        return [getattr(lane, method_name)(*method_args, **method_kwargs) for lane in self._chosen(indices)]
+
+    def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
+        """No lane is wrapped by anything."""
+        return [False for _ in self._chosen(indices)]
+
+    def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
+        """No lane has a picture."""
+        return [None] * self.num_envs
+
+    def _chosen(self, indices: Any) -> list[Lane]:
+        return [self._lane[number] for number in self._get_indices(indices)]
+
+
+class RoutingVecEnv(LanesVecEnv):
+    """T x copies lanes of one game; lane b routes samples of task b % T.
+
+    With ``copies=1`` and the same actions it is the PettingZoo environment, to the bit.
+
+    Args:
+        data: name of a data set, or data of one's own.
+        copies: lanes of each task.
+        network: name of a network, or a function that builds one for the data, anew each time it is called.
+        loss: per lane, in place of cross-entropy or squared error.
+        parts: which of "v", "task" and "depth" an observation has.
+        settings: fields of :class:`~routing_env.config.GameConfig`.
+
+    Raises:
+        TypeError: a setting that does not exist.
+        ValueError: an argument out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        data: str | MultiTaskData = "digits",
+        copies: int = 1,
+        network: str | NetworkFactory | None = None,
+        loss: Loss | None = None,
+        parts: Sequence[str] = PARTS,
+        **settings: Any,
+    ) -> None:
+        world = World.of(data, network, loss, "per_task", settings, copies=copies)
+        super().__init__(Lanes(world, copies * world.data.tasks, parts=parts))
+
+
+def greedy(model: BaseAlgorithm, seen: ObservationFormat) -> Policy:
+    """The model's most valued legal action; also for models that know no masks, which here lose no route.
+
+    Args:
+        model: with Q-values (DQN), or with a policy distribution (PPO, A2C, MaskablePPO, TRPO).
+        seen: what the model was trained on; VecNormalize is applied where the model has one.
+
+    Raises:
+        TypeError: another kind of model.
+    """
+    value = values_of(model)
+
+    def choose(state: State) -> Tensor:
+        values = value(seen.vectors(state.v, state.task, state.depth)).to(state.legal.device)
+        return values.masked_fill(~state.legal, -torch.inf).argmax(1)
+
+    return choose
+
+
+def values_of(model: BaseAlgorithm) -> Any:
+    """From vectors [B, n] to a number for each action, [B, A]: log-probabilities or Q-values."""
+    policy: Any = model.policy
+    if hasattr(policy, "q_net"):
+        rate = policy.q_net
+    elif hasattr(policy, "get_distribution"):
+
+        def rate(observation: Tensor) -> Tensor:
+            return policy.get_distribution(observation).distribution.logits
+    else:
+        raise TypeError(
+            f"{type(model).__name__} has neither Q-values nor a policy distribution; use DQN, PPO, A2C or MaskablePPO"
+        )
+
+    def values(vectors: NDArray[np.float32]) -> Tensor:
+        normalise = model.get_vec_normalize_env()
+        given = vectors if normalise is None else normalise.normalize_obs(vectors)
+        policy.set_training_mode(False)
+        with torch.no_grad():
+            return rate(policy.obs_to_tensor(given)[0])
+
+    return values
