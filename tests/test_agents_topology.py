@@ -15,6 +15,7 @@ from routing_env.agents import make_router
 from routing_env.agents.dispatched import Dispatched
 from routing_env.agents.networks import AgentMLP, Table
 from routing_env.agents.per_layer import PerLayer
+from routing_env.agents.q_learning import QLearning
 from routing_env.agents.reinforce import Reinforce
 from routing_env.agents.sarsa import Sarsa
 from routing_env.agents.wpl import WPL
@@ -91,6 +92,16 @@ def test_only_the_agents_that_were_picked_learn() -> None:
     router.learn(one_decision(seen, decision, torch.ones(2)))
     moved = router.router.policy.table.detach().flatten(1).any(1)
     assert moved.nonzero().flatten().tolist() == sorted(set(picked.tolist()))
+
+
+def test_a_dispatcher_earns_all_that_the_route_earns() -> None:
+    game = make_game(GameConfig(network="mlp", batch_size=1, rho=1.0))
+    router = Dispatched(game.spec, dispatcher="q-learning", dispatcher_options={"step": 1.0})
+    assert isinstance(router.dispatcher, QLearning)
+    router.play(game, 20)
+    total = game.trace.action_rewards.sum() + game.trace.final_reward
+    assert total != game.trace.final_reward
+    torch.testing.assert_close(router.dispatcher.value[0, 0, router.picked], total)
 
 
 def test_a_dispatched_route_starts_at_the_first_depth() -> None:

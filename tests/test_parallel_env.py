@@ -419,6 +419,7 @@ def test_evaluate_agrees_with_the_game_whoever_asks(digits: MultiTaskData, topol
         seen = observation["observation"][env.game.spec.features :]
         task, depth = int(seen[: env.game.spec.tasks].argmax()), int(seen[env.game.spec.tasks :].argmax())
         if agent == "dispatcher_0":
+            assert depth == 0
             return task % 2
         assert agent == {"per_task": f"task_{task}", "single": "router_0"}.get(
             topology["topology"], f"router_{task % 2}"
