@@ -22,8 +22,8 @@ from routing_env.names import import_object, look_up
 from routing_env.network import RoutedNetwork
 from routing_env.types import Batch, Evaluation, Router, State, Trace
 
-SNAPSHOTS = 200
-"""Policy snapshots per run."""
+FINEST_SNAPSHOTS = 2000
+"""The first snapshots of the policy are this share of a run apart."""
 
 Tick = Callable[[], None]
 """Called after every deal."""
@@ -82,7 +82,7 @@ class RoutedLearner:
         self.data = self.game.data
         options = parse_options(config.router_options)
         self.router: Router = make_router(config.router, self.game.spec, seed=config.game.seed, **options)
-        self.recorder = Recorder(self.game.spec, (config.epochs or 0) * self.pass_size // SNAPSHOTS)
+        self.recorder = Recorder(self.game.spec, (config.epochs or 0) * self.pass_size // FINEST_SNAPSHOTS)
         self.game.observers.append(self.recorder)
 
     @property
