@@ -5,6 +5,7 @@ torch and what needs it is imported inside the commands, so that ``--help`` answ
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from routing_env.config import GameConfig
 from routing_env.experiment.config import RunConfig
 
 if TYPE_CHECKING:
+    from routing_env.experiment.benchmark import Job
     from routing_env.experiment.results import RunDirectory
 
 app = tyro.extras.SubcommandApp()
@@ -65,6 +67,109 @@ def train(
 
 
 @app.command
+def benchmark(
+    suite: tyro.conf.Positional[str] = "digits",
+    *,
+    entrants: tuple[str, ...] = (),
+    epochs: int | None = None,
+    seeds: int | None = None,
+    fraction: float = 1.0,
+    workers: int | None = None,
+    data_dir: str | None = None,
+    run_dir: Path = Path("runs/benchmark"),
+) -> None:
+    """Compare routers and baselines over seeds: a leaderboard with statistics, tables and figures.
+
+    Stopped at any moment, the same command goes on where it stood; what has finished is not run again.
+
+    Args:
+        suite: What to run, see `routing-env list`.
+        entrants: Who takes part instead: routers, baselines, module:Class or file.py:Class.
+        epochs: Passes over the training samples; by default the suite's.
+        seeds: Runs of each entrant; by default the suite's.
+        fraction: Share of the training samples to use.
+        workers: Processes of one thread each; by default one per core.
+        data_dir: Folder that holds the data sets' files; by default the environment variable ROUTING_ENV_DATA, else
+            ./data.
+        run_dir: Folder of all benchmark runs.
+    """
+    from routing_env.experiment.benchmark import run_jobs
+
+    jobs = _benchmark_jobs(suite, entrants, epochs, seeds, fraction, data_dir, run_dir)
+    try:
+        failed = run_jobs(jobs, console, workers=os.cpu_count() or 1 if workers is None else workers)
+    except KeyboardInterrupt:
+        console.print("\ninterrupted; the same command goes on from here")
+        sys.exit(130)
+    _report(suite, jobs, run_dir)
+    if failed:
+        reasons = "\n".join(f"{job.path}: {reason}" for job, reason in failed.items())
+        raise ValueError(f"{len(failed)} of {len(jobs)} runs failed; the same command tries them again\n{reasons}")
+
+
+@app.command
+def report(
+    suite: tyro.conf.Positional[str] = "digits",
+    *,
+    entrants: tuple[str, ...] = (),
+    epochs: int | None = None,
+    seeds: int | None = None,
+    fraction: float = 1.0,
+    run_dir: Path = Path("runs/benchmark"),
+) -> None:
+    """Draw a benchmark's tables and figures from the runs that have finished, without running any.
+
+    Args:
+        suite: As for `routing-env benchmark`, like the other options: they say which runs.
+        entrants: Who takes part instead.
+        epochs: Passes over the training samples.
+        seeds: Runs of each entrant.
+        fraction: Share of the training samples.
+        run_dir: Folder of all benchmark runs.
+    """
+    _report(suite, _benchmark_jobs(suite, entrants, epochs, seeds, fraction, None, run_dir), run_dir)
+
+
+def _benchmark_jobs(
+    suite: str,
+    entrants: tuple[str, ...],
+    epochs: int | None,
+    seeds: int | None,
+    fraction: float,
+    data_dir: str | None,
+    run_dir: Path,
+) -> list[Job]:
+    from routing_env.experiment.benchmark import choose_entrants, plan_jobs
+    from routing_env.experiment.suites import SUITES
+    from routing_env.names import look_up
+
+    chosen = look_up("suite", suite, SUITES)
+    if entrants:
+        chosen = replace(chosen, arenas=tuple(choose_entrants(arena, entrants) for arena in chosen.arenas))
+    return plan_jobs(chosen, run_dir, epochs=epochs, seeds=seeds, fraction=fraction, data_dir=data_dir)
+
+
+def _report(suite: str, jobs: list[Job], run_dir: Path) -> None:
+    """Print the leaderboards of finished runs and save tables and figures.
+
+    Raises:
+        ValueError: nothing has finished.
+    """
+    from routing_env.experiment.benchmark_plots import save_figures
+    from routing_env.experiment.leaderboard import leaderboards, save_tables, terminal_table
+
+    boards = [board for board in leaderboards(jobs) if board.standings]
+    if not boards:
+        raise ValueError(f"none of these runs has finished in {run_dir}; start them with routing-env benchmark {suite}")
+    for board in boards:
+        console.print()
+        console.print(terminal_table(board))
+    folder = run_dir / "reports" / suite
+    for path in (*save_tables(boards, jobs, folder), *save_figures(jobs, folder)):
+        console.print(f"saved  {path}", soft_wrap=True, highlight=False)
+
+
+@app.command
 def evaluate(
     run: tyro.conf.Positional[Path],
     *,
@@ -100,6 +205,7 @@ def list_() -> None:
     from routing_env.agents import ROUTERS, router_class
     from routing_env.baselines import BASELINES, baseline_class
     from routing_env.data import DATASETS
+    from routing_env.experiment.suites import SUITES
 
     data = Table(title="data sets (--data)", title_justify="left")
     for column in ("name", "what it is"):
@@ -116,7 +222,12 @@ def list_() -> None:
         baselines.add_column(column)
     for name in BASELINES:
         baselines.add_row(name, (baseline_class(name).__doc__ or "").strip().splitlines()[0])
-    console.print(data, routers, baselines, "One's own router: --router module:Class or --router file.py:Class")
+    suites = Table(title="suites (routing-env benchmark)", title_justify="left")
+    for column in ("name", "what it is"):
+        suites.add_column(column)
+    for name, suite in SUITES.items():
+        suites.add_row(name, suite.summary)
+    console.print(data, routers, baselines, suites, "One's own router: --router module:Class or --router file.py:Class")
 
 
 @app.command

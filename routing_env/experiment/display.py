@@ -79,7 +79,7 @@ class Display:
         elapsed = time.perf_counter() - self._began
         rate = (row["samples"] - self._dealt) / elapsed
         left = (self._run.epochs / row["epoch"] - 1) * row["samples"] / rate
-        counted = f"{row['epoch']:>4}/{self._run.epochs:<3}{row['samples']:>10,}{rate:>10,.0f}{_clock(left):>7}"
+        counted = f"{row['epoch']:>4}/{self._run.epochs:<3}{row['samples']:>10,}{rate:>10,.0f}{clock(left):>7}"
         measured = "".join(f"{_SHOWN[name](row[key]):>9}" for name, key in zip(_SHOWN, _KEYS, strict=True))
         self.console.print(counted + measured, highlight=False, soft_wrap=True)
         if self._progress is not None:
@@ -109,7 +109,8 @@ def _number(value: float) -> str:
     return "-" if value != value else f"{value:.3f}"
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Minutes and seconds, with hours where there are some."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

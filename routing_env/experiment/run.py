@@ -10,6 +10,7 @@ import torch
 
 from routing_env.build import load_data, resolve
 from routing_env.data import MultiTaskData, SplitName, recipe
+from routing_env.experiment.behaviour import describe
 from routing_env.experiment.config import RunConfig
 from routing_env.experiment.display import Display
 from routing_env.experiment.learners import RoutedLearner, make_learner
@@ -108,8 +109,9 @@ class Run:
                 row[f"{split}_loss"] = evaluation.overall_loss
                 if not evaluation.accuracy.isnan().any():
                     row[f"{split}_task_accuracy"] = evaluation.accuracy.tolist()
-                if split == "test" and evaluation.routes.shape[1]:
+                if split == "test" and isinstance(self.learner, RoutedLearner):
                     row["test_routes"] = evaluation.routes.tolist()
+                    row |= describe(evaluation.routes.numpy(), self.learner.game.spec.legal.cpu().numpy())
         return row
 
     def _state(self) -> dict[str, Any]:

@@ -1,0 +1,265 @@
+"""The benchmark: a grid of runs in parallel processes, each in a folder of its own that a second start finds again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from routing_env.config import GameConfig
+from routing_env.data import DATASETS, MultiTaskData, load
+from routing_env.experiment.config import RunConfig
+from routing_env.experiment.display import Display, clock
+from routing_env.experiment.learners import is_baseline
+from routing_env.experiment.results import RunDirectory
+from routing_env.experiment.suites import Arena, Entrant, Suite
+from routing_env.names import look_up
+
+_POLL = 0.5
+"""Seconds between two looks at the grid."""
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One run of the grid.
+
+    Attributes:
+        arena: it belongs to.
+        entrant: that is run.
+        config: of the run, seed and epochs among it.
+        path: of its directory.
+    """
+
+    arena: Arena
+    entrant: Entrant
+    config: RunConfig
+    path: Path
+
+    @property
+    def epochs(self) -> int:
+        """Passes that finish it."""
+        return self.config.epochs or 1
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What it has measured so far."""
+        return RunDirectory(self.path).read_metrics()
+
+    def epochs_done(self) -> int:
+        """Passes that it has behind it."""
+        rows = self.rows()
+        return int(rows[-1]["epoch"]) if rows else 0
+
+
+def choose_entrants(arena: Arena, names: Sequence[str]) -> Arena:
+    """The arena with other entrants: some of its own by their names, or any router, baseline or class.
+
+    Raises:
+        ValueError: an unknown name, with the nearest known one.
+    """
+    own = {entrant.name: entrant for entrant in arena.entrants}
+    for name in names:
+        if name not in own:
+            is_baseline(name)
+    return replace(arena, entrants=tuple(own.get(name, Entrant(name, name)) for name in dict.fromkeys(names)))
+
+
+def plan_jobs(
+    suite: Suite,
+    base: Path,
+    *,
+    epochs: int | None = None,
+    seeds: int | None = None,
+    fraction: float = 1.0,
+    data_dir: str | None = None,
+) -> list[Job]:
+    """All runs of a suite, seed by seed.
+
+    A run's path follows from its settings: the same command finds its runs again, suites share those they have in
+    common, and other settings never meet the same folder.
+
+    Args:
+        suite: to run.
+        base: folder of all benchmark runs.
+        epochs: in place of the suite's.
+        seeds: in place of the suite's.
+        fraction: of the training samples.
+        data_dir: folder of the data sets' files.
+
+    Raises:
+        ValueError: epochs or seeds below 1.
+    """
+    for name, value in (("epochs", epochs), ("seeds", seeds)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} is {value}; it must be at least 1")
+    jobs: list[Job] = []
+    for seed in range(suite.seeds if seeds is None else seeds):
+        for arena in suite.arenas:
+            usual = look_up("data set", arena.game["data"], DATASETS).recipe.epochs
+            for entrant in arena.entrants:
+                settings: dict[str, Any] = {"fraction": fraction, **arena.game, **entrant.game}
+                config = RunConfig(
+                    router=entrant.router,
+                    router_options=entrant.options,
+                    epochs=epochs or suite.epochs or usual,
+                    threads=1,
+                    reference=False,
+                    game=GameConfig(seed=seed, **settings),
+                )
+                path = base / f"{_file_name(arena.name)}-{_file_name(entrant.name)}-{_digest(config)}" / f"seed{seed}"
+                jobs.append(Job(arena, entrant, replace(config, game=replace(config.game, data_dir=data_dir)), path))
+    return jobs
+
+
+def run_jobs(jobs: Sequence[Job], console: Console, *, workers: int) -> dict[Job, str]:
+    """Run what has not finished yet, and continue what a crash cut off.
+
+    Args:
+        jobs: of a grid.
+        console: for the progress of the grid.
+        workers: processes, of one thread each.
+
+    Returns:
+        The runs that failed, with the reason.
+
+    Raises:
+        ValueError: fewer than one worker, or data that are not as they should be.
+        FileNotFoundError: files of a data set are missing.
+    """
+    if workers < 1:
+        raise ValueError(f"workers is {workers}; it must be at least 1")
+    by_path = {job.path: job for job in jobs}
+    open_jobs = [job for job in by_path.values() if job.epochs_done() < job.epochs]
+    if len(open_jobs) < len(by_path):
+        console.print(f"{len(by_path) - len(open_jobs)} of {len(by_path)} runs had finished before", highlight=False)
+    if not open_jobs:
+        return {}
+    for name in dict.fromkeys(job.config.game.data for job in open_jobs):
+        if DATASETS[name].files:  # better one clear error now than one from every process later
+            load(name, data_dir=open_jobs[0].config.game.data_dir)
+    failed: dict[Job, str] = {}
+    pool = ProcessPoolExecutor(
+        min(workers, len(open_jobs)), mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
+    )
+    with _Progress(open_jobs, console) as progress, pool:
+        pending: dict[Future[None], Job] = {pool.submit(_run, job.config, job.path): job for job in open_jobs}
+        while pending:
+            done, _ = wait(pending, timeout=_POLL, return_when=FIRST_COMPLETED)
+            for future in done:
+                job = pending.pop(future)
+                error = future.exception()
+                if error is not None:
+                    failed[job] = f"{type(error).__name__}: {error}"
+                progress.finished(job, failed.get(job))
+            progress.update()
+    return failed
+
+
+class _Progress:
+    """The whole grid: a live line in a terminal, and a line for each run that ends."""
+
+    def __init__(self, jobs: Sequence[Job], console: Console) -> None:
+        self._jobs = jobs
+        self._console = console
+        self._started = time.monotonic()
+        self._before = self._epochs()
+        self._total = sum(job.epochs for job in jobs)
+        self._ended = 0
+        self._live = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed}/{task.total} epochs"),
+            TimeElapsedColumn(),
+            TextColumn("left {task.fields[left]}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._bar = self._live.add_task("benchmark", total=self._total, completed=self._before, left="-")
+
+    def __enter__(self) -> _Progress:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def finished(self, job: Job, failure: str | None) -> None:
+        self._ended += 1
+        if failure is None:
+            row = job.rows()[-1]
+            what = f"test {100 * row['test_accuracy']:.2f} %  {clock(row['seconds'])}"
+        else:
+            what = f"failed: {failure}"
+        name = f"{job.arena.name}: {job.entrant.name}, seed {job.config.game.seed}"
+        counted = f"{self._ended:>3}/{len(self._jobs)}"
+        self._console.print(f"{counted}  {name:<37} {what}  left {self._left()}", highlight=False, soft_wrap=True)
+
+    def update(self) -> None:
+        self._live.update(self._bar, completed=self._epochs(), left=self._left())
+
+    def _epochs(self) -> int:
+        return sum(job.epochs_done() for job in self._jobs)
+
+    def _left(self) -> str:
+        done = self._epochs()
+        if done == self._before:
+            return "-"
+        return clock((time.monotonic() - self._started) / (done - self._before) * (self._total - done))
+
+
+def _run(config: RunConfig, path: Path) -> None:
+    """Train one run to its end, in a worker."""
+    from routing_env.experiment.run import Run
+
+    game = config.game
+    cut = {name: getattr(game, name) for name in ("data", "data_dir", "validation", "fraction", "tasks", "seed")}
+    run = Run(config, data=_data(GameConfig(**cut)))
+    directory = RunDirectory(path)
+    directory.write_config(run.config)
+    run.train(directory, Display(Console(quiet=True)))
+
+
+@lru_cache(maxsize=2)
+def _data(config: GameConfig) -> MultiTaskData:
+    from routing_env.build import load_data
+
+    return load_data(config)
+
+
+def _start_worker() -> None:
+    """Let a worker die with its parent, however that dies, and silently on Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    join: Callable[[], None] = parent.join
+
+    def watch() -> None:
+        join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _digest(config: RunConfig) -> str:
+    """Eight hexadecimal digits that change with any setting but seed and place of the data."""
+    settings = asdict(replace(config, game=replace(config.game, seed=0, data_dir=None)))
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _file_name(text: str) -> str:
+    """A name without what file systems mind."""
+    return re.sub(r"[^\w.]+", "-", text).strip("-")

@@ -1,0 +1,125 @@
+"""Scores of runs and what can be said of their differences. Pure functions of arrays.
+
+S seeds, T tasks, E evaluations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import integrate, stats
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A number with its 95 % confidence interval; the ends are NaN where there is a single seed."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How one entrant differs from another over the same seeds.
+
+    Attributes:
+        difference: mean over seeds of theirs minus the other's.
+        low: end of the 95 % confidence interval of the difference; NaN where there is a single seed, like the next two.
+        high: the other end.
+        p: of the two-sided paired t-test.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+def worst_task(accuracy: ArrayLike) -> Floats:
+    """The accuracy of each run's worst task: [..., T] to [...]."""
+    return np.min(np.asarray(accuracy, dtype=np.float64), axis=-1)
+
+
+def area_under_curve(epochs: ArrayLike, values: ArrayLike) -> float:
+    """Mean height of a learning curve, by the trapezoidal rule; with a single evaluation its value.
+
+    Args:
+        epochs: [E], rising.
+        values: [E].
+    """
+    x, y = np.asarray(epochs, dtype=np.float64), np.asarray(values, dtype=np.float64)
+    return float(y[0] if len(x) == 1 else integrate.trapezoid(y, x) / (x[-1] - x[0]))
+
+
+def interquartile_mean(scores: ArrayLike) -> float:
+    """Mean of the middle half of all scores (Agarwal et al., NeurIPS 2021)."""
+    return float(stats.trim_mean(np.ravel(np.asarray(scores, dtype=np.float64)), 0.25))
+
+
+def bootstrap_interquartile_mean(scores: ArrayLike, *, resamples: int = 2000, seed: int = 0) -> Interval:
+    """Interquartile mean with a stratified bootstrap interval, by percentiles (Agarwal et al., NeurIPS 2021).
+
+    Strata are tasks: seeds are drawn anew within each task.
+
+    Args:
+        scores: [S, T].
+        resamples: bootstrap samples.
+        seed: of the resampling.
+    """
+    table = np.asarray(scores, dtype=np.float64)
+
+    def statistic(*strata: Floats, axis: int = -1) -> Any:
+        return stats.trim_mean(np.concatenate(strata, axis=axis), 0.25, axis=axis)
+
+    value = interquartile_mean(table)
+    if len(table) < 2:
+        return Interval(value, np.nan, np.nan)
+    drawn = np.random.default_rng(seed)
+    result = stats.bootstrap(
+        tuple(table.T), statistic, n_resamples=resamples, vectorized=True, method="percentile", rng=drawn
+    )
+    low, high = result.confidence_interval
+    return Interval(value, float(low), float(high))
+
+
+def mean_interval(values: ArrayLike, *, axis: int = 0) -> tuple[Floats, Floats]:
+    """Mean over seeds and the half width of its 95 % t-interval; the latter is NaN for a single seed."""
+    table = np.asarray(values, dtype=np.float64)
+    seeds = table.shape[axis]
+    mean = np.mean(table, axis=axis)
+    if seeds < 2:
+        return mean, np.full_like(mean, np.nan)
+    spread = np.std(table, axis=axis, ddof=1) / np.sqrt(seeds)
+    return mean, float(stats.t.ppf(0.975, seeds - 1)) * spread
+
+
+def paired_comparison(ours: ArrayLike, theirs: ArrayLike) -> Comparison:
+    """Compare two entrants seed by seed with the paired t-test.
+
+    The t-test and not an exact permutation test: with three seeds a permutation test has no p-value under 1/4.
+
+    Args:
+        ours: [S], one score per seed.
+        theirs: [S], of the same seeds in the same order.
+
+    Raises:
+        ValueError: not equally many seeds, or none.
+    """
+    difference = np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64)
+    if difference.ndim != 1 or not len(difference) or np.shape(ours) != np.shape(theirs):
+        raise ValueError(f"scores of shapes {np.shape(ours)} and {np.shape(theirs)} are no pairs; give one per seed")
+    mean, half = mean_interval(difference)
+    value, margin = float(mean), float(half)
+    if len(difference) < 2:
+        p = np.nan
+    elif np.ptp(difference) == 0:  # the same difference for every seed, above all none
+        p = 1.0 if value == 0 else 0.0
+    else:
+        p = float(stats.ttest_rel(np.asarray(ours), np.asarray(theirs))[1])
+    return Comparison(value, value - margin, value + margin, p)

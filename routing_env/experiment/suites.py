@@ -1,0 +1,145 @@
+"""The benchmark's suites, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A row of the leaderboard.
+
+    Attributes:
+        name: in the tables.
+        router: a router or baseline, as of ``RunConfig.router``.
+        options: of it, as name=value.
+        game: settings that differ from the arena's.
+    """
+
+    name: str
+    router: str
+    options: tuple[str, ...] = ()
+    game: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True)
+class Arena:
+    """A game in which entrants are compared: one leaderboard.
+
+    Attributes:
+        name: of the leaderboard.
+        game: settings, by the names of ``GameConfig``.
+        entrants: who takes part.
+        figure: of the paper, whose numbers are drawn beside ours.
+    """
+
+    name: str
+    game: Mapping[str, Any]
+    entrants: tuple[Entrant, ...]
+    figure: str | None = None
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What one command runs.
+
+    Attributes:
+        summary: one line.
+        arenas: the leaderboards.
+        epochs: passes over the training samples; None leaves them to the data set.
+        seeds: runs of each entrant.
+    """
+
+    summary: str
+    arenas: tuple[Arena, ...]
+    epochs: int | None = 10
+    seeds: int = 3
+
+
+def _named(*names: str) -> tuple[Entrant, ...]:
+    return tuple(Entrant(name, name) for name in names)
+
+
+_PAPERS_BASELINES = ("task_specific_1_fc", "task_specific_all_fc", "cross_stitch")
+_STRONG_BASELINES = (*_PAPERS_BASELINES, "all_shared", "mmoe", "dense")
+_CIFAR = Arena("cifar", {"data": "cifar"}, _named("wpl", *_PAPERS_BASELINES), "Figure 6")
+_MIN = Arena("min", {"data": "mini_imagenet"}, _named("wpl", *_PAPERS_BASELINES), "Figure 7")
+_MNIST = Arena("mnist", {"data": "mnist"}, _named("wpl", *_PAPERS_BASELINES, "soft_mixture"), "Figure 8")
+
+
+def _first_tasks(tasks: int, *entrants: str) -> Arena:
+    return Arena(f"cifar, first {tasks} tasks", {"data": "cifar", "tasks": tasks}, _named(*entrants))
+
+
+SUITES: dict[str, Suite] = {
+    "digits": Suite(
+        "two routers and six baselines on digits, fully connected; minutes, no download",
+        (
+            Arena(
+                "digits",
+                {"data": "digits", "network": "mlp", "learning_rate": 0.5},
+                _named("wpl", "q-learning", *_STRONG_BASELINES),
+            ),
+        ),
+        epochs=8,
+    ),
+    "planted": Suite(
+        "tasks whose best sharing is known: the oracle's block per group is the goal",
+        (Arena("planted", {"data": "planted"}, _named("oracle", "wpl", "q-learning", *_STRONG_BASELINES)),),
+        epochs=12,
+    ),
+    "mnist": Suite("the paper's Figure 8", (_MNIST,)),
+    "cifar": Suite("the paper's Figure 6", (_CIFAR,)),
+    "min": Suite("the paper's Figure 7", (_MIN,)),
+    "domains": Suite("the paper's Figures 6, 7 and 8", (_CIFAR, _MIN, _MNIST)),
+    "rl-algorithms": Suite(
+        "the paper's Figure 4: who decides",
+        (
+            Arena(
+                "cifar",
+                {"data": "cifar"},
+                _named("wpl", "q-learning", "q-learning-approx", "reinforce-approx"),
+                "Figure 4",
+            ),
+        ),
+    ),
+    "architectures": Suite(
+        "the paper's Figure 5: how decisions are spread over agents",
+        (
+            Arena(
+                "cifar",
+                {"data": "cifar"},
+                (
+                    Entrant("wpl", "wpl"),
+                    Entrant("wpl recursive", "wpl", game={"recursive": True, "pass_action": True}),
+                    Entrant("wpl dispatched", "wpl", ("topology=dispatched",)),
+                    Entrant("wpl single", "wpl", ("topology=single",)),
+                    Entrant("soft_mixture", "soft_mixture"),
+                ),
+                "Figure 5",
+            ),
+        ),
+    ),
+    "rho": Suite(
+        "the paper's Figure 12: weight of the collaboration reward",
+        (
+            Arena(
+                "cifar",
+                {"data": "cifar"},
+                tuple(Entrant(f"wpl rho {rho}", "wpl", game={"rho": rho}) for rho in (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)),
+            ),
+        ),
+    ),
+    "first-tasks": Suite(
+        "the paper's Figure 15: the first 2, 3, 5 and 10 tasks of CIFAR-MTL",
+        tuple(_first_tasks(tasks, "wpl", *_PAPERS_BASELINES) for tasks in (2, 3, 5, 10)),
+    ),
+    "cost": Suite(
+        "the paper's Figure 13: training time as tasks and blocks are added; use --workers 1",
+        tuple(_first_tasks(tasks, "wpl", "cross_stitch") for tasks in (2, 3, 5, 10, 20)),
+        epochs=1,
+        seeds=1,
+    ),
+}
