@@ -33,9 +33,9 @@ routing_v0.parallel_env(data="digits", topology="per_task", mask="obs", render_m
 `loss`: a function from output and target to a loss per sample, in place of cross-entropy or squared error
 
 `topology`: "per_task"; "single", where `router_0` routes one sample per episode; or "dispatched", where `dispatcher_0`
-first picks one of `router_0` to `router_{n-1}` for it, which takes one step more
+first picks one of `router_0` to `router_{m-1}` for it, which takes one step more
 
-`agents`: n, how many the dispatcher picks from; by default one per task
+`agents`: m, how many the dispatcher picks from; by default one per task
 
 `mask`: where the action mask is: "obs" (in the observation), "info", "both" or "none"; with "info" and "none" the
 observation is the plain `Box`
