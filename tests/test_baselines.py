@@ -1,0 +1,236 @@
+"""Baselines against loops over their published formulas, against each other, and in a run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from routing_env.agents import make_router
+from routing_env.baselines import BASELINES, Baseline, Plan, make_baseline
+from routing_env.baselines.cross_stitch import CrossStitch
+from routing_env.baselines.dense import Dense
+from routing_env.baselines.mmoe import MMoE
+from routing_env.baselines.soft_mixture import SoftMixture
+from routing_env.baselines.task_specific_all_fc import TaskSpecificAllFC
+from routing_env.build import load_data, make_game, make_network, resolve
+from routing_env.config import GameConfig
+from routing_env.experiment.config import RunConfig
+from routing_env.experiment.display import Display
+from routing_env.experiment.learners import BaselineLearner, plan_beside
+from routing_env.experiment.results import RunDirectory
+from routing_env.experiment.run import Run
+
+TASKS, BLOCKS = 3, 4
+
+
+def a_plan(*widths: int, tasks: int = TASKS) -> Plan:
+    widths = widths or (5, 7, 6, 2)
+    block = sum((inputs + 1) * outputs for inputs, outputs in pairwise(widths))
+    return Plan(nn.Flatten(), widths, tasks, BLOCKS, hidden=6, parameters=BLOCKS * block)
+
+
+def lanes(width: int = 5) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    return torch.randn(11, width, generator=generator), torch.randint(TASKS, (11,), generator=generator)
+
+
+def restarted(baseline: Baseline) -> Baseline:
+    """Every parameter away from its start, so that no weight hides."""
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for parameter in baseline.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) / 2)
+    return baseline
+
+
+def apply(layer: nn.Module, number: int, v: Tensor) -> Tensor:
+    """One of a layer's parallel maps on one sample."""
+    return v @ layer.weight[number] + layer.bias[number, 0]  # pyright: ignore[reportIndexIssue, reportOperatorIssue]
+
+
+@pytest.mark.parametrize("widths", [(5, 7, 6, 2), (5, 7, 2), (5, 2)])
+def test_cross_stitch_is_its_formula(widths: tuple[int, ...]) -> None:
+    network = restarted(CrossStitch(a_plan(*widths)))
+    assert isinstance(network, CrossStitch)
+    x, task = lanes()
+    for lane, t in enumerate(task.tolist()):
+        inputs = [x[lane]] * TASKS
+        for layer, unit in zip(network.layers, network.units, strict=True):
+            outputs = [apply(layer, i, inputs[i]).relu() for i in range(TASKS)]
+            inputs = [sum((unit[i, j] * outputs[j] for j in range(TASKS)), torch.zeros(())) for i in range(TASKS)]
+        expected = network.heads.blocks[t](inputs[t])
+        torch.testing.assert_close(network(x, task)[lane], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_cross_stitch_at_identity_is_separate_networks() -> None:
+    stitched, apart = CrossStitch(a_plan(), own=1.0), TaskSpecificAllFC(a_plan())
+    for unit in stitched.units:
+        assert torch.equal(unit, torch.eye(TASKS))
+    with torch.no_grad():
+        for number, layer in enumerate(stitched.layers):
+            for t, block in enumerate(apart.layers[number].blocks):  # pyright: ignore[reportArgumentType]
+                block[0].weight.copy_(layer.weight[t].T)  # pyright: ignore
+                block[0].bias.copy_(layer.bias[t, 0])  # pyright: ignore
+        apart.layers[-1].load_state_dict(stitched.heads.state_dict())
+    x, task = lanes()
+    torch.testing.assert_close(stitched(x, task), apart(x, task))
+
+
+def test_cross_stitch_starts_as_published() -> None:
+    (first, _) = CrossStitch(a_plan()).units
+    assert torch.equal(first.diagonal(), torch.full((TASKS,), 0.9))
+    torch.testing.assert_close(first.sum(1), torch.ones(TASKS))
+    with pytest.raises(ValueError, match="own is 2"):
+        CrossStitch(a_plan(), own=2)
+
+
+@pytest.mark.parametrize("logits", ["task", "layer", "approximator"])
+def test_soft_mixture_is_its_formula(logits: str) -> None:
+    network = restarted(make_baseline("soft_mixture", a_plan(), logits=logits))
+    assert isinstance(network, SoftMixture)
+    x, task = lanes()
+    for lane, t in enumerate(task.tolist()):
+        v = x[lane]
+        for number, layer in enumerate(network.layers):
+            if network.approximators is not None:
+                raw = network.approximators[number](torch.cat([v, F.one_hot(task[lane], TASKS).float()]))
+            else:
+                assert network.logits is not None
+                raw = network.logits[number, t if logits == "task" else 0]
+            outputs = [apply(layer, k, v) for k in range(BLOCKS)]
+            if number < len(network.layers) - 1:
+                outputs = [output.relu() for output in outputs]
+            total = raw.exp().sum()
+            v = sum((raw[k].exp() / total * outputs[k] for k in range(BLOCKS)), torch.zeros(()))
+        torch.testing.assert_close(network(x, task)[lane], v, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("widths", [(5, 7, 6, 2), (5, 2)])
+def test_mmoe_is_its_formula(widths: tuple[int, ...]) -> None:
+    network = restarted(MMoE(a_plan(*widths)))
+    assert isinstance(network, MMoE)
+    x, task = lanes()
+    for lane, t in enumerate(task.tolist()):
+        gate = (network.gates.blocks[t].weight @ x[lane]).softmax(0)  # pyright: ignore
+        mixed = torch.zeros(())
+        for i in range(BLOCKS):
+            v = x[lane]
+            for layer in network.experts:
+                v = apply(layer, i, v)
+                v = v if network.towers is None else v.relu()
+            mixed = mixed + gate[i] * v
+        expected = mixed if network.towers is None else network.towers.blocks[t](mixed)
+        torch.testing.assert_close(network(x, task)[lane], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_parameter_counts() -> None:
+    def count(name: str, plan: Plan) -> int:
+        return sum(parameter.numel() for parameter in make_baseline(name, plan).parameters())
+
+    plan = a_plan()  # layers 5-7, 7-6, 6-2
+    assert count("task_specific_1_fc", plan) == 42 + 48 + 3 * 14
+    assert count("task_specific_all_fc", plan) == 3 * (42 + 48 + 14)
+    assert count("all_shared", plan) == 42 + 48 + 42 + 3 * 14
+    assert count("cross_stitch", plan) == 3 * (42 + 48 + 14) + 2 * 9
+    assert count("soft_mixture", plan) == 4 * (42 + 48 + 14) + 3 * 3 * 4
+    assert count("mmoe", plan) == 4 * (42 + 48) + 3 * 4 * 5 + 3 * 14
+    for widths in ((5, 7, 6, 2), (128, 128, 128, 5), (40, 30, 3), (128, 4)):
+        plan = a_plan(*widths)
+        dense = Dense(plan)
+        own = sum(parameter.numel() for parameter in dense.parameters())
+        wider = replace(plan, parameters=own)
+        assert own <= plan.parameters
+        assert Dense(wider).hidden == dense.hidden
+        step = 2 * dense.hidden + plan.widths[0] + 3 + plan.tasks * plan.widths[-1]
+        assert plan.parameters - own < step, "one unit more would fit"
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_gradients_reach_every_parameter_and_no_other_tasks_own(name: str) -> None:
+    x, _ = lanes()
+    network = make_baseline(name, a_plan())
+    task = torch.zeros(len(x), dtype=torch.int64)
+    network(x, task).square().sum().backward()
+    missing = {key for key, parameter in network.named_parameters() if parameter.grad is None}
+    assert all(".blocks.0." not in key for key in missing)
+    assert all(".blocks." in key for key in missing), missing
+    network(x, torch.arange(len(x)) % TASKS).square().sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in network.parameters())
+
+
+def test_options_are_checked() -> None:
+    with pytest.raises(ValueError, match="did you mean 'own'"):
+        make_baseline("cross_stitch", a_plan(), owm=0.5)
+    with pytest.raises(ValueError, match="did you mean 'mmoe'"):
+        make_baseline("mmoo", a_plan())
+    with pytest.raises(ValueError, match="is no baseline"):
+        make_baseline("json:dumps", a_plan())
+
+
+def test_the_stem_is_the_routed_networks_own() -> None:
+    config = GameConfig(data="digits", hidden=16)
+    data = load_data(config)
+    config = resolve(config, data)
+    game = make_game(config, data=data)
+    learner = BaselineLearner(RunConfig(router="cross_stitch", epochs=1, game=config), data)
+    theirs = game.network.stem.state_dict()
+    for key, value in learner.network.stem.state_dict().items():
+        assert torch.equal(value, theirs[key]), key
+    plan = plan_beside(make_network(config, data), data.tasks, hidden=16)
+    assert plan.widths == (32, 16, 16, 2)
+    assert plan.blocks == 10
+
+
+def test_separate_networks_learn_what_the_fixed_router_learns() -> None:
+    """The two loops take the same steps: same samples, same order, same loss, same optimiser."""
+    config = GameConfig(data="planted", momentum=0.9, blocks=12, layers=2, hidden=16)
+    data = load_data(config)
+    config = resolve(config, data)
+    game = make_game(config, data=data)
+    learner = BaselineLearner(RunConfig(router="task_specific_all_fc", epochs=1, game=config), data)
+    routed = [parameter for bank in game.network.banks for parameter in bank.parameters()]
+    with torch.no_grad():
+        for mine, theirs in zip(learner.network.parameters(), routed, strict=True):
+            mine.copy_(theirs)
+    samples = len(data.train)
+    make_router("fixed", game.spec).play(game, samples)
+    learner.play(samples, lambda: None)
+    for mine, theirs in zip(learner.network.parameters(), routed, strict=True):
+        torch.testing.assert_close(mine, theirs)
+    assert learner.trainer.epoch == game.trainer.epoch == 1
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_every_baseline_learns(name: str, tmp_path: Path) -> None:
+    run = Run(RunConfig(router=name, epochs=6, threads=1, game=GameConfig(data="planted")))
+    run.train(RunDirectory(tmp_path), Display(Console(quiet=True)))
+    rows = RunDirectory(tmp_path).read_metrics()
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert rows[-1]["policy_entropy"] is None
+    assert rows[-1]["train_loss"] < 0.8 * rows[0]["train_loss"]
+    assert rows[-1]["test_accuracy"] > 0.38, "guessing gives 0.25"
+
+
+def test_a_resumed_baseline_ends_with_the_same_bits(tmp_path: Path) -> None:
+    config = RunConfig(router="mmoe", epochs=3, threads=1, game=GameConfig(data="planted", momentum=0.9, layers=2))
+    quiet = Display(Console(quiet=True))
+    whole = Run(config)
+    whole.train(RunDirectory(tmp_path), quiet)
+    (tmp_path / "cut").mkdir()
+    cut = RunDirectory(tmp_path / "cut")
+    Run(replace(config, epochs=1)).train(cut, quiet)
+    resumed = Run(config)
+    resumed.train(cut, quiet)
+    assert isinstance(whole.learner, BaselineLearner)
+    assert isinstance(resumed.learner, BaselineLearner)
+    for key, value in whole.learner.network.state_dict().items():
+        assert torch.equal(value, resumed.learner.network.state_dict()[key]), key
+    first, second = (RunDirectory(path).read_metrics() for path in (tmp_path, tmp_path / "cut"))
+    assert [{**row, "seconds": 0} for row in first] == [{**row, "seconds": 0} for row in second]

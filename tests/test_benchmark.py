@@ -1,0 +1,206 @@
+"""The benchmark: suites, the grid, resumption after SIGKILL, the leaderboard."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from routing_env.build import load_data
+from routing_env.cli import main
+from routing_env.config import GameConfig
+from routing_env.data import DATASETS, first_tasks, load, training_share
+from routing_env.experiment.benchmark import choose_entrants, plan_jobs
+from routing_env.experiment.learners import is_baseline
+from routing_env.experiment.paper import EPOCHS, TABLE_2
+from routing_env.experiment.suites import SUITES
+
+TINY = ("benchmark", "planted", "--epochs", "3", "--seeds", "2")
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "routing_env", *arguments]
+
+
+def routing_env(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": "80"}
+    return subprocess.run(
+        command(*arguments), cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+
+
+def table(folder: Path, name: str = "leaderboard") -> list[dict[str, str]]:
+    with (folder / f"runs/benchmark/reports/planted/{name}.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        row.pop("seconds")
+    return rows
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_suites_name_what_exists(name: str) -> None:
+    settings = {field.name for field in fields(GameConfig)}
+    jobs = plan_jobs(SUITES[name], Path("base"))
+    for arena in SUITES[name].arenas:
+        assert arena.game["data"] in DATASETS
+        assert arena.figure is None or set(TABLE_2[arena.figure]) == {entrant.name for entrant in arena.entrants}
+        for entrant in arena.entrants:
+            assert {*arena.game, *entrant.game} <= settings
+            is_baseline(entrant.router)
+    assert len(jobs) == SUITES[name].seeds * sum(len(arena.entrants) for arena in SUITES[name].arenas)
+    assert len({job.path for job in jobs}) == len(jobs)
+    assert all(len(row) == len(EPOCHS) for figure in TABLE_2.values() for row in figure.values())
+
+
+def test_paths_follow_from_settings() -> None:
+    base, suite = Path("base"), SUITES["digits"]
+    paths = {job.path for job in plan_jobs(suite, base)}
+    assert paths == {job.path for job in plan_jobs(suite, base, data_dir="/elsewhere")}
+    assert paths < {job.path for job in plan_jobs(suite, base, seeds=4)}
+    assert not paths & {job.path for job in plan_jobs(suite, base, epochs=9)}
+    assert not paths & {job.path for job in plan_jobs(suite, base, fraction=0.5)}
+    shared = {job.path for job in plan_jobs(SUITES["cifar"], base)}
+    assert shared < {job.path for job in plan_jobs(SUITES["domains"], base)}
+
+
+def test_entrants_are_checked() -> None:
+    (arena,) = SUITES["architectures"].arenas
+    chosen = choose_entrants(arena, ["wpl single", "exp3", "wpl single"]).entrants
+    assert [(entrant.name, entrant.router, entrant.options) for entrant in chosen] == [
+        ("wpl single", "wpl", ("topology=single",)),
+        ("exp3", "exp3", ()),
+    ]
+    with pytest.raises(ValueError, match="did you mean 'cross_stitch'"):
+        choose_entrants(arena, ["cross-stich"])
+
+
+def test_a_share_of_the_training_samples() -> None:
+    data = load("digits", validation=0.2, seed=1)
+    part = training_share(data, 0.1, seed=1)
+    whole, kept = (torch.bincount(one.train.task) for one in (data, part))
+    assert kept.tolist() == [round(0.1 * count) for count in whole.tolist()]
+    pairs = {(index, task) for index, task in zip(data.train.index.tolist(), data.train.task.tolist(), strict=True)}
+    ours = set(zip(part.train.index.tolist(), part.train.task.tolist(), strict=True))
+    assert len(ours) == len(part.train)
+    assert ours < pairs
+    assert part.test is data.test
+    assert part.validation is data.validation
+    rows = data.inputs[part.train.index.unique()].float()
+    torch.testing.assert_close(part.mean.squeeze(), rows.mean())
+    assert torch.equal(part.train.index, training_share(data, 0.1, seed=1).train.index)
+    assert not torch.equal(part.train.index, training_share(data, 0.1, seed=2).train.index)
+    with pytest.raises(ValueError, match="fraction is 0"):
+        load_data(GameConfig(fraction=0))
+
+
+def test_the_first_tasks() -> None:
+    data = first_tasks(load("planted"), 5)
+    assert data.tasks == 5
+    assert data.classes == (4,) * 5
+    assert data.groups == (0, 0, 0, 0, 1)
+    for split in (data.train, data.validation, data.test):
+        assert split.task.unique().tolist() == [0, 1, 2, 3, 4]
+    with pytest.raises(ValueError, match="tasks is 13"):
+        load_data(GameConfig(data="planted", tasks=13))
+
+
+def test_a_killed_benchmark_goes_on_and_ends_with_the_same_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entrants = ("--entrants", "wpl", "oracle", "mmoe", "--workers", "1")
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for folder in (whole, killed):
+        folder.mkdir()
+    finished = routing_env(*TINY, *entrants, cwd=whole)
+    assert finished.returncode == 0, finished.stderr
+
+    def done() -> dict[Path, int]:
+        found = killed.glob("runs/benchmark/*/seed*/metrics.jsonl")
+        return {path: path.stat().st_mtime_ns for path in found if len(path.read_text().splitlines()) == 3}
+
+    with subprocess.Popen(command(*TINY, *entrants), cwd=killed, stdout=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 200
+        while len(done()) < 2:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+    time.sleep(0.5)  # the worker dies with its parent
+    before = done()
+    assert 2 <= len(before) < 6, "killed too late to show anything"
+    time.sleep(0.5)
+    assert done() == before, "an orphan goes on"
+
+    resumed = routing_env(*TINY, *entrants, cwd=killed)
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"{len(before)} of 6 runs had finished before" in resumed.stdout
+    assert {path: done()[path] for path in before} == before, "a finished run was touched"
+    for name in ("leaderboard", "runs"):
+        assert table(killed, name) == table(whole, name)
+
+    assert table(whole)[0]["entrant"] == "oracle"
+    assert {row["entrant"]: row["kind"] for row in table(whole)}["mmoe"] == "baseline"
+    lines = [line for line in resumed.stdout.splitlines() if not line.startswith("saved")]
+    assert max(map(len, lines)) <= 100
+    assert "mmoe *" in resumed.stdout
+    with Image.open(whole / "runs/benchmark/reports/planted/planted.png") as image:
+        assert min(image.size) > 300
+    before_report = table(whole)
+    (whole / "runs/benchmark/reports/planted/leaderboard.csv").unlink()
+    monkeypatch.chdir(whole)
+    monkeypatch.setattr(sys, "argv", ["routing-env", "report", *TINY[1:], *entrants[:-2]])
+    main()
+    assert table(whole) == before_report
+
+
+def test_a_router_of_ones_own_and_one_that_fails(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import torch\n"
+        "from routing_env import Decision, Router\n"
+        "class First(Router):\n"
+        "    def __init__(self, spec, *, seed=0): ...\n"
+        "    def act(self, state, *, greedy=False):\n"
+        "        return Decision(torch.zeros_like(state.task))\n"
+        "class Broken(First):\n"
+        "    def learn(self, trace):\n"
+        "        raise RuntimeError('out of ideas')\n"
+    )
+    entrants = ("--entrants", "mine.py:First", "mine.py:Broken", "all_shared")
+    ran = routing_env("benchmark", "planted", "--epochs", "1", "--seeds", "1", *entrants, cwd=tmp_path)
+    assert ran.returncode == 2
+    assert "RuntimeError: out of ideas" in ran.stderr
+    assert {row["entrant"] for row in table(tmp_path)} == {"mine.py:First", "all_shared"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("digit",), "did you mean 'digits'"),
+        (("--epochs", "0"), "epochs is 0"),
+        (("--seeds", "0"), "seeds is 0"),
+        (("--workers", "0"), "workers is 0"),
+    ],
+)
+def test_wrong_values_are_named(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["routing-env", "benchmark", *arguments])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    assert exit_.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
