@@ -24,6 +24,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor
 
 from routing_env.build import NetworkFactory
+from routing_env.config import GameConfig
 from routing_env.data import MultiTaskData, SplitName
 from routing_env.envs.lanes import Lanes, World, infos
 from routing_env.envs.observation import PARTS
@@ -57,6 +58,11 @@ class TaskEnv(gymnasium.Env[Vector, np.int64]):
     def game(self) -> RoutingGame:
         """What all are playing."""
         return self.table.lanes.game
+
+    @property
+    def config(self) -> GameConfig:
+        """The settings of the game."""
+        return self.table.lanes.config
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Vector, dict[str, Any]]:
         """The next sample of the task, which is dealt with those of all others.

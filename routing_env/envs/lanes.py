@@ -128,6 +128,17 @@ class Lanes:
         self._warned = False
         self._forget()
 
+    @property
+    def config(self) -> GameConfig:
+        """The settings of the game.
+
+        Raises:
+            ValueError: the game is somebody else's.
+        """
+        if self.world is None:
+            raise ValueError("the game is not this environment's own; its settings are where it was built")
+        return self.world.config
+
     def deal(self, seed: int | None = None) -> None:
         """Deal the next samples to all lanes; routes on their way are given up.
 

@@ -150,6 +150,11 @@ class RoutingParallelEnv(ParallelEnv[str, Observation, Any]):
         self._episode = 0
         self._start_over()
 
+    @property
+    def config(self) -> GameConfig:
+        """The settings of the game."""
+        return self._config
+
     def observation_space(self, agent: str) -> spaces.Space[Any]:
         """The observation space of an agent, the same object on each call."""
         return self._observation_spaces[agent]
@@ -170,7 +175,8 @@ class RoutingParallelEnv(ParallelEnv[str, Observation, Any]):
         """
         if seed is not None:
             self._config = replace(self._config, seed=seed)
-            self.game = self._new_game()
+            observers, self.game = self.game.observers, self._new_game()
+            self.game.observers = observers
             self._episode = 0
         self._start_over()
         self.agents = list(self._topology.agents)

@@ -10,7 +10,7 @@ algorithm's ``n_steps`` is best a multiple of the depth.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from routing_env.build import NetworkFactory
+from routing_env.config import GameConfig
 from routing_env.data import MultiTaskData, SplitName
 from routing_env.envs.lanes import Lanes, World, infos
 from routing_env.envs.observation import PARTS, ObservationFormat
@@ -76,6 +77,11 @@ class LanesVecEnv(VecEnv):
         """What is being played; a seed puts a new one in its place."""
         return self.lanes.game
 
+    @property
+    def config(self) -> GameConfig:
+        """The settings of the game."""
+        return self.lanes.config
+
     def reset(self) -> NDArray[np.float32]:
         """Deal the next samples; after :meth:`seed` start the whole world over first."""
         self.lanes.deal(self._seeds[0])
@@ -113,7 +119,11 @@ class LanesVecEnv(VecEnv):
             ValueError: an empty split.
             TypeError: a model without Q-values or a policy distribution.
         """
-        return self.game.evaluate(greedy(model, self.lanes.format), split)
+        return self.game.evaluate(self.policy(model), split)
+
+    def policy(self, model: BaseAlgorithm) -> Policy:
+        """The greedy policy of a model, from a :class:`~routing_env.types.State` to legal actions."""
+        return greedy(model, self.lanes.format)
 
     def evaluation_view(self, split: SplitName = "test", copies: int = 1) -> LanesVecEnv:
         """Lanes through the same blocks that train nothing, for EvalCallback: lane b routes samples of task b % T.
@@ -122,6 +132,11 @@ class LanesVecEnv(VecEnv):
         models on "validation", report on "test".
         """
         return LanesVecEnv(self.lanes.view(split, copies))
+
+    def load_game(self, state: Mapping[str, Any]) -> None:
+        """Take back what ``game.state_dict()`` returned; a seed that waits for the next reset is forgotten."""
+        self.game.load_state_dict(state)
+        self._reset_seeds()
 
     def close(self) -> None:
         """There is nothing to close."""

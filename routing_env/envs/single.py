@@ -19,6 +19,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from routing_env.build import NetworkFactory
+from routing_env.config import GameConfig
 from routing_env.data import MultiTaskData, SplitName
 from routing_env.envs.lanes import Lanes, World, infos
 from routing_env.envs.observation import PARTS, Observation, check_choice
@@ -73,6 +74,11 @@ class RoutingEnv(gymnasium.Env[Observation, np.int64]):
     def game(self) -> RoutingGame:
         """What is being played; a seed puts a new one in its place."""
         return self._lanes.game
+
+    @property
+    def config(self) -> GameConfig:
+        """The settings of the game."""
+        return self._lanes.config
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

@@ -18,6 +18,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
 
 from routing_env.build import NetworkFactory
+from routing_env.config import GameConfig
 from routing_env.data import MultiTaskData, SplitName
 from routing_env.envs.lanes import Lanes, World
 from routing_env.envs.observation import PARTS, check_choice
@@ -81,6 +82,11 @@ class RoutingVectorEnv(VectorEnv[Arrays, ArrayLike, Arrays]):
     def game(self) -> RoutingGame:
         """What is being played; a seed puts a new one in its place."""
         return self._lanes.game
+
+    @property
+    def config(self) -> GameConfig:
+        """The settings of the game."""
+        return self._lanes.config
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None

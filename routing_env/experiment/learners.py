@@ -25,6 +25,9 @@ from routing_env.types import Batch, Evaluation, Router, State, Trace
 FINEST_SNAPSHOTS = 2000
 """The first snapshots of the policy are this share of a run apart."""
 
+SB3_PREFIX = "sb3:"
+"""What the names of Stable-Baselines3 models begin with."""
+
 Tick = Callable[[], None]
 """Called after every deal."""
 
@@ -78,10 +81,16 @@ class RoutedLearner:
     """
 
     def __init__(self, config: RunConfig, data: MultiTaskData) -> None:
-        self.game: RoutingGame = make_game(config.game, data=data)
+        self.game: RoutingGame
+        self.router: Router
+        if config.router.startswith(SB3_PREFIX):
+            self.game = make_game(config.game, data=data, deal="endless")
+            self.router = _sb3_router(config, self.game)
+        else:
+            self.game = make_game(config.game, data=data)
+            options = parse_options(config.router_options)
+            self.router = make_router(config.router, self.game.spec, seed=config.game.seed, **options)
         self.data = self.game.data
-        options = parse_options(config.router_options)
-        self.router: Router = make_router(config.router, self.game.spec, seed=config.game.seed, **options)
         self.recorder = Recorder(self.game.spec, (config.epochs or 0) * self.pass_size // FINEST_SNAPSHOTS)
         self.game.observers.append(self.recorder)
 
@@ -223,12 +232,21 @@ def make_learner(config: RunConfig, data: MultiTaskData) -> RoutedLearner | Base
     return (BaselineLearner if is_baseline(config.router) else RoutedLearner)(config, data)
 
 
+def _sb3_router(config: RunConfig, game: RoutingGame) -> Router:
+    from routing_env.experiment.sb3 import SB3Router  # slow to import, and most runs do without
+
+    algorithm, lanes = config.router.removeprefix(SB3_PREFIX), config.game.batch_size or 1
+    return SB3Router(game, lanes, algorithm, seed=config.game.seed, **parse_options(config.router_options))
+
+
 def is_baseline(name: str) -> bool:
     """Whether a name is a baseline's rather than a router's.
 
     Raises:
         ValueError: neither, with the nearest known one.
     """
+    if name.startswith(SB3_PREFIX):
+        return False
     if ":" not in name:
         look_up("router", name, ROUTERS | BASELINES)
         return name in BASELINES

@@ -24,6 +24,7 @@ class Run:
     Args:
         config: of the run.
         data: already loaded, to save time.
+        learner: in place of the one that the settings name.
 
     Attributes:
         config: the settings with nothing left open.
@@ -32,7 +33,9 @@ class Run:
         seconds: spent on training and evaluation, over all resumptions.
     """
 
-    def __init__(self, config: RunConfig, data: MultiTaskData | None = None) -> None:
+    def __init__(
+        self, config: RunConfig, data: MultiTaskData | None = None, learner: RoutedLearner | None = None
+    ) -> None:
         game = config.game
         if data is None:
             data = load_data(game)
@@ -44,7 +47,7 @@ class Run:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
         torch.set_num_threads(threads)
         self.config = replace(config, epochs=epochs, threads=threads, game=resolve(game, data))
-        self.learner = make_learner(self.config, data)
+        self.learner = learner or make_learner(self.config, data)
         self.epochs = epochs
         self.epoch = 0
         self.seconds = 0.0
@@ -59,15 +62,24 @@ class Run:
                 started = time.perf_counter()
                 goal = (self.epoch + 1) * self.learner.pass_size
                 self.learner.play(goal - self.learner.samples, tick)
-                self.epoch += 1
-                row = self._measure()
-                self.seconds += time.perf_counter() - started
-                row["seconds"] = round(self.seconds, 3)
-                directory.append_metrics(row)
-                directory.save_checkpoint(self._state())
-                display.epoch(row)
+                display.epoch(self.end_epoch(directory, started))
         finally:
             display.stop()
+
+    def end_epoch(self, directory: RunDirectory, started: float) -> dict[str, Any]:
+        """Measure, and write down what was measured and where the run stands.
+
+        Args:
+            directory: of the run.
+            started: when the epoch did, by ``time.perf_counter``.
+        """
+        self.epoch += 1
+        row = self._measure()
+        self.seconds += time.perf_counter() - started
+        row["seconds"] = round(self.seconds, 3)
+        directory.append_metrics(row)
+        directory.save_checkpoint(self._state())
+        return row
 
     def evaluate(self, split: SplitName = "test") -> Evaluation:
         """The trained network on a split; a router routes greedily."""

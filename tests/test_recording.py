@@ -1,0 +1,164 @@
+"""Entrants from Stable-Baselines3, models on disk, and recordings of loops that are not ours."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from sb3_contrib import MaskablePPO
+from stable_baselines3 import DQN, PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
+from worlds import bits, little_data
+
+from routing_env import GameConfig, State, parallel_env
+from routing_env.envs.sb3 import RoutingVecEnv
+from routing_env.envs.vector import RoutingVectorEnv
+from routing_env.experiment.config import RunConfig
+from routing_env.experiment.display import Display
+from routing_env.experiment.learners import RoutedLearner
+from routing_env.experiment.recording import Recording
+from routing_env.experiment.results import RunDirectory
+from routing_env.experiment.run import Run
+from routing_env.experiment.sb3 import load, save
+
+DATA = little_data()
+SMALL: dict[str, Any] = {"data": DATA, "network": "mlp", "hidden": 4, "learning_rate": 0.1}
+GAME = GameConfig(data="little", network="mlp", hidden=4, learning_rate=0.1, batch_size=4, recursive=True, blocks=2)
+FIGURES = {"learning_curve.png", "policy_over_time.png", "block_probability.png", "routing_map.png"}
+
+
+def train(folder: Path, config: RunConfig) -> Run:
+    directory = RunDirectory(folder)
+    directory.write_config(config)
+    run = Run(config, data=DATA)
+    run.train(directory, Display(Console(quiet=True)))
+    return run
+
+
+def everything(run: Run) -> Any:
+    learner = run.learner
+    assert isinstance(learner, RoutedLearner)
+    model: BaseAlgorithm = learner.router.model  # pyright: ignore[reportAttributeAccessIssue]
+    return bits(model.policy.state_dict()), bits(learner.game.network.state_dict()), model.num_timesteps
+
+
+@pytest.mark.filterwarnings("ignore:.*heed the action mask", "ignore:You have specified a mini-batch size")
+@pytest.mark.parametrize("algorithm", ["PPO", "DQN", "A2C", "MaskablePPO"])
+def test_an_entrant_from_stable_baselines3_resumes_to_the_same_bits(algorithm: str, tmp_path: Path) -> None:
+    config = RunConfig(router=f"sb3:{algorithm}", epochs=3, threads=1, reference=False, game=GAME)
+    whole = train(tmp_path / "whole", config)
+    assert whole.learner.samples >= 3 * len(DATA.train)
+    train(tmp_path / "parts", replace(config, epochs=1))
+    np.random.seed(99)  # noqa: NPY002 (another process would have other generators)
+    torch.manual_seed(99)
+    assert everything(train(tmp_path / "parts", config)) == everything(whole)
+
+
+def test_entrants_that_do_not_exist_are_refused_with_the_nearest() -> None:
+    for router, options, near in (
+        ("sb3:PPQ", (), "did you mean 'PPO'"),
+        ("sb3:PPO", ("learning_rat=1",), "did you mean 'learning_rate'"),
+    ):
+        with pytest.raises(ValueError, match=near):
+            Run(RunConfig(router=router, router_options=options, game=GAME), data=DATA)
+
+
+@pytest.mark.parametrize("make", [lambda env, seed: PPO("MlpPolicy", env, n_steps=6, batch_size=6, seed=seed), DQN])
+def test_a_model_and_its_game_come_back_together(make: Any, tmp_path: Path) -> None:
+    def build(seed: int) -> tuple[RoutingVecEnv, BaseAlgorithm]:
+        env = RoutingVecEnv(**SMALL, copies=2)
+        return env, make("MlpPolicy", env, buffer_size=300, seed=seed) if make is DQN else make(env, seed)
+
+    env, model = build(0)
+    model.learn(150)
+    save(tmp_path / "both.safetensors", model)
+    other, restored = build(1)
+    load(tmp_path / "both.safetensors", restored)
+    assert bits(other.game.network.state_dict()) == bits(env.game.network.state_dict())
+    assert bits(restored.policy.state_dict()) == bits(model.policy.state_dict())
+    assert other.evaluate(restored).loss.tolist() == env.evaluate(model).loss.tolist()
+    samples = other.game.samples
+    restored.learn(60, reset_num_timesteps=False)
+    assert restored.num_timesteps > model.num_timesteps
+    assert other.game.samples > samples  # its seed has not started the world over
+
+    wider: dict[str, Any] = {**SMALL, "hidden": 5}
+    strange = PPO("MlpPolicy", RoutingVecEnv(**wider), n_steps=6, batch_size=6)
+    with pytest.raises(ValueError, match="build both as they were"):
+        load(tmp_path / "both.safetensors", strange)
+    with pytest.raises(FileNotFoundError, match="there is no checkpoint"):
+        load(tmp_path / "none.safetensors", restored)
+
+
+def first(state: State) -> torch.Tensor:
+    return state.legal.int().argmax(1)
+
+
+def rows_of(recording: Recording) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in recording.directory.metrics_path.read_text().splitlines()]
+
+
+def check_files(recording: Recording, passes: int) -> None:
+    rows, config = rows_of(recording), recording.directory.read_config()
+    assert [row["epoch"] for row in rows] == list(range(1, passes + 1))
+    assert {"train_accuracy", "validation_accuracy", "test_accuracy", "test_loss", "seconds"} <= set(rows[0])
+    assert (config.router, config.epochs, config.game.hidden) == ("mine", passes, 4)
+    assert {path.name for path in recording.directory.figures.iterdir()} == FIGURES
+    state = recording.directory.load_checkpoint()
+    assert state is not None
+    assert state["epoch"] == passes
+
+
+def test_a_model_of_stable_baselines3_is_recorded(tmp_path: Path) -> None:
+    env = RoutingVecEnv(**SMALL, copies=2)
+    model = MaskablePPO("MlpPolicy", env, n_steps=6, batch_size=36, seed=4)  # its seed starts the world over
+    with Recording(env, "mine", env.policy(model), run_dir=tmp_path) as recording:
+        model.learn(2 * 3 * len(DATA.train) + 18)
+    check_files(recording, passes=2)
+    assert rows_of(recording)[-1]["samples"] >= 2 * len(DATA.train)
+    assert not env.game.observers
+
+
+def test_loops_over_gymnasium_and_pettingzoo_are_recorded(tmp_path: Path) -> None:
+    envs = RoutingVectorEnv(3, **SMALL, autoreset_mode="SameStep")
+    with Recording(envs, "mine", first, run_dir=tmp_path / "gymnasium") as recording:
+        envs.reset(seed=1)
+        for _ in range(len(DATA.train)):
+            envs.step([0, 1, 2])
+    check_files(recording, passes=1)
+
+    zoo = parallel_env(**SMALL)
+    with Recording(zoo, "mine", first, run_dir=tmp_path / "pettingzoo") as recording:
+        zoo.reset(seed=1)
+        for _ in range(2):
+            while zoo.agents:
+                zoo.step(dict.fromkeys(zoo.agents, 0))
+            zoo.reset()
+    check_files(recording, passes=1)
+    assert rows_of(recording)[0]["samples"] == 6
+
+
+def test_a_recording_does_not_change_what_it_records(tmp_path: Path) -> None:
+    def play(*, record: bool) -> dict[str, bytes]:
+        env = RoutingVecEnv(**SMALL)
+        model = PPO("MlpPolicy", env, n_steps=6, batch_size=18, seed=0)
+        if record:
+            with Recording(env, "mine", env.policy(model), run_dir=tmp_path):
+                model.learn(400)
+        else:
+            model.learn(400)
+        return bits(env.game.network.state_dict()) | bits(model.policy.state_dict())
+
+    assert play(record=True) == play(record=False)
+
+
+def test_a_recording_of_nothing_says_so(tmp_path: Path) -> None:
+    env = RoutingVecEnv(**SMALL)
+    with pytest.raises(ValueError, match="nothing was recorded"), Recording(env, "mine", first, run_dir=tmp_path):
+        pass
