@@ -156,7 +156,7 @@ def _report(suite: str, jobs: list[Job], run_dir: Path) -> None:
         ValueError: nothing has finished.
     """
     from routing_env.experiment.benchmark_plots import save_figures
-    from routing_env.experiment.leaderboard import leaderboards, save_tables, terminal_table
+    from routing_env.experiment.leaderboard import TERMINAL_LEGEND, leaderboards, save_tables, terminal_table
 
     boards = [board for board in leaderboards(jobs) if board.standings]
     if not boards:
@@ -164,6 +164,7 @@ def _report(suite: str, jobs: list[Job], run_dir: Path) -> None:
     for board in boards:
         console.print()
         console.print(terminal_table(board))
+    console.print(f"\n{TERMINAL_LEGEND}", style="dim", highlight=False, markup=False)
     folder = run_dir / "reports" / suite
     for path in (*save_tables(boards, jobs, folder), *save_figures(jobs, folder)):
         console.print(f"saved  {path}", soft_wrap=True, highlight=False)

@@ -154,17 +154,22 @@ def run_jobs(jobs: Sequence[Job], console: Console, *, workers: int) -> dict[Job
     pool = ProcessPoolExecutor(
         min(workers, len(open_jobs)), mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
     )
-    with _Progress(open_jobs, console) as progress, pool:
-        pending: dict[Future[None], Job] = {pool.submit(_run, job.config, job.path): job for job in open_jobs}
-        while pending:
-            done, _ = wait(pending, timeout=_POLL, return_when=FIRST_COMPLETED)
-            for future in done:
-                job = pending.pop(future)
-                error = future.exception()
-                if error is not None:
-                    failed[job] = f"{type(error).__name__}: {error}"
-                progress.finished(job, failed.get(job))
-            progress.update()
+    try:
+        with _Progress(open_jobs, console) as progress:
+            pending: dict[Future[None], Job] = {pool.submit(_run, job.config, job.path): job for job in open_jobs}
+            while pending:
+                done, _ = wait(pending, timeout=_POLL, return_when=FIRST_COMPLETED)
+                for future in done:
+                    job = pending.pop(future)
+                    error = future.exception()
+                    if error is not None:
+                        failed[job] = f"{type(error).__name__}: {error}"
+                    progress.finished(job, failed.get(job))
+                progress.update()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for worker in multiprocessing.active_children():  # idle by now, or interrupted: a run resumes from its files
+            worker.terminate()
     return failed
 
 

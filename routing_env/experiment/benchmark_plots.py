@@ -42,7 +42,7 @@ def learning_curves(jobs: Sequence[Job]) -> Figure:
         mean, half = mean_interval(100 * np.array(curves))
         color = f"C{number}" if number < 10 else f"{0.1 * (number % 10)}"
         axes.plot(epochs, mean, color=color, label=name, marker="." if len(epochs) == 1 else "")
-        axes.fill_between(epochs, mean - half, mean + half, color=color, alpha=0.15, lw=0)
+        axes.fill_between(epochs, mean - half, np.minimum(mean + half, 100), color=color, alpha=0.15, lw=0)
         shown = [
             (epoch, value)
             for epoch, value in zip(EPOCHS, printed.get(name, ()), strict=False)

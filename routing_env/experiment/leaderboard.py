@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.markup import escape
 from rich.table import Table
 
 from routing_env.experiment.benchmark import Job
@@ -43,7 +44,7 @@ LEGEND = (
 )
 
 
-TERMINAL_LEGEND = LEGEND.replace("worst:", "bal.: balanced accuracy. worst:").replace(
+TERMINAL_LEGEND = "Routers are bold. " + LEGEND.replace("worst:", "bal.: balanced accuracy. worst:").replace(
     "area: mean height of the learning curve. difference:", "diff.:"
 )
 
@@ -191,17 +192,18 @@ def cells(board: Leaderboard) -> list[list[str]]:
 def terminal_table(board: Leaderboard) -> Table:
     """The leaderboard's main columns, for a terminal of 80 columns; routers are bold."""
     seeds = max((row.seeds for row in board.standings), default=0)
-    table = Table(title=f"{board.arena}, {seeds} seeds", title_justify="left", header_style="bold", box=None)
-    table.caption, table.caption_justify, table.pad_edge = TERMINAL_LEGEND, "left", False
+    title = f"{board.arena}, {seeds} seed{'s' if seeds > 1 else ''}"
+    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
     table.add_column("entrant", no_wrap=True)
     for heading in ("test", "IQM [95 %]", "bal.", "worst", "diff.", "p"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row, texts in zip(board.standings, cells(board), strict=True):
         _, name, accuracy, _, balanced, worst, _, difference, p, _ = texts
         iqm = row.interquartile
-        middle = f"{100 * iqm.value:.1f} [{100 * iqm.low:.1f}, {100 * iqm.high:.1f}]"
+        interval = "" if iqm.low != iqm.low else f" [{100 * iqm.low:.1f}, {100 * iqm.high:.1f}]"
         style = None if row.baseline else "bold"
-        table.add_row(name, accuracy, middle, balanced, worst, difference, p, style=style)
+        texts = (name, accuracy, f"{100 * iqm.value:.1f}{interval}", balanced, worst, difference, p)
+        table.add_row(*map(escape, texts), style=style)
     return table
 
 
