@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import runpy
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -162,3 +165,28 @@ def test_a_recording_of_nothing_says_so(tmp_path: Path) -> None:
     env = RoutingVecEnv(**SMALL)
     with pytest.raises(ValueError, match="nothing was recorded"), Recording(env, "mine", first, run_dir=tmp_path):
         pass
+
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["sb3_shared_policy.py", "--algorithm", "DQN", "--passes", "1"],
+        ["independent_learners.py", "--timesteps", "9"],
+        ["supersuit_ppo.py", "--timesteps", "60"],
+        ["aec.py", "--episodes", "3"],
+    ],
+    ids=lambda command: command[0],
+)
+@pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
+def test_examples_print_their_accuracy_beside_the_random_routers(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if command[0].startswith("supersuit"):
+        pytest.importorskip("supersuit")
+    monkeypatch.setattr(sys, "argv", command)
+    runpy.run_path(str(EXAMPLES / command[0]), run_name="__main__")
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert re.search(r"test accuracy \d+\.\d%; random router: \d+\.\d%$", last)

@@ -125,6 +125,7 @@ class Lanes:
         self.number = number
         self.format = ObservationFormat(self.spec, mask, parts)
         self._mask, self._parts = mask, tuple(parts)
+        self._rows = np.arange(number)
         self._warned = False
         self._forget()
 
@@ -169,8 +170,10 @@ class Lanes:
             raise RuntimeError("the routes have ended; call reset to deal the next samples")
         chosen = self._read(actions)
         device = self.spec.device
-        illegal = (self.masks[np.arange(self.number), chosen] == 0) & (self.illegal < 0)
-        forfeit = torch.from_numpy(illegal).to(device) if illegal.any() else None
+        illegal, forfeit = self.masks[self._rows, chosen] == 0, None
+        if illegal.any():
+            illegal &= self.illegal < 0
+            forfeit = torch.from_numpy(illegal).to(device)
         state = self.game.step(Decision(torch.from_numpy(chosen).to(device)), forfeit=forfeit)
         if forfeit is not None:
             self.illegal = np.where(illegal, chosen, self.illegal)
@@ -224,7 +227,8 @@ class Lanes:
     def _read(self, actions: ArrayLike) -> NDArray[np.int64]:
         given = np.asarray(actions)
         known = self.spec.actions
-        if given.shape != (self.number,) or given.dtype.kind not in "iu" or ((given < 0) | (given >= known)).any():
+        fits = given.shape == (self.number,) and given.dtype.kind in "iu"
+        if not fits or given.min() < 0 or given.max() >= known:
             raise ValueError(
                 f"actions must be {self.number} integers from 0 to {known - 1}; got {given.dtype} {given.tolist()}"
             )
@@ -243,7 +247,8 @@ class Lanes:
     def _show_end(self) -> None:
         trace = self.game.trace
         outcome = trace.outcome
-        output = torch.nn.functional.pad(outcome.output, (0, self.spec.features - outcome.output.shape[1]))
+        output = outcome.output.new_zeros(self.number, self.spec.features)
+        output[:, : outcome.output.shape[1]] = outcome.output
         self.depth = self.spec.depth
         self.vectors, self.masks = self.format.vectors(output, trace.task, self.depth), np.ones_like(self.masks)
         ends = {
@@ -287,10 +292,11 @@ class _View(Lanes):
 
 def infos(lanes: Lanes) -> list[dict[str, Any]]:
     """What each lane is told beside observation and reward, as plain Python values; empty until something happens."""
-    told: list[dict[str, Any]] = [{} for _ in range(lanes.number)]
-    if lanes.ends is not None:
-        columns = {name: values.tolist() for name, values in lanes.ends.items()}
-        told = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    if lanes.ends is None:
+        told: list[dict[str, Any]] = [{} for _ in range(lanes.number)]
+    else:
+        names, columns = lanes.ends.keys(), [values.tolist() for values in lanes.ends.values()]
+        told = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
     for lane in (lanes.illegal >= 0).nonzero()[0].tolist():
         told[lane]["illegal_action"] = int(lanes.illegal[lane])
     return told

@@ -81,7 +81,9 @@ class ObservationFormat:
             float32 [B, n], a copy.
         """
         rows = task.cpu().numpy()
-        return self._select(v.cpu().numpy(), self._tasks[rows], np.tile(self._depths[depth], (len(rows), 1)))
+        return self._select(
+            v.cpu().numpy(), self._tasks[rows], np.broadcast_to(self._depths[depth], (len(rows), self._depths.shape[1]))
+        )
 
     def observations(self, vectors: Vectors, masks: Iterable[Masks]) -> list[Observation]:
         """What some agents see.
