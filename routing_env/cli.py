@@ -115,9 +115,10 @@ def report(
     epochs: int | None = None,
     seeds: int | None = None,
     fraction: float = 1.0,
+    data_dir: str | None = None,
     run_dir: Path = Path("runs/benchmark"),
 ) -> None:
-    """Draw a benchmark's tables and figures from the runs that have finished, without running any.
+    """Draw a benchmark's tables and figures, and each router's policy, from what has finished, without running any.
 
     Args:
         suite: As for `routing-env benchmark`, like the other options: they say which runs.
@@ -125,9 +126,15 @@ def report(
         epochs: Passes over the training samples.
         seeds: Runs of each entrant.
         fraction: Share of the training samples.
+        data_dir: Folder that holds the data sets' files.
         run_dir: Folder of all benchmark runs.
     """
-    _report(suite, _benchmark_jobs(suite, entrants, epochs, seeds, fraction, None, run_dir), run_dir)
+    from routing_env.experiment.benchmark_plots import policies
+
+    jobs = _benchmark_jobs(suite, entrants, epochs, seeds, fraction, data_dir, run_dir)
+    _report(suite, jobs, run_dir)
+    for path in policies(jobs):
+        console.print(f"saved  {path}", soft_wrap=True, highlight=False)
 
 
 def _benchmark_jobs(

@@ -160,6 +160,8 @@ def test_a_killed_benchmark_goes_on_and_ends_with_the_same_table(
     monkeypatch.setattr(sys, "argv", ["routing-env", "report", *TINY[1:], *entrants[:-2]])
     main()
     assert table(whole) == before_report
+    assert list(whole.glob("runs/benchmark/planted-wpl-*/seed0/figures/policy_over_time.png"))
+    assert (whole / "runs/benchmark/reports/planted/planted-routing.png").is_file()
 
 
 def test_a_router_of_ones_own_and_one_that_fails(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The benchmark's figures: learning curves, with the paper's numbers where it has some."""
+"""The benchmark's figures: learning curves with the paper's numbers, routing, cost."""
 
 from __future__ import annotations
 
@@ -12,17 +12,26 @@ from matplotlib.ticker import MaxNLocator
 
 from routing_env.experiment.benchmark import Job
 from routing_env.experiment.paper import EPOCHS, TABLE_2
+from routing_env.experiment.plots import save_figures as save_run_figures
+from routing_env.experiment.results import RunDirectory
+from routing_env.experiment.run import Run
 from routing_env.experiment.statistics import mean_interval
 
 
 def save_figures(jobs: Sequence[Job], folder: Path) -> list[Path]:
-    """Draw the learning curves of every arena that has finished runs, and the cost where tasks are added."""
+    """Draw every arena's learning curves and how its routers route, and the cost where tasks are added."""
     folder.mkdir(parents=True, exist_ok=True)
     paths: list[Path] = []
     done = [job for job in jobs if job.epochs_done() >= job.epochs]
     for arena in dict.fromkeys(job.arena.name for job in done):
-        paths.append(folder / f"{arena.replace(', ', '-').replace(' ', '-')}.png")
-        learning_curves([job for job in done if job.arena.name == arena]).savefig(paths[-1], dpi=130)
+        own = [job for job in done if job.arena.name == arena]
+        name = arena.replace(", ", "-").replace(" ", "-")
+        paths.append(folder / f"{name}.png")
+        learning_curves(own).savefig(paths[-1], dpi=130)
+        routed = [job for job in own if "test_routes" in job.rows()[-1]]
+        if routed:
+            paths.append(folder / f"{name}-routing.png")
+            routing(routed).savefig(paths[-1], dpi=130)
     if len({job.arena.game.get("tasks") for job in done}) > 1:
         paths.append(folder / "tasks.png")
         over_tasks(done).savefig(paths[-1], dpi=130)
@@ -57,6 +66,46 @@ def learning_curves(jobs: Sequence[Job]) -> Figure:
     _plain(axes)
     figure.legend(loc="outside right upper", frameon=False, fontsize=8)
     return figure
+
+
+def routing(jobs: Sequence[Job]) -> Figure:
+    """How routers route over the epochs, means over seeds: entropy of the policy, blocks in use, tasks' blocks."""
+    measures = {
+        "policy_entropy": "policy entropy (nats)",
+        "effective_blocks": "effective number of blocks",
+        "mutual_information": "mutual information of task and block (nats)",
+    }
+    figure = Figure(figsize=(12.0, 3.8), layout="constrained")
+    panels = figure.subplots(1, len(measures))
+    for axes, (key, label) in zip(panels, measures.items(), strict=True):
+        for name in dict.fromkeys(job.entrant.name for job in jobs):
+            own = [job for job in jobs if job.entrant.name == name]
+            curves = np.array([[row[key] for row in job.rows()[: own[0].epochs]] for job in own], dtype=float)
+            axes.plot(np.arange(1, own[0].epochs + 1), curves.mean(0), label=name, marker=".")
+        axes.set_xlabel("epoch")
+        axes.set_title(label, fontsize=10, loc="left")
+        axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _plain(axes)
+    panels[0].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def policies(jobs: Sequence[Job]) -> list[Path]:
+    """The paper's Figures 9, 10 and 11 of every router's first finished run, into that run's folder.
+
+    Raises:
+        FileNotFoundError: files of the data set are missing.
+    """
+    first = {(job.arena.name, job.entrant.name): job for job in reversed(jobs) if job.epochs_done() >= job.epochs}
+    paths: list[Path] = []
+    for job in reversed(list(first.values())):
+        if "test_routes" in job.rows()[-1]:
+            directory = RunDirectory(job.path)
+            run = Run(job.config)
+            run.restore(directory)
+            paths.extend(save_run_figures(directory, run))
+    return paths
 
 
 def over_tasks(jobs: Sequence[Job]) -> Figure:

@@ -12,6 +12,7 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
+from routing_env.experiment.behaviour import switch_rate
 from routing_env.experiment.benchmark import Job
 from routing_env.experiment.learners import is_baseline
 from routing_env.experiment.statistics import (
@@ -34,7 +35,7 @@ BEHAVIOUR = (
     "route_overlap",
     "dead_blocks",
 )
-"""Measures of routing that a run writes down."""
+"""Measures of routing that a run writes down; ``switch_rate`` follows from its routes."""
 
 LEGEND = (
     "Test split after the last epoch, in %. IQM: interquartile mean over tasks and seeds, with its 95 % interval "
@@ -144,6 +145,9 @@ def _leaderboard(arena: str, runs: dict[str, dict[int, Rows]], baselines: set[st
             ours, theirs = ([runs[who][seed][-1]["test_accuracy"] for seed in shared] for who in (name, best))
             versus = paired_comparison(ours, theirs)
         behaviour = {key: mean(name, key) for key in BEHAVIOUR if last[0].get(key) is not None}
+        if behaviour and all(len(rows) > 1 for rows in own.values()):
+            routes = [np.array([row["test_routes"] for row in rows]) for rows in own.values()]
+            behaviour["switch_rate"] = float(np.mean([switch_rate(counts).mean() for counts in routes]))
         return Standing(
             name=name,
             baseline=name in baselines,
@@ -214,7 +218,7 @@ def markdown(boards: Sequence[Leaderboard]) -> str:
         parts.append(f"## {board.arena}\n\n{_markdown_table(HEADINGS, cells(board))}\n\n{LEGEND}\n")
         routed = [row for row in board.standings if row.behaviour]
         if routed:
-            keys = [key for key in BEHAVIOUR if all(key in row.behaviour for row in routed)]
+            keys = [key for key in (*BEHAVIOUR, "switch_rate") if all(key in row.behaviour for row in routed)]
             lines = [[row.name, *(f"{row.behaviour[key]:.3f}" for key in keys)] for row in routed]
             headings = ("router", *(key.replace("_", " ") for key in keys))
             parts.append(f"Routing on the test split, entropies in nats:\n\n{_markdown_table(headings, lines)}\n")
@@ -245,7 +249,7 @@ def save_tables(boards: Sequence[Leaderboard], jobs: Sequence[Job], folder: Path
             "difference_high": row.versus.high if row.versus else None,
             "p": row.versus.p if row.versus else None,
             "seconds": row.seconds,
-            **{key: row.behaviour.get(key) for key in BEHAVIOUR},
+            **{key: row.behaviour.get(key) for key in (*BEHAVIOUR, "switch_rate")},
         }
         for board in boards
         for place, row in enumerate(board.standings, 1)
@@ -256,7 +260,9 @@ def save_tables(boards: Sequence[Leaderboard], jobs: Sequence[Job], folder: Path
             "arena": job.arena.name,
             "entrant": job.entrant.name,
             "seed": job.config.game.seed,
-            **{key: row.get(key) for key in (*kept, "test_balanced_accuracy", *BEHAVIOUR)},
+            **{key: row.get(key) for key in (*kept, "test_balanced_accuracy")},
+            "test_worst_task_accuracy": min(row["test_task_accuracy"]),
+            **{key: row.get(key) for key in BEHAVIOUR},
         }
         for job in jobs
         for row in job.rows()
