@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 app = tyro.extras.SubcommandApp()
 console = Console()
 
-_Flat = tyro.conf.OmitArgPrefixes
-
 
 @app.command
 def train(
@@ -207,7 +205,7 @@ def evaluate(
 
 @app.command(name="list")
 def list_() -> None:
-    """List data sets, routers and baselines."""
+    """List data sets, routers, baselines and suites."""
     from rich.table import Table
 
     from routing_env.agents import ROUTERS, router_class
@@ -215,27 +213,21 @@ def list_() -> None:
     from routing_env.data import DATASETS
     from routing_env.experiment.suites import SUITES
 
-    data = Table(title="data sets (--data)", title_justify="left")
-    for column in ("name", "what it is"):
-        data.add_column(column)
-    for name, info in DATASETS.items():
-        data.add_row(name, info.summary)
-    routers = Table(title="routers (--router)", title_justify="left")
-    for column in ("name", "what it is"):
-        routers.add_column(column)
-    for name in ROUTERS:
-        routers.add_row(name, (router_class(name).__doc__ or "").strip().splitlines()[0])
-    baselines = Table(title="baselines (--router too)", title_justify="left")
-    for column in ("name", "what it is"):
-        baselines.add_column(column)
-    for name in BASELINES:
-        baselines.add_row(name, (baseline_class(name).__doc__ or "").strip().splitlines()[0])
-    suites = Table(title="suites (routing-env benchmark)", title_justify="left")
-    for column in ("name", "what it is"):
-        suites.add_column(column)
-    for name, suite in SUITES.items():
-        suites.add_row(name, suite.summary)
-    console.print(data, routers, baselines, suites, "One's own router: --router module:Class or --router file.py:Class")
+    def first_line(found: type) -> str:
+        return (found.__doc__ or "").strip().splitlines()[0]
+
+    lists = {
+        "data sets (--data)": {name: info.summary for name, info in DATASETS.items()},
+        "routers (--router)": {name: first_line(router_class(name)) for name in ROUTERS},
+        "baselines (--router too)": {name: first_line(baseline_class(name)) for name in BASELINES},
+        "suites (routing-env benchmark)": {name: suite.summary for name, suite in SUITES.items()},
+    }
+    for title, entries in lists.items():
+        table = Table("name", "what it is", title=title, title_justify="left")
+        for name, summary in entries.items():
+            table.add_row(name, summary)
+        console.print(table)
+    console.print("One's own router: --router module:Class or --router file.py:Class")
 
 
 @app.command
