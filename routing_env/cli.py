@@ -15,7 +15,7 @@ import tyro
 from rich.console import Console
 
 from routing_env.config import GameConfig
-from routing_env.experiment.config import RunConfig
+from routing_env.experiment.config import SB3_PREFIX, RunConfig
 
 if TYPE_CHECKING:
     from routing_env.experiment.benchmark import Job
@@ -50,7 +50,8 @@ def train(
         directory.write_config(run.config)
     else:
         run = Run(config)
-        kind = name or f"{run.config.game.data}-{Path(config.router.partition(':')[0]).stem}"
+        router = config.router.removeprefix(SB3_PREFIX).partition(":")[0]
+        kind = name or f"{run.config.game.data}-{Path(router).stem}"
         directory = RunDirectory.create(run_dir, kind, run.config)
     try:
         _train(run, directory)
@@ -227,6 +228,7 @@ def list_() -> None:
         for name, summary in entries.items():
             table.add_row(name, summary)
         console.print(table)
+    console.print("Stable-Baselines3: --router sb3:PPO, sb3:A2C, sb3:DQN or sb3:MaskablePPO")
     console.print("One's own router: --router module:Class or --router file.py:Class")
 
 

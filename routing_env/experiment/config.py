@@ -9,13 +9,16 @@ from typing import Any
 
 from routing_env.config import GameConfig
 
+SB3_PREFIX = "sb3:"
+"""What the names of Stable-Baselines3 models begin with."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """Settings of a training run."""
 
     router: str = "wpl"
-    """Who routes, or a baseline: a name of `routing-env list`, or one's own as module:Class or file.py:Class."""
+    """Who routes, or a baseline: a name of `routing-env list`, sb3:PPO, one's own as module:Class or file.py:Class."""
     router_options: tuple[str, ...] = ()
     """Options of the router or baseline as name=value, for example `step=0.02 rule=full-vector`."""
     epochs: int | None = None

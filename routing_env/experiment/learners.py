@@ -15,7 +15,7 @@ from routing_env.baselines import BASELINES, Baseline, Plan, make_baseline
 from routing_env.build import find_device, make_game, make_network, make_trainer
 from routing_env.data import MultiTaskData, ShuffledPass, SplitName
 from routing_env.evaluation import Score, evaluate
-from routing_env.experiment.config import RunConfig, parse_options
+from routing_env.experiment.config import SB3_PREFIX, RunConfig, parse_options
 from routing_env.experiment.recorder import Recorder
 from routing_env.game import RoutingGame
 from routing_env.names import import_object, look_up
@@ -24,9 +24,6 @@ from routing_env.types import Batch, Evaluation, Router, State, Trace
 
 FINEST_SNAPSHOTS = 2000
 """The first snapshots of the policy are this share of a run apart."""
-
-SB3_PREFIX = "sb3:"
-"""What the names of Stable-Baselines3 models begin with."""
 
 Tick = Callable[[], None]
 """Called after every deal."""
