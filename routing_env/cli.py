@@ -336,6 +336,9 @@ def main() -> None:
     """Run the command line; what is wrong with the input is one line on standard error."""
     try:
         app.cli(prog="routing-env", config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes))
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except (ValueError, OSError, ArithmeticError) as error:
         Console(stderr=True).print(f"[bold red]error:[/bold red] {error}", soft_wrap=True, highlight=False)
         sys.exit(2)

@@ -35,7 +35,10 @@ LAYERS = [
 ]
 """Every part imports from the layers above it in this list, and from itself."""
 
-APART = {"agents": {"agents", "types", "names"}, "baselines": {"baselines", "types", "names", "data", "blocks", "network"}}
+APART = {
+    "agents": {"agents", "types", "names"},
+    "baselines": {"baselines", "types", "names", "data", "blocks", "network"},
+}
 """Parts that stand aside: what they import. Only experiment and the command line import them."""
 
 
