@@ -43,7 +43,7 @@ class Recipe:
         rho: weight of the collaboration reward.
         epochs: passes over the training split.
         layers: routed layers.
-        threads: of the CPU; None leaves it to torch. Small networks gain nothing from a second thread and lose much
+        threads: of the CPU; None leaves it to torch. Small networks gain little from a second thread and lose much
             when another program needs that core.
     """
 
