@@ -29,7 +29,8 @@ def save_figures(directory: RunDirectory, run: Run) -> list[Path]:
     reference = RunDirectory(directory.reference).read_metrics()
     data, learner = run.learner.data, run.learner
     subject = f"{run.config.router} on {data.name}"
-    drawn = {"learning_curve": learning_curve(directory.read_metrics(), reference, subject)}
+    rows = directory.read_metrics()
+    drawn = {"learning_curve": learning_curve(rows, reference, subject)}
     if isinstance(learner, RoutedLearner):
         samples, policies = (part.numpy() for part in learner.recorder.history())
         names, spec = data.task_names, learner.game.spec
@@ -43,7 +44,8 @@ def save_figures(directory: RunDirectory, run: Run) -> list[Path]:
     if isinstance(learner, RoutedLearner):
         paths.append(directory.figures / "routing_map.png")
         title = f"Routing map: {subject}, test split"
-        image = routing_map(run.evaluate().routes.numpy(), learner.game.spec, data.task_names, title=title)
+        routes = np.array(rows[-1]["test_routes"])  # as the last evaluation found them
+        image = routing_map(routes, learner.game.spec, data.task_names, title=title)
         Image.fromarray(image).save(paths[-1])
     return paths
 

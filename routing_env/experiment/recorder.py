@@ -45,7 +45,7 @@ class Recorder:
         given = [
             decision.probability.detach()
             if decision.probability is not None
-            else torch.nn.functional.one_hot(decision.action.clamp_min(0), actions).to(self.policy.dtype)
+            else torch.nn.functional.one_hot(decision.action, actions).to(self.policy.dtype)
             for decision in trace.decisions
         ]
         lanes = torch.bincount(task, minlength=tasks).view(-1, 1, 1)
