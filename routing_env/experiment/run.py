@@ -15,6 +15,7 @@ from routing_env.experiment.config import RunConfig
 from routing_env.experiment.display import Display
 from routing_env.experiment.learners import RoutedLearner, make_learner
 from routing_env.experiment.results import RunDirectory
+from routing_env.memory import keep_freed_memory
 from routing_env.types import Evaluation
 
 
@@ -46,6 +47,7 @@ class Run:
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
         torch.set_num_threads(threads)
+        keep_freed_memory()
         self.config = replace(config, epochs=epochs, threads=threads, game=resolve(game, data))
         self.learner = learner or make_learner(self.config, data)
         self.epochs = epochs
