@@ -47,22 +47,23 @@ def train(
     if resume is not None:
         directory = RunDirectory.open(resume)
         run = Run(_resumed(config, directory.read_config()))
-        directory.write_config(run.config)
     else:
         run = Run(config)
         router = config.router.removeprefix(SB3_PREFIX).partition(":")[0]
         kind = name or f"{run.config.game.data}-{Path(router).stem}"
         directory = RunDirectory.create(run_dir, kind, run.config)
-    try:
-        _train(run, directory)
-    except KeyboardInterrupt:
-        console.print(f"\ninterrupted; continue with: routing-env train --resume {directory.path}", soft_wrap=True)
-        sys.exit(130)
-    except OSError as error:
-        raise OSError(
-            f"{error}; mend that (permissions? disk full?) and continue with: "
-            f"routing-env train --resume {directory.path}"
-        ) from error
+    with directory.held(wait=False):
+        try:
+            directory.write_config(run.config)
+            _train(run, directory)
+        except KeyboardInterrupt:
+            console.print(f"\ninterrupted; continue with: routing-env train --resume {directory.path}", soft_wrap=True)
+            sys.exit(130)
+        except OSError as error:
+            raise OSError(
+                f"{error}; mend that (permissions? disk full?) and continue with: "
+                f"routing-env train --resume {directory.path}"
+            ) from error
 
 
 @app.command
@@ -100,7 +101,8 @@ def benchmark(
     except KeyboardInterrupt:
         console.print("\ninterrupted; the same command goes on from here")
         sys.exit(130)
-    _report(suite, jobs, run_dir)
+    if len(failed) < len(jobs):
+        _report(suite, entrants, jobs, run_dir)
     if failed:
         reasons = "\n".join(f"{job.path}: {reason}" for job, reason in failed.items())
         raise ValueError(f"{len(failed)} of {len(jobs)} runs failed; the same command tries them again\n{reasons}")
@@ -131,7 +133,7 @@ def report(
     from routing_env.experiment.benchmark_plots import policies
 
     jobs = _benchmark_jobs(suite, entrants, epochs, seeds, fraction, data_dir, run_dir)
-    _report(suite, jobs, run_dir)
+    _report(suite, entrants, jobs, run_dir)
     for path in policies(jobs):
         console.print(f"saved  {path}", soft_wrap=True, highlight=False)
 
@@ -155,12 +157,13 @@ def _benchmark_jobs(
     return plan_jobs(chosen, run_dir, epochs=epochs, seeds=seeds, fraction=fraction, data_dir=data_dir)
 
 
-def _report(suite: str, jobs: list[Job], run_dir: Path) -> None:
+def _report(suite: str, entrants: tuple[str, ...], jobs: list[Job], run_dir: Path) -> None:
     """Print the leaderboards of finished runs and save tables and figures.
 
     Raises:
         ValueError: nothing has finished.
     """
+    from routing_env.experiment.benchmark import report_name
     from routing_env.experiment.benchmark_plots import save_figures
     from routing_env.experiment.leaderboard import TERMINAL_LEGEND, leaderboards, save_tables, terminal_table
 
@@ -171,8 +174,43 @@ def _report(suite: str, jobs: list[Job], run_dir: Path) -> None:
         console.print()
         console.print(terminal_table(board))
     console.print(f"\n{TERMINAL_LEGEND}", style="dim", highlight=False, markup=False)
-    folder = run_dir / "reports" / suite
+    folder = run_dir / "reports" / report_name(suite, jobs, entrants)
     for path in (*save_tables(boards, jobs, folder), *save_figures(jobs, folder)):
+        console.print(f"saved  {path}", soft_wrap=True, highlight=False)
+
+
+@app.command
+def speed(
+    *,
+    rows: tuple[Literal["a", "b", "c", "d", "e", "f", "g", "h"], ...] = (),
+    quick: bool = False,
+    threads: int = 1,
+    device: str = "cpu",
+    run_dir: Path = Path("runs/speed"),
+) -> None:
+    """Measure how fast routing is beside the plain network: one table of ratios, see docs/speed.md.
+
+    Args:
+        rows: Of the table: a training step, b blocks and tasks added, c routers, d environments, e evaluation, f memory,
+            g start-up, h epochs; by default all.
+        quick: Measure for seconds instead of minutes; medians of few rounds.
+        threads: Threads of the CPU.
+        device: Where to run: cpu, cuda, cuda:1, ...
+        run_dir: Folder for the table as CSV and Markdown, and the figures; older ones are replaced.
+    """
+    from routing_env.experiment.speed import Effort
+    from routing_env.experiment.speed_report import machine, measure, save, terminal_table
+    from routing_env.experiment.speed_rows import ROWS
+    from routing_env.experiment.speed_worlds import World
+
+    on_cuda = device.startswith("cuda")
+    full = {"samples": 50_000, "epochs": 100} if on_cuda else {}
+    world = World(device=device, threads=threads, **full)
+    effort = Effort(seconds=0.1, least=2) if quick else Effort()
+    results = measure(rows or tuple(ROWS), world, effort, console)
+    console.print(terminal_table(results))
+    console.print(machine(world), style="dim", highlight=False)
+    for path in save(results, world, run_dir):
         console.print(f"saved  {path}", soft_wrap=True, highlight=False)
 
 

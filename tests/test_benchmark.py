@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +21,7 @@ from routing_env.build import load_data
 from routing_env.cli import main
 from routing_env.config import GameConfig
 from routing_env.data import DATASETS, first_tasks, load, training_share
-from routing_env.experiment.benchmark import choose_entrants, plan_jobs
+from routing_env.experiment.benchmark import choose_entrants, plan_jobs, report_name
 from routing_env.experiment.learners import is_baseline
 from routing_env.experiment.paper import EPOCHS, TABLE_2
 from routing_env.experiment.suites import SUITES
@@ -39,7 +41,8 @@ def routing_env(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def table(folder: Path, name: str = "leaderboard") -> list[dict[str, str]]:
-    with (folder / f"runs/benchmark/reports/planted/{name}.csv").open() as file:
+    (path,) = folder.glob(f"runs/benchmark/reports/planted-*/{name}.csv")
+    with path.open() as file:
         rows = list(csv.DictReader(file))
     for row in rows:
         row.pop("seconds")
@@ -70,6 +73,23 @@ def test_paths_follow_from_settings() -> None:
     assert not paths & {job.path for job in plan_jobs(suite, base, fraction=0.5)}
     shared = {job.path for job in plan_jobs(SUITES["cifar"], base)}
     assert shared < {job.path for job in plan_jobs(SUITES["domains"], base)}
+
+
+def test_reports_at_other_scales_have_other_folders() -> None:
+    suite = SUITES["digits"]
+    scales: list[dict[str, Any]] = [{}, {"epochs": 9}, {"seeds": 5}, {"fraction": 0.1}]
+    names = [report_name("digits", plan_jobs(suite, Path("base"), **scale)) for scale in scales]
+    assert names == [
+        "digits-8epochs-3seeds",
+        "digits-9epochs-3seeds",
+        "digits-8epochs-5seeds",
+        "digits-8epochs-3seeds-fraction0.1",
+    ]
+    jobs = plan_jobs(suite, Path("base"))
+    assert report_name("digits", jobs, ["mine.py:First", "wpl"]) == "digits-8epochs-3seeds-mine.py-First-wpl"
+    long = [report_name("digits", jobs, ["wpl", "x" * length]) for length in (150, 151)]
+    assert long[0] != long[1]
+    assert max(map(len, long)) < 120
 
 
 def test_entrants_are_checked() -> None:
@@ -140,8 +160,9 @@ def test_a_killed_benchmark_goes_on_and_ends_with_the_same_table(
     time.sleep(0.5)
     assert done() == before, "an orphan goes on"
 
-    resumed = routing_env(*TINY, *entrants, cwd=killed)
-    assert resumed.returncode == 0, resumed.stderr
+    with ThreadPoolExecutor(2) as twice:  # two benchmarks in one folder leave each other's runs alone
+        resumed, other = twice.map(lambda _: routing_env(*TINY, *entrants, cwd=killed), range(2))
+    assert resumed.returncode == other.returncode == 0, resumed.stderr + other.stderr
     assert f"{len(before)} of 6 runs had finished before" in resumed.stdout
     assert {path: done()[path] for path in before} == before, "a finished run was touched"
     for name in ("leaderboard", "runs"):
@@ -152,16 +173,17 @@ def test_a_killed_benchmark_goes_on_and_ends_with_the_same_table(
     lines = [line for line in resumed.stdout.splitlines() if not line.startswith("saved")]
     assert max(map(len, lines)) <= 100
     assert "mmoe *" in resumed.stdout
-    with Image.open(whole / "runs/benchmark/reports/planted/planted.png") as image:
+    report = whole / "runs/benchmark/reports/planted-3epochs-2seeds-wpl-oracle-mmoe"
+    with Image.open(report / "planted.png") as image:
         assert min(image.size) > 300
     before_report = table(whole)
-    (whole / "runs/benchmark/reports/planted/leaderboard.csv").unlink()
+    (report / "leaderboard.csv").unlink()
     monkeypatch.chdir(whole)
     monkeypatch.setattr(sys, "argv", ["routing-env", "report", *TINY[1:], *entrants[:-2]])
     main()
     assert table(whole) == before_report
     assert list(whole.glob("runs/benchmark/planted-wpl-*/seed0/figures/policy_over_time.png"))
-    assert (whole / "runs/benchmark/reports/planted/planted-routing.png").is_file()
+    assert (report / "planted-routing.png").is_file()
 
 
 def test_a_router_of_ones_own_and_one_that_fails(tmp_path: Path) -> None:

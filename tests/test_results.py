@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +100,25 @@ def test_settings_come_back_as_they_were(tmp_path: Path) -> None:
 def test_runs_of_the_same_second_do_not_collide(tmp_path: Path) -> None:
     paths = {RunDirectory.create(tmp_path, "digits-wpl", RunConfig()).path for _ in range(4)}
     assert len(paths) == 4
+
+
+def test_a_folder_that_another_process_holds_is_left_alone(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    hold = f"""
+import pathlib
+from routing_env.experiment.results import RunDirectory
+with RunDirectory(pathlib.Path({str(tmp_path)!r})).held(wait=False):
+    print("held", flush=True)
+    input()
+"""
+    with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(OSError, match="another process is training in"), directory.held(wait=False):
+            pytest.fail("two processes in one folder")
+        other.kill()
+        with directory.held(wait=True):  # a killed process holds nothing
+            assert other.wait() < 0
 
 
 def test_metrics_survive_a_cut_last_line_but_no_other_damage(tmp_path: Path) -> None:

@@ -29,6 +29,9 @@ from routing_env.experiment.results import RunDirectory
 from routing_env.experiment.suites import Arena, Entrant, Suite
 from routing_env.names import look_up
 
+_LONGEST_NAME = 100
+"""Letters of a report's folder."""
+
 _POLL = 0.5
 """Seconds between two looks at the grid."""
 
@@ -122,6 +125,24 @@ def plan_jobs(
                 path = base / f"{_file_name(arena.name)}-{_file_name(entrant.name)}-{_digest(config)}" / f"seed{seed}"
                 jobs.append(Job(arena, entrant, replace(config, game=replace(config.game, data_dir=data_dir)), path))
     return jobs
+
+
+def report_name(suite: str, jobs: Sequence[Job], entrants: Sequence[str] = ()) -> str:
+    """Folder of a suite's tables and figures: its name and scale, and who took part instead of its own entrants.
+
+    Args:
+        suite: its name.
+        jobs: all of its runs.
+        entrants: that were asked for; none stands for the suite's own.
+    """
+    epochs = "-".join(str(number) for number in sorted({job.epochs for job in jobs}))
+    parts = [suite, f"{epochs}epochs", f"{len({job.config.game.seed for job in jobs})}seeds"]
+    fraction = jobs[0].config.game.fraction
+    if fraction != 1:
+        parts.append(f"fraction{fraction:g}")
+    parts.extend(entrants)
+    name = _file_name("-".join(parts))
+    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}-{_hash(name)}"
 
 
 def run_jobs(jobs: Sequence[Job], console: Console, *, workers: int) -> dict[Job, str]:
@@ -227,15 +248,16 @@ class _Progress:
 
 
 def _run(config: RunConfig, path: Path) -> None:
-    """Train one run to its end, in a worker."""
+    """Train one run to its end, in a worker; where another benchmark is at it, let that finish it."""
     from routing_env.experiment.run import Run
 
     game = config.game
     cut = {name: getattr(game, name) for name in ("data", "data_dir", "validation", "fraction", "tasks", "seed")}
-    run = Run(config, data=_data(GameConfig(**cut)))
     directory = RunDirectory(path)
-    directory.write_config(run.config)
-    run.train(directory, Display(Console(quiet=True)))
+    with directory.held(wait=True):
+        run = Run(config, data=_data(GameConfig(**cut)))
+        directory.write_config(run.config)
+        run.train(directory, Display(Console(quiet=True)))
 
 
 @lru_cache(maxsize=2)
@@ -262,7 +284,12 @@ def _start_worker() -> None:
 def _digest(config: RunConfig) -> str:
     """Eight hexadecimal digits that change with any setting but seed and place of the data."""
     settings = asdict(replace(config, game=replace(config.game, seed=0, data_dir=None)))
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    return _hash(json.dumps(settings, sort_keys=True))
+
+
+def _hash(text: str) -> str:
+    """Eight hexadecimal digits of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _file_name(text: str) -> str:

@@ -14,12 +14,15 @@ import json
 import math
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from routing_env.config import GameConfig
 from routing_env.experiment.checkpoint import load_tree, save_tree, write_atomically
@@ -78,6 +81,23 @@ class RunDirectory:
                 f"{path} is no run directory: it has no config.json; name a folder runs/<name>/<run id>"
             )
         return directory
+
+    @contextmanager
+    def held(self, *, wait: bool) -> Generator[None, None, None]:
+        """Keep other processes that hold the folder out of it; the lock goes with the process, however that ends.
+
+        Args:
+            wait: until the folder is free.
+
+        Raises:
+            OSError: it is not free, and nothing is to be waited for.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.path / ".lock", timeout=-1 if wait else 0):
+                yield
+        except Timeout as error:
+            raise OSError(f"another process is training in {self.path}; wait until it ends, or end it") from error
 
     def write_config(self, config: RunConfig) -> None:
         """Write settings and versions."""
