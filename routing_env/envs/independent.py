@@ -26,9 +26,10 @@ from torch import Tensor
 from routing_env.build import NetworkFactory
 from routing_env.config import GameConfig
 from routing_env.data import MultiTaskData, SplitName
-from routing_env.envs.lanes import Lanes, World, infos
+from routing_env.envs.lanes import Lanes
 from routing_env.envs.observation import PARTS
 from routing_env.envs.sb3 import greedy, values_of
+from routing_env.envs.world import World
 from routing_env.game import RoutingGame
 from routing_env.training import Loss
 from routing_env.types import Evaluation, State
@@ -188,7 +189,7 @@ class Table:
         lanes = self.lanes
         for task in set(range(lanes.number)).difference(self._playing):
             self._actions[task] = self._afterwards[task]()
-        rewards, told = lanes.step(self._actions).tolist(), infos(lanes)
+        rewards, told = lanes.step(self._actions).tolist(), lanes.infos()
         over, vectors = lanes.ends is not None, lanes.vectors
         self._shown = [(vectors[task], rewards[task], over, False, told[task]) for task in range(lanes.number)]
         if over:
@@ -208,7 +209,7 @@ def independent_envs(
     **settings: Any,
 ) -> list[TaskEnv]:
     """One environment for each task, all of one game; arguments as for RoutingVecEnv."""
-    world = World.of(data, network, loss, "per_task", settings)
+    world = World.of(data, network, loss, settings, own=("loss", "parts"))
     table = Table(Lanes(world, world.data.tasks, parts=parts))
     return [TaskEnv(table, task) for task in range(world.data.tasks)]
 

@@ -1,103 +1,30 @@
-"""A game's lanes in numpy: dealt, stepped and ended together. What the vectorised interfaces have in common."""
+"""A game's lanes in numpy: dealt, stepped and ended together. What all shells have in common."""
 
 from __future__ import annotations
 
 import copy
-import inspect
+import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, cast
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from routing_env.build import NetworkFactory, load_data, make_game, resolve
 from routing_env.config import GameConfig
-from routing_env.data import MultiTaskData, OnePerTask, SplitName
+from routing_env.data import OnePerTask, SplitName
 from routing_env.envs.observation import PARTS, Masks, ObservationFormat, Vectors, masks
+from routing_env.envs.world import World, refuse_worker_processes
 from routing_env.game import RoutingGame
-from routing_env.names import suggestion
-from routing_env.training import Loss
 from routing_env.types import Decision, State
-
-_WORKERS = ("gymnasium.vector.async_vector_env", "stable_baselines3.common.vec_env.subproc_vec_env")
-
-
-@dataclass(frozen=True)
-class World:
-    """What a game is built from, again for every seed.
-
-    Attributes:
-        config: settings.
-        data: the tasks.
-        network: builds a network of one's own, or None.
-        loss: in place of cross-entropy or squared error.
-        deal: see :func:`~routing_env.build.make_game`.
-        copies: samples of every task in a deal of "per_task".
-    """
-
-    config: GameConfig
-    data: MultiTaskData
-    network: NetworkFactory | None
-    loss: Loss | None
-    deal: Literal["endless", "per_task"]
-    copies: int = 1
-
-    @classmethod
-    def of(
-        cls,
-        data: str | MultiTaskData,
-        network: str | NetworkFactory | None,
-        loss: Loss | None,
-        deal: Literal["endless", "per_task"],
-        settings: dict[str, Any],
-        *,
-        lanes: int | None = None,
-        copies: int = 1,
-    ) -> World:
-        """From the keyword arguments of an environment.
-
-        ``lanes`` are those of a deal of "endless"; where they are fewer than the data set's usual batch, the blocks
-        collect so many samples for a step, unless ``block_batch`` says otherwise.
-
-        Raises:
-            TypeError: a setting that does not exist, with the nearest that does.
-            RuntimeError: somebody is spreading environments over processes.
-        """
-        _refuse_worker_processes()
-        known = {field.name for field in fields(GameConfig)} - {"batch_size"}
-        for name in settings:
-            if name == "batch_size":
-                raise TypeError(
-                    "there is no batch_size: the number of lanes says how many samples are routed together; "
-                    "set block_batch to collect more of them for each step of the blocks"
-                )
-            if name not in known:
-                raise TypeError(f"there is no setting {name!r}; {suggestion(name, known | {'loss', 'parts'})}")
-        named = {"data": data} if isinstance(data, str) else {}
-        config = GameConfig(**named, network=cast(Any, None if callable(network) else network), **settings)
-        if isinstance(data, str):
-            data = load_data(config)
-        config = resolve(config, data)
-        if lanes is not None:
-            usual = config.batch_size or lanes
-            collect = usual if config.block_batch is None and lanes < usual else config.block_batch
-            config = replace(config, batch_size=lanes, block_batch=collect)
-        return cls(config, data, network if callable(network) else None, loss, deal, copies)
-
-    def game(self) -> RoutingGame:
-        """A new game."""
-        return make_game(
-            self.config, data=self.data, network=self.network, loss=self.loss, deal=self.deal, copies=self.copies
-        )
 
 
 class Lanes:
     """The lanes of one game as arrays; one conversion from tensors for all of them.
 
-    An illegal action loses the route, as in the PettingZoo environment: r_final = -1, nothing of the route is trained.
+    An illegal action loses the route: r_final = -1, nothing of the route is trained.
 
     Args:
         origin: the world to build a game from, or a game, which then cannot start over from another seed.
@@ -107,12 +34,12 @@ class Lanes:
 
     Attributes:
         game: what is being played; a seed puts a new one in its place, with the observers of the old one.
-        vectors: float32 [B, n], what the lanes see.
-        masks: int8 [B, A].
+        vectors: float32 [B, n], what the lanes see; a new array after every step.
+        masks: int8 [B, A], likewise; all ones when the routes have ended, as there is nothing left to choose.
         tasks: int64 [B].
         depth: decisions taken in this deal.
         illegal: int64 [B], the first illegal action of each lane in this deal, or -1.
-        ends: None while the routes are on their way, then what came of them: correct, prediction, label, loss,
+        ends: None while the routes are on their way, then what came of them: task, correct, prediction, label, loss,
             final_reward and route as arrays of B rows.
     """
 
@@ -127,7 +54,8 @@ class Lanes:
         self._mask, self._parts = mask, tuple(parts)
         self._rows = np.arange(number)
         self._warned = False
-        self._forget()
+        self._process = os.getpid()
+        self.forget()
 
     @property
     def config(self) -> GameConfig:
@@ -140,6 +68,11 @@ class Lanes:
             raise ValueError("the game is not this environment's own; its settings are where it was built")
         return self.world.config
 
+    @property
+    def routes(self) -> NDArray[np.int64]:
+        """The actions of this deal so far, int64 [B, depth]; -1 from where a route was lost."""
+        return np.stack(self._chosen, axis=1) if self._chosen else np.empty((len(self.tasks), 0), np.int64)
+
     def deal(self, seed: int | None = None) -> None:
         """Deal the next samples to all lanes; routes on their way are given up.
 
@@ -148,16 +81,28 @@ class Lanes:
 
         Raises:
             ValueError: a seed, where the game is somebody else's.
+            RuntimeError: a vectorising wrapper has taken the lanes into another process.
         """
+        if self._process != os.getpid():
+            refuse_worker_processes()
+            self._process = os.getpid()
         if seed is not None:
             self._start_over(seed)
-        self._show(self._deal())
+        state = self._deal()
+        if len(state.task) != self.number:
+            raise ValueError(f"the game deals {len(state.task)} samples to {self.number} lanes; they must agree")
+        self.tasks = state.task.cpu().numpy()
+        self.illegal = np.full(self.number, -1)
+        self.ends = None
+        self._chosen.clear()
+        self._show(state)
 
-    def step(self, actions: ArrayLike) -> NDArray[np.float32]:
+    def step(self, actions: ArrayLike, *, who: Sequence[str] = ()) -> NDArray[np.float32]:
         """Apply one block per lane.
 
         Args:
             actions: integers [B] in [0, A).
+            who: chose them, for the warning that an action was illegal.
 
         Returns:
             The rewards float32 [B], with the final reward in the last one.
@@ -177,7 +122,8 @@ class Lanes:
         state = self.game.step(Decision(torch.from_numpy(chosen).to(device)), forfeit=forfeit)
         if forfeit is not None:
             self.illegal = np.where(illegal, chosen, self.illegal)
-            self._warn_once()
+            self._warn_once(who)
+        self._chosen.append(np.where(self.illegal < 0, chosen, -1))
         rewards = self.game.action_reward.cpu().numpy()
         if state is None:
             self._show_end()
@@ -189,6 +135,30 @@ class Lanes:
         """Other lanes through the same blocks that train nothing, one or more for each task of a split."""
         return _View(self, split, copies)
 
+    def infos(self) -> list[dict[str, Any]]:
+        """What each lane is told beside observation and reward, as plain Python values, in dicts of the caller's own.
+
+        They are empty until an action was illegal or the routes have ended.
+        """
+        if self.ends is None:
+            told: list[dict[str, Any]] = [{} for _ in range(self.number)]
+        else:
+            names, columns = tuple(self.ends), [values.tolist() for values in self.ends.values()]
+            told = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+        for lane in (self.illegal >= 0).nonzero()[0].tolist():
+            told[lane]["illegal_action"] = int(self.illegal[lane])
+        return told
+
+    def forget(self) -> None:
+        """Give the deal up that is on its way."""
+        self.vectors: Vectors = np.empty((0, 0), np.float32)
+        self.masks: Masks = np.empty((0, 0), np.int8)
+        self.tasks: NDArray[np.int64] = np.empty(0, np.int64)
+        self.illegal: NDArray[np.int64] = np.empty(0, np.int64)
+        self.depth = 0
+        self.ends: dict[str, NDArray[Any]] | None = None
+        self._chosen: list[NDArray[np.int64]] = []
+
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the deal on its way, whose graph cannot be copied."""
         if self.world is None:
@@ -197,12 +167,13 @@ class Lanes:
         return state | {"game_state": self.game.state_dict()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        refuse_worker_processes()
         game_state = state.pop("game_state")
         vars(self).update(state)
         assert self.world is not None
         self.game = self.world.game()
         self.game.load_state_dict(game_state)
-        self._forget()
+        self.forget()
 
     def _start_over(self, seed: int) -> None:
         if self.world is None:
@@ -215,15 +186,6 @@ class Lanes:
     def _deal(self) -> State:
         return self.game.reset()
 
-    def _forget(self) -> None:
-        """No deal is on its way."""
-        self.vectors: Vectors = np.empty((0, 0), np.float32)
-        self.masks: Masks = np.empty((0, 0), np.int8)
-        self.tasks: NDArray[np.int64] = np.empty(0, np.int64)
-        self.illegal: NDArray[np.int64] = np.empty(0, np.int64)
-        self.depth = 0
-        self.ends: dict[str, NDArray[Any]] | None = None
-
     def _read(self, actions: ArrayLike) -> NDArray[np.int64]:
         given = np.asarray(actions)
         known = self.spec.actions
@@ -235,22 +197,15 @@ class Lanes:
         return given.astype(np.int64)
 
     def _show(self, state: State) -> None:
-        if state.depth == 0:
-            self.tasks = state.task.cpu().numpy()
-            if len(self.tasks) != self.number:
-                raise ValueError(f"the game deals {len(self.tasks)} samples to {self.number} lanes; they must agree")
-            self.illegal = np.full(self.number, -1)
-            self.ends = None
         self.depth = state.depth
-        self.vectors, self.masks = self.format.vectors(state.v, state.task, state.depth), masks(state)
+        self.vectors, self.masks = self.format.vectors(state.v, self.tasks, state.depth), masks(state)
 
     def _show_end(self) -> None:
         trace = self.game.trace
         outcome = trace.outcome
-        output = outcome.output.new_zeros(self.number, self.spec.features)
-        output[:, : outcome.output.shape[1]] = outcome.output
         self.depth = self.spec.depth
-        self.vectors, self.masks = self.format.vectors(output, trace.task, self.depth), np.ones_like(self.masks)
+        self.vectors = self.format.vectors(outcome.output, self.tasks, self.depth)
+        self.masks = np.ones_like(self.masks)
         ends = {
             "correct": outcome.correct,
             "prediction": outcome.prediction,
@@ -259,16 +214,17 @@ class Lanes:
             "final_reward": outcome.final_reward,
             "route": trace.actions,
         }
-        self.ends = {name: value.cpu().numpy() for name, value in ends.items()}
+        self.ends = {"task": self.tasks, **{name: value.cpu().numpy() for name, value in ends.items()}}
 
-    def _warn_once(self) -> None:
+    def _warn_once(self, who: Sequence[str]) -> None:
         if not self._warned:
             self._warned = True
             lane = int((self.illegal >= 0).argmax())
+            name = who[lane] if who else f"lane {lane} (task {self.tasks[lane]})"
             warnings.warn(
-                f"lane {lane} (task {self.tasks[lane]}) chose action {self.illegal[lane]}, which is illegal there, and "
-                "has lost its route; heed the action mask. This is said once for each environment; every such action "
-                "is in the infos as 'illegal_action'.",
+                f"{name} chose action {self.illegal[lane]}, which is illegal there, and has lost its route; heed the "
+                "action mask. This is said once for each environment; every such action is in the infos as "
+                "'illegal_action'.",
                 stacklevel=4,
             )
 
@@ -288,26 +244,3 @@ class _View(Lanes):
         # A shallow copy shares network and history, but its deal is its own: the other's is not disturbed.
         self.game = copy.copy(self._source.game)
         return self.game.reset(self._dealer.next_batch(), train=False)
-
-
-def infos(lanes: Lanes) -> list[dict[str, Any]]:
-    """What each lane is told beside observation and reward, as plain Python values; empty until something happens."""
-    if lanes.ends is None:
-        told: list[dict[str, Any]] = [{} for _ in range(lanes.number)]
-    else:
-        names, columns = lanes.ends.keys(), [values.tolist() for values in lanes.ends.values()]
-        told = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
-    for lane in (lanes.illegal >= 0).nonzero()[0].tolist():
-        told[lane]["illegal_action"] = int(lanes.illegal[lane])
-    return told
-
-
-def _refuse_worker_processes() -> None:
-    """Raise where a vectorising wrapper builds an environment to run it in a process of its own."""
-    names = {frame.frame.f_globals.get("__name__") for frame in inspect.stack(0)}
-    if names.intersection(_WORKERS):
-        raise RuntimeError(
-            "environments in different processes cannot share their blocks, and each would train its own; use the "
-            "lanes of one game instead: gymnasium.make_vec('routing_env:Routing-v0', num_envs=...) or "
-            "routing_env.envs.sb3.RoutingVecEnv(copies=...)"
-        )

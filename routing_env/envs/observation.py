@@ -49,13 +49,18 @@ class ObservationFormat:
             raise ValueError(f"parts is empty; an observation needs at least one of {', '.join(PARTS)}")
         self.in_info = mask in ("info", "both")
         self._in_observation = mask in ("obs", "both")
-        self._parts = frozenset(parts)
         self._actions = spec.actions
+        self._place: dict[str, slice] = {}
+        size = 0
+        for part, width in zip(PARTS, (spec.features, spec.tasks, spec.depth), strict=True):
+            if part in parts:
+                self._place[part] = slice(size, size + width)
+                size += width
         self._tasks = np.eye(spec.tasks, dtype=np.float32)
         self._depths = np.eye(spec.depth + 1, spec.depth, dtype=np.float32)
-        bound, ones = np.full(spec.features, np.inf, dtype=np.float32), np.ones(spec.tasks + spec.depth, np.float32)
-        self.low = self._select(-bound, 0 * ones[: spec.tasks], 0 * ones[spec.tasks :])
-        self.high = self._select(bound, ones[: spec.tasks], ones[spec.tasks :])
+        self.low, self.high = np.zeros(size, np.float32), np.ones(size, np.float32)
+        if "v" in self._place:
+            self.low[self._place["v"]], self.high[self._place["v"]] = -np.inf, np.inf
 
     def space(self, actions: int | None = None) -> spaces.Space[Any]:
         """A new space of one agent's observations.
@@ -69,21 +74,28 @@ class ObservationFormat:
         mask = spaces.Box(0, 1, (actions or self._actions,), dtype=np.int8)
         return spaces.Dict({"observation": vector, "action_mask": mask})
 
-    def vectors(self, v: Tensor, task: Tensor, depth: int) -> Vectors:
+    def vectors(self, v: Tensor, task: NDArray[np.int64], depth: int) -> Vectors:
         """The vector of every lane.
 
         Args:
-            v: float32 [B, F'], padded with zeros to F.
+            v: float32 [B, at most F], which zeros fill up to F.
             task: int64 [B].
             depth: how many decisions the lanes have behind them; D after the last.
 
         Returns:
-            float32 [B, n], a copy.
+            float32 [B, n], a new array.
         """
-        rows = task.cpu().numpy()
-        return self._select(
-            v.cpu().numpy(), self._tasks[rows], np.broadcast_to(self._depths[depth], (len(rows), self._depths.shape[1]))
-        )
+        seen = np.zeros((len(task), len(self.low)), np.float32)
+        for part, place in self._place.items():
+            if part == "v":
+                seen[:, : v.shape[1]] = v.cpu().numpy()
+            else:
+                seen[:, place] = self._tasks[task] if part == "task" else self._depths[depth]
+        return seen
+
+    def vectors_of(self, state: State) -> Vectors:
+        """The vector of every lane in a state, float32 [B, n]."""
+        return self.vectors(state.v, state.task.cpu().numpy(), state.depth)
 
     def observations(self, vectors: Vectors, masks: Iterable[Masks]) -> list[Observation]:
         """What some agents see.
@@ -98,11 +110,7 @@ class ObservationFormat:
 
     def observe(self, state: State) -> list[Observation]:
         """What the agent of every lane sees in a state."""
-        return self.observations(self.vectors(state.v, state.task, state.depth), masks(state))
-
-    def _select(self, v: Vectors, task: Vectors, depth: Vectors) -> Vectors:
-        chosen = [part for name, part in zip(PARTS, (v, task, depth), strict=True) if name in self._parts]
-        return np.concatenate(chosen, axis=-1)
+        return self.observations(self.vectors_of(state), masks(state))
 
 
 def masks(state: State) -> Masks:

@@ -51,29 +51,27 @@ docs/environment.md has the details: rewards, illegal actions, infos, evaluation
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
 from typing import Any, ClassVar, Literal, cast
 
 import gymnasium
 import numpy as np
-import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
-from routing_env.build import NetworkFactory, load_data, make_game
+from routing_env.build import NetworkFactory
 from routing_env.config import GameConfig
-from routing_env.data import MultiTaskData, SplitName, recipe
-from routing_env.envs.observation import PARTS, Masks, Observation, ObservationFormat, Vectors, check_choice, masks
+from routing_env.data import MultiTaskData, SplitName
+from routing_env.envs.lanes import Lanes
+from routing_env.envs.observation import PARTS, Masks, Observation, check_choice
 from routing_env.envs.render import RIGHT, WRONG, routes_text, routing_map
 from routing_env.envs.topology import AgentPolicy, make_topology
 from routing_env.envs.window import Window
+from routing_env.envs.world import World
 from routing_env.game import RoutingGame
-from routing_env.names import suggestion
 from routing_env.training import Loss
-from routing_env.types import Decision, Evaluation, Policy, Router, State
+from routing_env.types import Evaluation, Policy, Router
 
 Infos = dict[str, dict[str, Any]]
 
@@ -126,34 +124,31 @@ class RoutingParallelEnv(ParallelEnv[str, Observation, Any]):
             check_choice("render_mode", render_mode, self.metadata["render_modes"])
         self.render_mode = render_mode
         self._window = self._new_window()
-        self._config = _config(data, network, settings)
-        self._data = load_data(self._config) if isinstance(data, str) else data
-        self._network = network if callable(network) else None
-        self._loss = loss
-        self._deal: Literal["per_task", "pass"] = "per_task" if topology == "per_task" else "pass"
-        if self._deal == "pass":
-            usual, own = recipe(self._data).batch_size, self._config.block_batch
-            self._config = replace(self._config, batch_size=1, block_batch=usual if own is None else own)
-        self.game = self._new_game()
-        self._data = self.game.data
-
-        self._format = ObservationFormat(self.game.spec, mask, parts)
-        self._topology = make_topology(topology, self.game.spec, agents)
-        self._observation_spaces = {agent: self._format.space(n) for agent, n in self._topology.actions.items()}
-        self._action_spaces = self._topology.action_spaces(self._config.seed)
-        self.possible_agents = list(self._action_spaces)
-        lanes, picked = self._topology.lanes, np.zeros_like(self._topology.picked)
-        low = np.concatenate([np.tile(self._format.low, lanes), picked])
-        high = np.concatenate([np.tile(self._format.high, lanes), picked + 1])
+        own = ("loss", "topology", "agents", "mask", "parts", "render_mode")
+        world = World.of(data, network, loss, settings, own=own, lanes=None if topology == "per_task" else 1)
+        lanes = world.data.tasks if topology == "per_task" else 1
+        self._lanes = Lanes(world, lanes, mask=mask, parts=parts)
+        self._topology = make_topology(topology, self._lanes.spec, agents)
+        form, actions = self._lanes.format, self._topology.actions
+        self._observation_spaces = {agent: form.space(number) for agent, number in actions.items()}
+        self._action_spaces = self._topology.action_spaces(world.config.seed)
+        self.possible_agents = list(actions)
+        picked = np.zeros_like(self._topology.picked)
+        low = np.concatenate([np.tile(form.low, lanes), picked])
+        high = np.concatenate([np.tile(form.high, lanes), picked + 1])
         self.state_space = spaces.Box(low, high, dtype=np.float32)
-        self._warned = False
+        self.agents: list[str] = []
         self._episode = 0
-        self._start_over()
+
+    @property
+    def game(self) -> RoutingGame:
+        """What is being played; a seed puts a new one in its place."""
+        return self._lanes.game
 
     @property
     def config(self) -> GameConfig:
         """The settings of the game."""
-        return self._config
+        return self._lanes.config
 
     def observation_space(self, agent: str) -> spaces.Space[Any]:
         """The observation space of an agent, the same object on each call."""
@@ -173,18 +168,11 @@ class RoutingParallelEnv(ParallelEnv[str, Observation, Any]):
                 blocks keep what they have learned and the next samples are dealt.
             options: there are none; taken because PettingZoo passes them.
         """
-        if seed is not None:
-            self._config = replace(self._config, seed=seed)
-            observers, self.game = self.game.observers, self._new_game()
-            self.game.observers = observers
-            self._episode = 0
-        self._start_over()
+        self._lanes.deal(seed)
+        self._topology.start()
         self.agents = list(self._topology.agents)
-        self._episode += 1
-        state = self.game.reset()
-        self._tasks = state.task.tolist()
-        self._see(state)
-        shown = self._show(self._topology.masks(self._masks))
+        self._episode = 1 if seed is not None else self._episode + 1
+        shown = self._show(self._topology.masks(self._lanes.masks))
         if self._window is not None:
             self.render()
         return shown
@@ -211,17 +199,18 @@ class RoutingParallelEnv(ParallelEnv[str, Observation, Any]):
         chosen = self._topology.read(actions)
         if self._topology.dispatching:
             self._topology.dispatch(int(chosen[0]))
-            rewards = np.zeros(self._topology.lanes, dtype=np.float32)
+            earned = [0.0] * len(self._topology.agents)
         else:
-            rewards = self._route(chosen)
-        agents, over = self._topology.agents, len(self._routes) == self.game.spec.depth
+            earned = self._lanes.step(chosen, who=self._topology.deciding)[self._topology.lane].tolist()
+        agents, over = self._topology.agents, self._lanes.ends is not None
         self.agents = [] if over else list(agents)
-        observations, infos = self._show_end() if over else self._show(self._topology.masks(self._masks))
-        self._warn_once()
+        observations, infos = self._show(
+            self._topology.open_masks() if over else self._topology.masks(self._lanes.masks)
+        )
         if self._window is not None:
             self.render()
-        earned = dict(zip(agents, rewards[self._topology.lane].tolist(), strict=True))
-        return observations, earned, dict.fromkeys(agents, over), dict.fromkeys(agents, False), infos
+        rewards = dict(zip(agents, earned, strict=True))
+        return observations, rewards, dict.fromkeys(agents, over), dict.fromkeys(agents, False), infos
 
     def state(self) -> NDArray[np.float32]:
         """The observation vectors of all samples side by side, float32 [T * n].
@@ -231,9 +220,9 @@ class RoutingParallelEnv(ParallelEnv[str, Observation, Any]):
         Raises:
             RuntimeError: there was no reset yet.
         """
-        if not len(self._vectors):
+        if not len(self._lanes.vectors):
             raise RuntimeError("there is no state before the first reset; call reset")
-        return np.concatenate([*self._vectors, self._topology.picked])
+        return np.concatenate([*self._lanes.vectors, self._topology.picked])
 
     def evaluate(
         self, policy: Router | Policy | AgentPolicy, split: SplitName = "test", *, batched: bool = False
@@ -253,23 +242,33 @@ class RoutingParallelEnv(ParallelEnv[str, Observation, Any]):
             return self.game.evaluate(lambda state: router.act(state, greedy=True).action, split)
         if batched:
             return self.game.evaluate(cast(Policy, policy), split)
-        return self.game.evaluate(self._topology.batched(cast(AgentPolicy, policy), self._format), split)
+        return self.game.evaluate(self._topology.batched(cast(AgentPolicy, policy), self._lanes.format), split)
 
     def render(self) -> NDArray[np.uint8] | str | None:
         """The routes of this episode: as text, as an image, or in the window, which shows each step by itself."""
         if self.render_mode is None:
             gymnasium.logger.warn("render was called without a render_mode; pass one to parallel_env")
             return None
-        spec, names = self.game.spec, self.game.data.task_names
-        title = f"routing_v0 · episode {self._episode} · step {len(self._routes)} of {spec.depth}"
-        tasks = self._tasks
+        lanes, names = self._lanes, self.game.data.task_names
+        title = f"routing_v0 · episode {self._episode} · step {lanes.depth} of {lanes.spec.depth}"
+        tasks: list[int] = lanes.tasks.tolist()
         if len(tasks) == 1:
             title += f" · {self._topology.deciding[0]}"
-        routes = np.stack(self._routes, axis=1) if self._routes else np.empty((len(tasks), 0), dtype=np.int64)
+        marks = [""] * len(tasks)
+        if lanes.ends is not None and self.game.data.classes is not None:
+            marks = [RIGHT if right else WRONG for right in lanes.ends["correct"].tolist()]
         if self.render_mode == "ansi":
             rows = [f"{agent} ({names[task]})" for agent, task in zip(self._topology.deciding, tasks, strict=False)]
-            return routes_text(routes, spec, rows, title=title, marks=[self._marks[task] for task in tasks])
-        image = routing_map(routes, spec, names, title=title, marks=self._marks, tasks=tasks)
+            return routes_text(lanes.routes, lanes.spec, rows, title=title, marks=marks)
+        above = dict(zip(tasks, marks, strict=True))
+        image = routing_map(
+            lanes.routes,
+            lanes.spec,
+            names,
+            title=title,
+            marks=[above.get(task, "") for task in range(lanes.spec.tasks)],
+            tasks=tasks,
+        )
         if self._window is None:
             return image
         self._window.show(image)
@@ -281,116 +280,28 @@ class RoutingParallelEnv(ParallelEnv[str, Observation, Any]):
             self._window.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but the episode under way, whose graph cannot be copied, and the window."""
-        state = {name: value for name, value in vars(self).items() if name not in ("game", "_window")}
-        return state | {"game_state": self.game.state_dict()}
+        """Everything but the window; the lanes leave out the episode under way."""
+        return {name: value for name, value in vars(self).items() if name != "_window"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        game_state = state.pop("game_state")
         vars(self).update(state)
         self._window = self._new_window()
-        self.game = self._new_game()
-        self.game.load_state_dict(game_state)
-        self._start_over()
-
-    def _new_game(self) -> RoutingGame:
-        return make_game(self._config, data=self._data, network=self._network, loss=self._loss, deal=self._deal)
+        self._topology.start()
+        self.agents = []
 
     def _new_window(self) -> Window | None:
         return Window("routing_v0", self.metadata["render_fps"]) if self.render_mode == "human" else None
 
-    def _start_over(self) -> None:
-        """No episode is under way."""
-        self._topology.start()
-        self.agents: list[str] = []
-        self._tasks: list[int] = []
-        self._vectors: Vectors = np.empty((0, 0), dtype=np.float32)
-        self._masks: Masks = np.empty((0, 0), dtype=np.int8)
-        self._routes: list[NDArray[np.int64]] = []
-        self._lost = np.zeros(self._topology.lanes, dtype=np.bool_)
-        self._illegal: dict[int, int] = {}
-        self._marks = [""] * self.game.spec.tasks
-
-    def _route(self, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Let the game apply one block per lane, and return what that earns each."""
-        device = self.game.spec.device
-        illegal = (self._masks[np.arange(len(chosen)), chosen] == 0) & ~self._lost
-        forfeit = torch.from_numpy(illegal).to(device) if illegal.any() else None
-        state = self.game.step(Decision(torch.from_numpy(chosen).to(device)), forfeit=forfeit)
-        self._lost = self._lost | illegal
-        self._illegal |= {lane: int(chosen[lane]) for lane in illegal.nonzero()[0].tolist()}
-        self._routes.append(np.where(self._lost, -1, chosen))
-        rewards = self.game.action_reward.cpu().numpy()
-        if state is None:
-            return rewards + self.game.trace.final_reward.cpu().numpy()
-        self._see(state)
-        return rewards
-
-    def _see(self, state: State) -> None:
-        self._vectors, self._masks = self._format.vectors(state.v, state.task, state.depth), masks(state)
-
     def _show(self, shown: list[Masks]) -> tuple[dict[str, Observation], Infos]:
         """What each agent is told; ``shown`` are the masks of all that take part."""
-        agents, lanes = self._topology.agents, self._topology.lane
-        seen = self._format.observations(self._vectors[lanes], shown)
-        infos: Infos = {agent: {} for agent in agents}
-        for agent, lane, mask in zip(agents, lanes.tolist(), shown, strict=True):
-            if self._format.in_info:
-                infos[agent]["action_mask"] = mask.copy()
-            if lane in self._illegal:
-                infos[agent]["illegal_action"] = self._illegal[lane]
+        agents, lane, form = self._topology.agents, self._topology.lane, self._lanes.format
+        seen = form.observations(self._lanes.vectors[lane], shown)
+        told = self._lanes.infos()
+        infos: Infos = {agent: told[own].copy() for agent, own in zip(agents, lane.tolist(), strict=True)}
+        if form.in_info:
+            for info, mask in zip(infos.values(), shown, strict=True):
+                info["action_mask"] = mask.copy()
         return dict(zip(agents, seen, strict=True)), infos
-
-    def _show_end(self) -> tuple[dict[str, Observation], Infos]:
-        """What each agent is told of the end of its route."""
-        trace, spec = self.game.trace, self.game.spec
-        outcome = trace.outcome
-        output = torch.nn.functional.pad(outcome.output, (0, spec.features - outcome.output.shape[1]))
-        self._vectors = self._format.vectors(output, trace.task, spec.depth)
-        observations, infos = self._show(self._topology.open_masks())
-        correct = outcome.correct.tolist()
-        ends = {
-            "task": self._tasks,
-            "correct": correct,
-            "prediction": outcome.prediction.tolist(),
-            "label": outcome.target.tolist(),
-            "loss": outcome.loss.tolist(),
-            "final_reward": outcome.final_reward.tolist(),
-            "route": trace.actions.tolist(),
-        }
-        for info, lane in zip(infos.values(), self._topology.lane.tolist(), strict=True):
-            info |= {name: values[lane] for name, values in ends.items()}
-        if self.game.data.classes is not None:
-            for task, right in zip(self._tasks, correct, strict=True):
-                self._marks[task] = RIGHT if right else WRONG
-        return observations, infos
-
-    def _warn_once(self) -> None:
-        if self._illegal and not self._warned:
-            self._warned = True
-            lane, action = next(iter(self._illegal.items()))
-            warnings.warn(
-                f"{self._topology.deciding[lane]} chose action {action}, which is illegal there, and has lost its "
-                "route; heed the action mask. This is said once for each environment; every such action is in "
-                "infos[agent]['illegal_action'].",
-                stacklevel=3,
-            )
-
-
-def _config(data: str | MultiTaskData, network: str | NetworkFactory | None, settings: dict[str, Any]) -> GameConfig:
-    """The settings of the game among the arguments of the environment."""
-    known = {field.name for field in fields(GameConfig)} - {"batch_size"}
-    for name, value in settings.items():
-        if name == "batch_size" and value is not None:
-            raise TypeError(
-                "there is no batch_size: an episode routes one sample of each task, or one alone; set block_batch to "
-                "collect that many samples for each step of the blocks"
-            )
-        if name not in known | {"batch_size"}:
-            options = known | {"loss", "topology", "agents", "mask", "parts", "render_mode"}
-            raise TypeError(f"parallel_env has no argument {name!r}; {suggestion(name, options)}")
-    named = {"data": data} if isinstance(data, str) else {}
-    return GameConfig(**named, network=cast(Any, None if callable(network) else network), **settings)
 
 
 parallel_env = RoutingParallelEnv

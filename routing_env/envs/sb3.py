@@ -24,8 +24,9 @@ from torch import Tensor
 from routing_env.build import NetworkFactory
 from routing_env.config import GameConfig
 from routing_env.data import MultiTaskData, SplitName
-from routing_env.envs.lanes import Lanes, World, infos
+from routing_env.envs.lanes import Lanes
 from routing_env.envs.observation import PARTS, ObservationFormat
+from routing_env.envs.world import World
 from routing_env.game import RoutingGame
 from routing_env.training import Loss
 from routing_env.types import Evaluation, Policy, State
@@ -87,7 +88,7 @@ class LanesVecEnv(VecEnv):
         self.lanes.deal(self._seeds[0])
         self._reset_seeds()
         self._reset_options()
-        self.reset_infos = infos(self.lanes)
+        self.reset_infos = self.lanes.infos()
         return self.lanes.vectors
 
     def step_async(self, actions: NDArray[Any]) -> None:
@@ -103,13 +104,13 @@ class LanesVecEnv(VecEnv):
         """
         lanes = self.lanes
         rewards = lanes.step(self._actions)
-        told, over = infos(lanes), lanes.ends is not None
+        told, over = lanes.infos(), lanes.ends is not None
         if over:
             for info, vector in zip(told, lanes.vectors, strict=True):
                 info["terminal_observation"] = vector
                 info["TimeLimit.truncated"] = False
             lanes.deal()
-            self.reset_infos = infos(lanes)
+            self.reset_infos = lanes.infos()
         return lanes.vectors, rewards, np.full(self.num_envs, over), told
 
     def evaluate(self, model: BaseAlgorithm, split: SplitName = "test") -> Evaluation:
@@ -194,7 +195,7 @@ class RoutingVecEnv(LanesVecEnv):
         parts: Sequence[str] = PARTS,
         **settings: Any,
     ) -> None:
-        world = World.of(data, network, loss, "per_task", settings, copies=copies)
+        world = World.of(data, network, loss, settings, own=("copies", "loss", "parts"), copies=copies)
         super().__init__(Lanes(world, copies * world.data.tasks, parts=parts))
 
 
@@ -211,7 +212,7 @@ def greedy(model: BaseAlgorithm, seen: ObservationFormat) -> Policy:
     value = values_of(model)
 
     def choose(state: State) -> Tensor:
-        values = value(seen.vectors(state.v, state.task, state.depth)).to(state.legal.device)
+        values = value(seen.vectors_of(state)).to(state.legal.device)
         return values.masked_fill(~state.legal, -torch.inf).argmax(1)
 
     return choose

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from routing_env.build import NetworkFactory
 from routing_env.config import GameConfig
 from routing_env.data import MultiTaskData, SplitName
-from routing_env.envs.lanes import Lanes, World, infos
+from routing_env.envs.lanes import Lanes
 from routing_env.envs.observation import PARTS, Observation, check_choice
+from routing_env.envs.world import World
 from routing_env.game import RoutingGame
 from routing_env.training import Loss
 from routing_env.types import Evaluation, Policy
@@ -64,7 +65,7 @@ class RoutingEnv(gymnasium.Env[Observation, np.int64]):
         if render_mode is not None:
             check_choice("render_mode", render_mode, self.metadata["render_modes"])
         self.render_mode = render_mode
-        world = World.of(data, network, loss, "endless", settings, lanes=1)
+        world = World.of(data, network, loss, settings, own=("loss", "mask", "parts", "render_mode"), lanes=1)
         self._lanes = Lanes(world, 1, mask=mask, parts=parts)
         self.observation_space = self._lanes.format.space()
         self.action_space = spaces.Discrete(self._lanes.spec.actions)
@@ -136,7 +137,7 @@ class RoutingEnv(gymnasium.Env[Observation, np.int64]):
         return self._lanes.format.observations(self._lanes.vectors, self._lanes.masks.copy())[0]
 
     def _info(self) -> dict[str, Any]:
-        (info,) = infos(self._lanes)
+        (info,) = self._lanes.infos()
         if self._lanes.format.in_info:
             info["action_mask"] = self._lanes.masks[0]
         return info

@@ -98,12 +98,14 @@ class Topology(ABC):
         Raises:
             ValueError: agents that are missing or do not take part, or an action that is no integer in its space.
         """
-        missing = [agent for agent in self.deciding if agent not in actions]
-        extra = [agent for agent in actions if agent not in self.agents]
-        if missing or extra:
-            raise ValueError(
-                f"actions must name every agent and no other; missing: {missing or 'none'}, extra: {extra or 'none'}"
-            )
+        if list(actions) != self.deciding:
+            missing = [agent for agent in self.deciding if agent not in actions]
+            extra = [agent for agent in actions if agent not in self.agents]
+            if missing or extra:
+                raise ValueError(
+                    "actions must name every agent and no other; "
+                    f"missing: {missing or 'none'}, extra: {extra or 'none'}"
+                )
         return np.array([self._read(agent, actions[agent]) for agent in self.deciding], dtype=np.int64)
 
     def dispatch(self, router: int) -> None:
@@ -237,5 +239,5 @@ class Dispatched(Topology):
             ValueError: an agent that does not exist.
         """
         everyone = np.ones((len(state.task), len(self._routers)), dtype=np.int8)
-        seen = form.observations(form.vectors(state.v, state.task, state.depth), everyone)
+        seen = form.observations(form.vectors_of(state), everyone)
         return [self._routers[self._read(DISPATCHER, policy(DISPATCHER, observation))] for observation in seen]

@@ -20,8 +20,9 @@ from numpy.typing import ArrayLike, NDArray
 from routing_env.build import NetworkFactory
 from routing_env.config import GameConfig
 from routing_env.data import MultiTaskData, SplitName
-from routing_env.envs.lanes import Lanes, World
+from routing_env.envs.lanes import Lanes
 from routing_env.envs.observation import PARTS, check_choice
+from routing_env.envs.world import World
 from routing_env.game import RoutingGame
 from routing_env.training import Loss
 from routing_env.types import Evaluation, Policy
@@ -70,7 +71,7 @@ class RoutingVectorEnv(VectorEnv[Arrays, ArrayLike, Arrays]):
             check_choice("autoreset_mode", autoreset_mode, [mode.value for mode in AutoresetMode])
         self._mode = AutoresetMode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self._mode}
-        world = World.of(data, network, loss, "endless", settings, lanes=num_envs)
+        world = World.of(data, network, loss, settings, own=("loss", "parts", "autoreset_mode"), lanes=num_envs)
         self._lanes = Lanes(world, num_envs, parts=parts)
         self.num_envs = num_envs
         self.single_observation_space = self._lanes.format.space()

@@ -1,0 +1,123 @@
+"""What a shell's game is built from, and built from again for every seed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, cast
+
+from routing_env.build import NetworkFactory, find_device, load_data, make_game, resolve
+from routing_env.config import GameConfig
+from routing_env.data import MultiTaskData
+from routing_env.game import RoutingGame
+from routing_env.names import suggestion
+from routing_env.training import Loss
+
+_WORKERS = (
+    "gymnasium.vector.async_vector_env",
+    "stable_baselines3.common.vec_env.subproc_vec_env",
+    "supersuit.vector.constructors",
+    "supersuit.vector.multiproc_vec",
+)
+"""Modules whose functions run only where environments are spread over processes."""
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything that a game follows from.
+
+    Attributes:
+        config: settings, with nothing left open.
+        data: the tasks.
+        network: builds a network of one's own, or None.
+        loss: in place of cross-entropy or squared error.
+        deal: see :func:`~routing_env.build.make_game`.
+        copies: samples of every task in a deal of "per_task".
+    """
+
+    config: GameConfig
+    data: MultiTaskData
+    network: NetworkFactory | None
+    loss: Loss | None
+    deal: Literal["endless", "per_task"]
+    copies: int = 1
+
+    @classmethod
+    def of(
+        cls,
+        data: str | MultiTaskData,
+        network: str | NetworkFactory | None,
+        loss: Loss | None,
+        settings: dict[str, Any],
+        *,
+        own: Iterable[str],
+        lanes: int | None = None,
+        copies: int = 1,
+    ) -> World:
+        """From the arguments of an environment.
+
+        Args:
+            data: as everywhere, like the next two.
+            network: likewise.
+            loss: likewise.
+            settings: the keyword arguments that it has no name for.
+            own: the names that it has beside data and network, to suggest from.
+            lanes: so many samples of a shuffled pass make a deal. Where they are fewer than the data set's usual
+                batch, the blocks collect so many for a step, unless ``block_batch`` says otherwise. None deals
+                ``copies`` samples of every task instead.
+            copies: see ``lanes``.
+
+        Raises:
+            TypeError: a setting that does not exist, with the nearest that does.
+            RuntimeError: somebody is spreading environments over processes.
+        """
+        refuse_worker_processes()
+        known = {field.name for field in fields(GameConfig)} - {"batch_size"}
+        for name in settings:
+            if name != "batch_size" and name not in known:
+                raise TypeError(f"there is no argument {name!r}; {suggestion(name, known.union(own))}")
+        if settings.get("batch_size") is not None:
+            raise TypeError(
+                "there is no batch_size: the number of lanes says how many samples are routed together; "
+                "set block_batch to collect more of them for each step of the blocks"
+            )
+        named = {"data": data} if isinstance(data, str) else {}
+        config = GameConfig(**named, network=cast(Any, None if callable(network) else network), **settings)
+        if isinstance(data, str):
+            data = load_data(config)
+        config = resolve(config, data)
+        if lanes is not None:
+            usual = config.batch_size or lanes
+            collect = usual if config.block_batch is None and lanes < usual else config.block_batch
+            config = replace(config, batch_size=lanes, block_batch=collect)
+        return cls(
+            config,
+            data.to(find_device(config.device)),
+            network if callable(network) else None,
+            loss,
+            "per_task" if lanes is None else "endless",
+            copies,
+        )
+
+    def game(self) -> RoutingGame:
+        """A new game."""
+        return make_game(
+            self.config, data=self.data, network=self.network, loss=self.loss, deal=self.deal, copies=self.copies
+        )
+
+
+def refuse_worker_processes() -> None:
+    """Raise where a vectorising wrapper is about to run environments in processes of their own.
+
+    Raises:
+        RuntimeError: it is.
+    """
+    frame = sys._getframe()  # pyright: ignore[reportPrivateUsage]  # inspect.stack would read source files
+    while frame := frame.f_back:
+        if frame.f_globals.get("__name__") in _WORKERS:
+            raise RuntimeError(
+                "environments in different processes cannot share their blocks, and each would train its own; use "
+                "more lanes of one game instead: routing_env.envs.sb3.RoutingVecEnv(copies=...) or "
+                "gymnasium.make_vec('routing_env:Routing-v0', num_envs=...)"
+            )
