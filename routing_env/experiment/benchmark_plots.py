@@ -1,13 +1,15 @@
-"""The benchmark's figures: learning curves with the paper's numbers, routing, cost."""
+"""The benchmark's figures: learning curves with the paper's numbers, routing, what rho and further tasks do."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from routing_env.experiment.benchmark import Job
@@ -17,59 +19,75 @@ from routing_env.experiment.results import RunDirectory
 from routing_env.experiment.run import Run
 from routing_env.experiment.statistics import mean_interval
 
+DPI = 130
+
+Measure = Callable[[Job], float]
+
 
 def save_figures(jobs: Sequence[Job], folder: Path) -> list[Path]:
-    """Draw every arena's learning curves and how its routers route, and the cost where tasks are added."""
+    """Draw what has finished: learning curves, how routers route, and accuracy and cost over rho or tasks."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths: list[Path] = []
     done = [job for job in jobs if job.epochs_done() >= job.epochs]
-    for arena in dict.fromkeys(job.arena.name for job in done):
-        own = [job for job in done if job.arena.name == arena]
+    names = dict.fromkeys(job.arena.name for job in done)
+    arenas = {name: [job for job in done if job.arena.name == name] for name in names}
+    drawn: dict[str, Figure] = {}
+    over_the_tasks = len({job.arena.game.get("tasks") for job in done}) > 1
+    if over_the_tasks:
+        drawn["curves"] = learning_curves(done)
+        drawn["tasks"] = over_tasks(done)
+    for arena, own in arenas.items():
         name = arena.replace(", ", "-").replace(" ", "-")
-        paths.append(folder / f"{name}.png")
-        learning_curves(own).savefig(paths[-1], dpi=130)
+        if not over_the_tasks:
+            drawn[name] = learning_curves(own)
         routed = [job for job in own if "test_routes" in job.rows()[-1]]
         if routed:
-            paths.append(folder / f"{name}-routing.png")
-            routing(routed).savefig(paths[-1], dpi=130)
-    if len({job.arena.game.get("tasks") for job in done}) > 1:
-        paths.append(folder / "tasks.png")
-        over_tasks(done).savefig(paths[-1], dpi=130)
-    return paths
+            drawn[f"{name}-routing"] = routing(routed)
+        if len({job.entrant.game.get("rho") for job in own}) > 1:
+            drawn[f"{name}-rho"] = over_rho(own)
+    for name, figure in drawn.items():
+        figure.savefig(folder / f"{name}.png", dpi=DPI)
+    return [folder / f"{name}.png" for name in drawn]
 
 
 def learning_curves(jobs: Sequence[Job]) -> Figure:
-    """Mean test accuracy of every entrant of one arena with its 95 % t-interval over seeds; crosses are the paper's."""
-    arena = jobs[0].arena
-    figure = Figure(figsize=(8.0, 5.0), layout="constrained")
-    axes = figure.subplots()
-    printed = TABLE_2.get(arena.figure or "", {})
-    for number, name in enumerate(dict.fromkeys(job.entrant.name for job in jobs)):
-        own = [job for job in jobs if job.entrant.name == name]
-        epochs = np.arange(1, own[0].epochs + 1)
-        curves = [[row["test_accuracy"] for row in job.rows()[: len(epochs)]] for job in own]
-        mean, half = mean_interval(100 * np.array(curves))
-        color = f"C{number}" if number < 10 else f"{0.1 * (number % 10)}"
-        axes.plot(epochs, mean, color=color, label=name, marker="." if len(epochs) == 1 else "")
-        axes.fill_between(epochs, mean - half, np.minimum(mean + half, 100), color=color, alpha=0.15, lw=0)
-        shown = [
-            (epoch, value)
-            for epoch, value in zip(EPOCHS, printed.get(name, ()), strict=False)
-            if epoch <= own[0].epochs
-        ]
-        if shown:
-            axes.plot(*zip(*shown, strict=True), color=color, marker="x", ls=":", alpha=0.7, label=f"{name}, the paper")
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("test accuracy in %")
-    axes.set_title(f"{arena.name}: {len({job.config.game.seed for job in jobs})} seeds, 95 % intervals", loc="left")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _plain(axes)
-    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
+    """Mean test accuracy of every entrant with its 95 % t-interval over seeds, a panel per arena.
+
+    Crosses are the paper's numbers.
+    """
+    arenas = list(dict.fromkeys(job.arena.name for job in jobs))
+    names = list(dict.fromkeys(job.entrant.name for job in jobs))
+    columns = min(2, len(arenas))
+    rows = -(-len(arenas) // columns)
+    figure = Figure(figsize=(2.2 + 5.0 * columns, 0.6 + 3.6 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    papers = False
+    for axes, arena in zip(panels, arenas, strict=False):
+        own = [job for job in jobs if job.arena.name == arena]
+        printed = TABLE_2.get(own[0].arena.figure or "", {})
+        for number, name in enumerate(names):
+            runs = [job for job in own if job.entrant.name == name]
+            if runs:
+                _curve(axes, runs, color := _color(number))
+                shown = [(e, v) for e, v in zip(EPOCHS, printed.get(name, ()), strict=False) if e <= runs[0].epochs]
+                if shown:
+                    papers = True
+                    axes.plot(*zip(*shown, strict=True), color=color, marker="x", ls=":", alpha=0.8, lw=1)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("test accuracy in %")
+        axes.set_title(_title(own), loc="left", fontsize=10)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _plain(axes)
+    for axes in panels[len(arenas) :]:
+        axes.set_axis_off()
+    handles = [Line2D([], [], color=_color(number), label=name) for number, name in enumerate(names)]
+    if papers:
+        handles.append(Line2D([], [], color="0.4", marker="x", ls=":", label="the paper's Table 2"))
+    figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=8)
     return figure
 
 
 def routing(jobs: Sequence[Job]) -> Figure:
-    """How routers route over the epochs, means over seeds: entropy of the policy, blocks in use, tasks' blocks."""
+    """How routers route over the epochs, means over seeds with 95 % t-intervals."""
     measures = {
         "policy_entropy": "policy entropy (nats)",
         "effective_blocks": "effective number of blocks",
@@ -78,16 +96,55 @@ def routing(jobs: Sequence[Job]) -> Figure:
     figure = Figure(figsize=(12.0, 3.8), layout="constrained")
     panels = figure.subplots(1, len(measures))
     for axes, (key, label) in zip(panels, measures.items(), strict=True):
-        for name in dict.fromkeys(job.entrant.name for job in jobs):
-            own = [job for job in jobs if job.entrant.name == name]
-            curves = np.array([[row[key] for row in job.rows()[: own[0].epochs]] for job in own], dtype=float)
-            axes.plot(np.arange(1, own[0].epochs + 1), curves.mean(0), label=name, marker=".")
+        for number, name in enumerate(dict.fromkeys(job.entrant.name for job in jobs)):
+            _curve(axes, [job for job in jobs if job.entrant.name == name], _color(number), key, name, scale=1)
         axes.set_xlabel("epoch")
         axes.set_title(label, fontsize=10, loc="left")
         axes.set_ylim(bottom=0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _plain(axes)
-    panels[0].legend(frameon=False, fontsize=8)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
+    return figure
+
+
+def over_rho(jobs: Sequence[Job]) -> Figure:
+    """The paper's Figure 12: accuracy after the last epoch over rho, and what rho is for, fewer blocks in use."""
+    jobs = [job for job in jobs if "rho" in job.entrant.game]
+    measures: dict[str, Measure] = {
+        "test accuracy in %": lambda job: 100 * _last(job)["test_accuracy"],
+        "effective number of blocks": lambda job: _last(job)["effective_blocks"],
+        "policy entropy (nats)": lambda job: _last(job)["policy_entropy"],
+    }
+    figure = Figure(figsize=(12.0, 3.8), layout="constrained")
+    for axes, (label, measure) in zip(figure.subplots(1, len(measures)), measures.items(), strict=True):
+        _points(axes, jobs, lambda job: job.entrant.game["rho"], measure, "C0")
+        axes.set_xlabel("rho")
+        axes.set_title(label, loc="left", fontsize=10)
+        _plain(axes)
+    figure.suptitle(f"Weight of the collaboration reward: {_title(jobs)}", x=0.01, ha="left", fontsize=11)
+    return figure
+
+
+def over_tasks(jobs: Sequence[Job]) -> Figure:
+    """Accuracy (the paper's Figure 15) and seconds per epoch and task (Figure 13) as tasks and blocks are added."""
+    jobs = [job for job in jobs if "tasks" in job.arena.game]
+    measures: dict[str, Measure] = {
+        "test accuracy in %": lambda job: 100 * _last(job)["test_accuracy"],
+        "seconds per epoch and task": lambda job: _last(job)["seconds"] / job.epochs / job.arena.game["tasks"],
+    }
+    figure = Figure(figsize=(11.5, 4.2), layout="constrained")
+    panels = figure.subplots(1, 2)
+    names = list(dict.fromkeys(job.entrant.name for job in jobs))
+    for axes, (label, measure) in zip(panels, measures.items(), strict=True):
+        for number, name in enumerate(names):
+            own = [job for job in jobs if job.entrant.name == name]
+            _points(axes, own, lambda job: job.arena.game["tasks"], measure, _color(number), name)
+        axes.set_xlabel("tasks, with a block per task in each layer")
+        axes.set_xticks(sorted({job.arena.game["tasks"] for job in jobs}))
+        axes.set_title(label, loc="left", fontsize=10)
+        _plain(axes)
+    panels[1].set_ylim(bottom=0)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
     return figure
 
 
@@ -108,30 +165,43 @@ def policies(jobs: Sequence[Job]) -> list[Path]:
     return paths
 
 
-def over_tasks(jobs: Sequence[Job]) -> Figure:
-    """Accuracy (the paper's Figure 15) and seconds per epoch and task (Figure 13) as tasks and blocks are added."""
-    figure = Figure(figsize=(10.0, 4.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for name in dict.fromkeys(job.entrant.name for job in jobs):
-        points: dict[int, list[tuple[float, float]]] = {}
-        for job in jobs:
-            tasks = job.arena.game.get("tasks")
-            if job.entrant.name == name and tasks is not None:
-                last = job.rows()[job.epochs - 1]
-                cost = last["seconds"] / job.epochs / tasks
-                points.setdefault(tasks, []).append((100 * last["test_accuracy"], cost))
-        counts = sorted(points)
-        means = np.array([np.mean(points[count], axis=0) for count in counts])
-        left.plot(counts, means[:, 0], marker="o", label=name)
-        right.plot(counts, means[:, 1], marker="o", label=name)
-    left.set_ylabel("test accuracy in %")
-    right.set_ylabel("seconds per epoch and task")
-    right.set_ylim(bottom=0)
-    for axes in (left, right):
-        axes.set_xlabel("tasks, with a block per task in each layer")
-        _plain(axes)
-    left.legend(frameon=False, fontsize=8)
-    return figure
+def _curve(
+    axes: Axes, runs: Sequence[Job], color: str, key: str = "test_accuracy", label: str = "", scale: float = 100
+) -> None:
+    """One entrant's measure over the epochs, mean over its runs with the 95 % t-interval."""
+    epochs = np.arange(1, runs[0].epochs + 1)
+    curves = np.array([[row[key] for row in job.rows()[: len(epochs)]] for job in runs], dtype=float)
+    mean, half = mean_interval(scale * curves)
+    top = 100 if scale == 100 else np.inf
+    axes.plot(epochs, mean, color=color, label=label, marker="." if len(epochs) < 3 else "")
+    axes.fill_between(epochs, np.maximum(mean - half, 0), np.minimum(mean + half, top), color=color, alpha=0.15, lw=0)
+
+
+def _points(axes: Axes, jobs: Sequence[Job], place: Measure, measure: Measure, color: str, label: str = "") -> None:
+    """One entrant's measure over a setting, mean over its runs with the 95 % t-interval."""
+    values: dict[float, list[float]] = {}
+    for job in jobs:
+        values.setdefault(place(job), []).append(measure(job))
+    places = sorted(values)
+    means, halves = np.array([mean_interval(values[one]) for one in places]).T
+    axes.errorbar(places, means, halves, color=color, marker="o", ms=4, capsize=3, label=label)
+
+
+def _title(jobs: Sequence[Job]) -> str:
+    """The arena, its scale, and how many runs a mean is over."""
+    fraction = jobs[0].config.game.fraction
+    seeds = len({job.config.game.seed for job in jobs})
+    share = "" if fraction == 1 else f", {100 * fraction:g} % of the training samples"
+    return f"{jobs[0].arena.name}{share}, {f'{seeds} seeds, 95 % intervals' if seeds > 1 else '1 seed'}"
+
+
+def _last(job: Job) -> dict[str, Any]:
+    """The evaluation that ends a finished run."""
+    return job.rows()[job.epochs - 1]
+
+
+def _color(number: int) -> str:
+    return f"C{number}" if number < 10 else f"{0.1 * (number % 10)}"
 
 
 def _plain(axes: Axes) -> None:

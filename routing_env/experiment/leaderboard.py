@@ -215,13 +215,13 @@ def markdown(boards: Sequence[Leaderboard]) -> str:
     """All leaderboards, and how the routers among the entrants behaved."""
     parts: list[str] = []
     for board in boards:
-        parts.append(f"## {board.arena}\n\n{_markdown_table(HEADINGS, cells(board))}\n\n{LEGEND}\n")
+        parts.append(f"## {board.arena}\n\n{markdown_table(HEADINGS, cells(board))}\n\n{LEGEND}\n")
         routed = [row for row in board.standings if row.behaviour]
         if routed:
             keys = [key for key in (*BEHAVIOUR, "switch_rate") if all(key in row.behaviour for row in routed)]
             lines = [[row.name, *(f"{row.behaviour[key]:.3f}" for key in keys)] for row in routed]
             headings = ("router", *(key.replace("_", " ") for key in keys))
-            parts.append(f"Routing on the test split, entropies in nats:\n\n{_markdown_table(headings, lines)}\n")
+            parts.append(f"Routing on the test split, entropies in nats:\n\n{markdown_table(headings, lines)}\n")
     return "\n".join(parts)
 
 
@@ -277,7 +277,8 @@ def save_tables(boards: Sequence[Leaderboard], jobs: Sequence[Job], folder: Path
     return paths
 
 
-def _markdown_table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+def markdown_table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
     rule = ["---"] * len(headings)
     return "\n".join("| " + " | ".join(line) + " |" for line in (headings, rule, *lines))
 

@@ -4,6 +4,21 @@ from __future__ import annotations
 
 EPOCHS = (1, 5, 10, 20, 50, 100)
 
+PAPERS_NAMES = {
+    "reinforce-approx": "REINFORCE: approx",
+    "q-learning-approx": "Qlearning: approx",
+    "q-learning": "Qlearning: table",
+    "wpl": "routing-all-fc",
+    "wpl recursive": "routing-all-fc recursive",
+    "wpl dispatched": "routing-all-fc dispatched",
+    "wpl single": "routing-all-fc single agent",
+    "soft_mixture": "soft mixture-all-fc",
+    "task_specific_all_fc": "task specific-all-fc",
+    "task_specific_1_fc": "task specific-1-fc",
+    "cross_stitch": "cross stitch-all-fc",
+}
+"""What the paper's Table 2 calls our entrants; in Figure 4 it calls `wpl` MARL-WPL: table."""
+
 TABLE_2: dict[str, dict[str, tuple[float, ...]]] = {
     "Figure 4": {
         "reinforce-approx": (20, 20, 20, 20, 20, 20),

@@ -122,6 +122,10 @@ class RunDirectory:
                 f"{self.config_path} is damaged or of another version ({error}); start a new run"
             ) from error
 
+    def read_versions(self) -> dict[str, str]:
+        """The versions of Python and of the packages that the run began with."""
+        return json.loads(self.config_path.read_text())["versions"]
+
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Add one evaluation; what has no value (NaN) is written as null."""
         clean = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in row.items()}
