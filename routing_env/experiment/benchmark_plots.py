@@ -52,18 +52,18 @@ def save_figures(jobs: Sequence[Job], folder: Path) -> list[Path]:
 def learning_curves(jobs: Sequence[Job]) -> Figure:
     """Mean test accuracy of every entrant with its 95 % t-interval over seeds, a panel per arena.
 
-    Crosses are the paper's numbers.
+    Crosses are the paper's numbers, which are for all training samples.
     """
     arenas = list(dict.fromkeys(job.arena.name for job in jobs))
     names = list(dict.fromkeys(job.entrant.name for job in jobs))
     columns = min(2, len(arenas))
     rows = -(-len(arenas) // columns)
     figure = Figure(figsize=(2.2 + 5.0 * columns, 0.6 + 3.6 * rows), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
     papers = False
     for axes, arena in zip(panels, arenas, strict=False):
         own = [job for job in jobs if job.arena.name == arena]
-        printed = TABLE_2.get(own[0].arena.figure or "", {})
+        printed = TABLE_2.get(own[0].arena.figure or "", {}) if own[0].config.game.fraction == 1 else {}
         for number, name in enumerate(names):
             runs = [job for job in own if job.entrant.name == name]
             if runs:
@@ -74,7 +74,7 @@ def learning_curves(jobs: Sequence[Job]) -> Figure:
                     axes.plot(*zip(*shown, strict=True), color=color, marker="x", ls=":", alpha=0.8, lw=1)
         axes.set_xlabel("epoch")
         axes.set_ylabel("test accuracy in %")
-        axes.set_title(_title(own), loc="left", fontsize=10)
+        axes.set_title(f"{arena}: {_scale(own)}", loc="left", fontsize=10)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _plain(axes)
     for axes in panels[len(arenas) :]:
@@ -120,8 +120,11 @@ def over_rho(jobs: Sequence[Job]) -> Figure:
         _points(axes, jobs, lambda job: job.entrant.game["rho"], measure, "C0")
         axes.set_xlabel("rho")
         axes.set_title(label, loc="left", fontsize=10)
+        if axes.get_ylim()[0] < 0.5 * axes.get_ylim()[1]:
+            axes.set_ylim(bottom=0)
         _plain(axes)
-    figure.suptitle(f"Weight of the collaboration reward: {_title(jobs)}", x=0.01, ha="left", fontsize=11)
+    title = f"Weight of the collaboration reward on {jobs[0].arena.name}: {_scale(jobs)}"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     return figure
 
 
@@ -144,6 +147,8 @@ def over_tasks(jobs: Sequence[Job]) -> Figure:
         axes.set_title(label, loc="left", fontsize=10)
         _plain(axes)
     panels[1].set_ylim(bottom=0)
+    title = f"The first tasks of {jobs[0].arena.game['data']} after epoch {jobs[0].epochs}: {_scale(jobs)}"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
     return figure
 
@@ -187,12 +192,12 @@ def _points(axes: Axes, jobs: Sequence[Job], place: Measure, measure: Measure, c
     axes.errorbar(places, means, halves, color=color, marker="o", ms=4, capsize=3, label=label)
 
 
-def _title(jobs: Sequence[Job]) -> str:
-    """The arena, its scale, and how many runs a mean is over."""
+def _scale(jobs: Sequence[Job]) -> str:
+    """How many runs a mean is over, and of what share of the samples."""
     fraction = jobs[0].config.game.fraction
     seeds = len({job.config.game.seed for job in jobs})
     share = "" if fraction == 1 else f", {100 * fraction:g} % of the training samples"
-    return f"{jobs[0].arena.name}{share}, {f'{seeds} seeds, 95 % intervals' if seeds > 1 else '1 seed'}"
+    return (f"{seeds} seeds, 95 % intervals" if seeds > 1 else "1 seed") + share
 
 
 def _last(job: Job) -> dict[str, Any]:
