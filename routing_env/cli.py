@@ -191,23 +191,20 @@ def speed(
     """Measure how fast routing is beside the plain network: one table of ratios, see docs/speed.md.
 
     Args:
-        rows: Of the table: a training step, b blocks and tasks added, c routers, d environments, e evaluation, f memory,
-            g start-up, h epochs; by default all.
-        quick: Measure for seconds instead of minutes; medians of few rounds.
+        rows: Of the table: a training step, b blocks and tasks added, c routers, d environments, e evaluation,
+            f memory, g start-up, h epochs; by default all.
+        quick: Measure for seconds instead of minutes, with few rounds.
         threads: Threads of the CPU.
         device: Where to run: cpu, cuda, cuda:1, ...
         run_dir: Folder for the table as CSV and Markdown, and the figures; older ones are replaced.
     """
-    from routing_env.experiment.speed import Effort
+    from routing_env.experiment.speed import QUICK, Effort
     from routing_env.experiment.speed_report import machine, measure, save, terminal_table
     from routing_env.experiment.speed_rows import ROWS
-    from routing_env.experiment.speed_worlds import World
+    from routing_env.experiment.speed_worlds import world_on
 
-    on_cuda = device.startswith("cuda")
-    full = {"samples": 50_000, "epochs": 100} if on_cuda else {}
-    world = World(device=device, threads=threads, **full)
-    effort = Effort(seconds=0.1, least=2) if quick else Effort()
-    results = measure(rows or tuple(ROWS), world, effort, console)
+    world = world_on(device, threads, quick=quick)
+    results = measure(rows or tuple(ROWS), world, QUICK if quick else Effort(), console)
     console.print(terminal_table(results))
     console.print(machine(world), style="dim", highlight=False)
     for path in save(results, world, run_dir):
