@@ -65,14 +65,19 @@ class BlockTrainer:
                 f"decay_every is {decay_every} and decay_factor {decay_factor}; they must be at least 0 and in (0, 1]"
             )
         self._parameters = list(parameters)
+        self._own_optimizer = callable(optimizer)
         if callable(optimizer):
             self.optimizer = optimizer(self._parameters)
         elif optimizer == "sgd":
             self.optimizer = torch.optim.SGD(
-                self._parameters, lr=learning_rate, momentum=momentum, weight_decay=weight_decay
+                self._parameters,
+                lr=learning_rate,
+                momentum=momentum,
+                weight_decay=weight_decay,
+                fused=not momentum,  # fused momentum takes all buffers for new as long as one is
             )
         elif optimizer == "adam":
-            self.optimizer = torch.optim.Adam(self._parameters, lr=learning_rate, weight_decay=weight_decay)
+            self.optimizer = torch.optim.Adam(self._parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
         else:
             raise ValueError(f"optimizer is {optimizer!r}; it must be 'sgd', 'adam' or a function of the parameters")
         for group in self.optimizer.param_groups:
@@ -98,9 +103,24 @@ class BlockTrainer:
             )
         if not mean.requires_grad:
             return
-        self.optimizer.zero_grad(set_to_none=True)
+        for parameter in self._parameters:
+            if parameter.grad is not None:
+                parameter.grad = None
         mean.backward()
-        self.optimizer.step()
+        if self._own_optimizer:
+            self.optimizer.step()
+        else:
+            self._step_what_has_gradients()
+
+    def _step_what_has_gradients(self) -> None:
+        """Step as if there were no other parameters: the optimiser's own work then follows the blocks on the routes."""
+        (group,) = self.optimizer.param_groups
+        parameters = group["params"]
+        group["params"] = [parameter for parameter in parameters if parameter.grad is not None]
+        try:
+            self.optimizer.step()
+        finally:
+            group["params"] = parameters
 
     def end_epoch(self) -> None:
         """Move the schedule on."""
