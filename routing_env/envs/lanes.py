@@ -38,7 +38,7 @@ class Lanes:
         masks: int8 [B, A], likewise; all ones when the routes have ended, as there is nothing left to choose.
         tasks: int64 [B].
         depth: decisions taken in this deal.
-        illegal: int64 [B], the first illegal action of each lane in this deal, or -1.
+        illegal: the first illegal action of each lane that has lost its route in this deal.
         ends: None while the routes are on their way, then what came of them: task, correct, prediction, label, loss,
             final_reward and route as arrays of B rows.
     """
@@ -52,7 +52,7 @@ class Lanes:
         self.number = number
         self.format = ObservationFormat(self.spec, mask, parts)
         self._mask, self._parts = mask, tuple(parts)
-        self._rows = np.arange(number)
+        self._rows, self._known = np.arange(number), frozenset(range(self.spec.actions))
         self._warned = False
         self._process = os.getpid()
         self.forget()
@@ -91,10 +91,9 @@ class Lanes:
         state = self._deal()
         if len(state.task) != self.number:
             raise ValueError(f"the game deals {len(state.task)} samples to {self.number} lanes; they must agree")
+        self.forget()
         self.tasks = state.task.cpu().numpy()
-        self.illegal = np.full(self.number, -1)
-        self.ends = None
-        self._chosen.clear()
+        self._blank = self.format.blank(self.tasks)
         self._show(state)
 
     def step(self, actions: ArrayLike, *, who: Sequence[str] = ()) -> NDArray[np.float32]:
@@ -115,15 +114,18 @@ class Lanes:
             raise RuntimeError("the routes have ended; call reset to deal the next samples")
         chosen = self._read(actions)
         device = self.spec.device
-        illegal, forfeit = self.masks[self._rows, chosen] == 0, None
-        if illegal.any():
-            illegal &= self.illegal < 0
-            forfeit = torch.from_numpy(illegal).to(device)
+        legal, forfeit = self.masks[self._rows, chosen], None
+        if not legal.all():
+            forfeit = torch.from_numpy(legal == 0).to(device)
         state = self.game.step(Decision(torch.from_numpy(chosen).to(device)), forfeit=forfeit)
         if forfeit is not None:
-            self.illegal = np.where(illegal, chosen, self.illegal)
+            lost = {lane: int(chosen[lane]) for lane in (legal == 0).nonzero()[0].tolist()}
+            self.illegal = lost | self.illegal
             self._warn_once(who)
-        self._chosen.append(np.where(self.illegal < 0, chosen, -1))
+        if self.illegal:
+            chosen = chosen.copy()  # the game keeps the other
+            chosen[list(self.illegal)] = -1
+        self._chosen.append(chosen)
         rewards = self.game.action_reward.cpu().numpy()
         if state is None:
             self._show_end()
@@ -145,8 +147,8 @@ class Lanes:
         else:
             names, columns = tuple(self.ends), [values.tolist() for values in self.ends.values()]
             told = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
-        for lane in (self.illegal >= 0).nonzero()[0].tolist():
-            told[lane]["illegal_action"] = int(self.illegal[lane])
+        for lane, action in self.illegal.items():
+            told[lane]["illegal_action"] = action
         return told
 
     def forget(self) -> None:
@@ -154,7 +156,8 @@ class Lanes:
         self.vectors: Vectors = np.empty((0, 0), np.float32)
         self.masks: Masks = np.empty((0, 0), np.int8)
         self.tasks: NDArray[np.int64] = np.empty(0, np.int64)
-        self.illegal: NDArray[np.int64] = np.empty(0, np.int64)
+        self._blank: Vectors = np.empty((0, 0), np.float32)
+        self.illegal: dict[int, int] = {}
         self.depth = 0
         self.ends: dict[str, NDArray[Any]] | None = None
         self._chosen: list[NDArray[np.int64]] = []
@@ -188,23 +191,23 @@ class Lanes:
 
     def _read(self, actions: ArrayLike) -> NDArray[np.int64]:
         given = np.asarray(actions)
-        known = self.spec.actions
         fits = given.shape == (self.number,) and given.dtype.kind in "iu"
-        if not fits or given.min() < 0 or given.max() >= known:
+        if not fits or not self._known.issuperset(given.tolist()):
             raise ValueError(
-                f"actions must be {self.number} integers from 0 to {known - 1}; got {given.dtype} {given.tolist()}"
+                f"actions must be {self.number} integers from 0 to {self.spec.actions - 1}; "
+                f"got {given.dtype} {given.tolist()}"
             )
         return given.astype(np.int64)
 
     def _show(self, state: State) -> None:
         self.depth = state.depth
-        self.vectors, self.masks = self.format.vectors(state.v, self.tasks, state.depth), masks(state)
+        self.vectors, self.masks = self.format.fill(self._blank, state.v, state.depth), masks(state)
 
     def _show_end(self) -> None:
         trace = self.game.trace
         outcome = trace.outcome
         self.depth = self.spec.depth
-        self.vectors = self.format.vectors(outcome.output, self.tasks, self.depth)
+        self.vectors = self.format.fill(self._blank, outcome.output, self.depth)
         self.masks = np.ones_like(self.masks)
         ends = {
             "correct": outcome.correct,
@@ -219,10 +222,10 @@ class Lanes:
     def _warn_once(self, who: Sequence[str]) -> None:
         if not self._warned:
             self._warned = True
-            lane = int((self.illegal >= 0).argmax())
+            lane, action = min(self.illegal.items())
             name = who[lane] if who else f"lane {lane} (task {self.tasks[lane]})"
             warnings.warn(
-                f"{name} chose action {self.illegal[lane]}, which is illegal there, and has lost its route; heed the "
+                f"{name} chose action {action}, which is illegal there, and has lost its route; heed the "
                 "action mask. This is said once for each environment; every such action is in the infos as "
                 "'illegal_action'.",
                 stacklevel=4,

@@ -49,15 +49,13 @@ class ObservationFormat:
             raise ValueError(f"parts is empty; an observation needs at least one of {', '.join(PARTS)}")
         self.in_info = mask in ("info", "both")
         self._in_observation = mask in ("obs", "both")
-        self._actions = spec.actions
+        self._actions, self._depth = spec.actions, spec.depth
         self._place: dict[str, slice] = {}
         size = 0
         for part, width in zip(PARTS, (spec.features, spec.tasks, spec.depth), strict=True):
             if part in parts:
                 self._place[part] = slice(size, size + width)
                 size += width
-        self._tasks = np.eye(spec.tasks, dtype=np.float32)
-        self._depths = np.eye(spec.depth + 1, spec.depth, dtype=np.float32)
         self.low, self.high = np.zeros(size, np.float32), np.ones(size, np.float32)
         if "v" in self._place:
             self.low[self._place["v"]], self.high[self._place["v"]] = -np.inf, np.inf
@@ -74,28 +72,41 @@ class ObservationFormat:
         mask = spaces.Box(0, 1, (actions or self._actions,), dtype=np.int8)
         return spaces.Dict({"observation": vector, "action_mask": mask})
 
-    def vectors(self, v: Tensor, task: NDArray[np.int64], depth: int) -> Vectors:
+    def blank(self, task: NDArray[np.int64]) -> Vectors:
+        """The vectors of lanes of some tasks with nothing but the task in them yet.
+
+        Args:
+            task: int64 [B].
+
+        Returns:
+            float32 [B, n].
+        """
+        blank = np.zeros((len(task), len(self.low)), np.float32)
+        if "task" in self._place:
+            blank[np.arange(len(task)), self._place["task"].start + task] = 1
+        return blank
+
+    def fill(self, blank: Vectors, v: Tensor, depth: int) -> Vectors:
         """The vector of every lane.
 
         Args:
+            blank: float32 [B, n], from :meth:`blank`; it is left as it is.
             v: float32 [B, at most F], which zeros fill up to F.
-            task: int64 [B].
             depth: how many decisions the lanes have behind them; D after the last.
 
         Returns:
             float32 [B, n], a new array.
         """
-        seen = np.zeros((len(task), len(self.low)), np.float32)
-        for part, place in self._place.items():
-            if part == "v":
-                seen[:, : v.shape[1]] = v.cpu().numpy()
-            else:
-                seen[:, place] = self._tasks[task] if part == "task" else self._depths[depth]
+        seen = blank.copy()
+        if "v" in self._place:
+            seen[:, : v.shape[1]] = v.cpu().numpy()
+        if "depth" in self._place and depth < self._depth:
+            seen[:, self._place["depth"].start + depth] = 1
         return seen
 
-    def vectors_of(self, state: State) -> Vectors:
+    def vectors(self, state: State) -> Vectors:
         """The vector of every lane in a state, float32 [B, n]."""
-        return self.vectors(state.v, state.task.cpu().numpy(), state.depth)
+        return self.fill(self.blank(state.task.cpu().numpy()), state.v, state.depth)
 
     def observations(self, vectors: Vectors, masks: Iterable[Masks]) -> list[Observation]:
         """What some agents see.
@@ -110,7 +121,7 @@ class ObservationFormat:
 
     def observe(self, state: State) -> list[Observation]:
         """What the agent of every lane sees in a state."""
-        return self.observations(self.vectors_of(state), masks(state))
+        return self.observations(self.vectors(state), masks(state))
 
 
 def masks(state: State) -> Masks:

@@ -47,7 +47,7 @@ class Lane:
 
     def action_masks(self) -> NDArray[np.bool_]:
         """The legal actions, bool [A], for MaskablePPO."""
-        return self._env.lanes.masks[self.number].view(np.bool_)
+        return self._env.lanes.masks[self.number].astype(np.bool_)
 
     @property
     def task(self) -> int:
@@ -212,7 +212,7 @@ def greedy(model: BaseAlgorithm, seen: ObservationFormat) -> Policy:
     value = values_of(model)
 
     def choose(state: State) -> Tensor:
-        values = value(seen.vectors_of(state)).to(state.legal.device)
+        values = value(seen.vectors(state)).to(state.legal.device)
         return values.masked_fill(~state.legal, -torch.inf).argmax(1)
 
     return choose

@@ -69,7 +69,6 @@ class RoutingEnv(gymnasium.Env[Observation, np.int64]):
         self._lanes = Lanes(world, 1, mask=mask, parts=parts)
         self.observation_space = self._lanes.format.space()
         self.action_space = spaces.Discrete(self._lanes.spec.actions)
-        self._route: list[int] = []
 
     @property
     def game(self) -> RoutingGame:
@@ -92,7 +91,6 @@ class RoutingEnv(gymnasium.Env[Observation, np.int64]):
         """
         super().reset(seed=seed)
         self._lanes.deal(seed)
-        self._route = []
         return self._observation(), self._info()
 
     def step(self, action: int | np.integer[Any]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -106,7 +104,6 @@ class RoutingEnv(gymnasium.Env[Observation, np.int64]):
             ValueError: no integer in [0, A); nothing has changed.
         """
         (reward,) = self._lanes.step(np.asarray(action).reshape(1)).tolist()
-        self._route.append(int(action) if self._lanes.illegal[0] < 0 else -1)
         return self._observation(), reward, self._lanes.ends is not None, False, self._info()
 
     def action_masks(self) -> NDArray[np.bool_]:
@@ -122,7 +119,7 @@ class RoutingEnv(gymnasium.Env[Observation, np.int64]):
         names = {-1: "lost", lanes.spec.pass_action: "PASS"}
         name = self.game.data.task_names[lanes.tasks[0]] if len(lanes.tasks) else "no sample yet"
         mark = "" if lanes.ends is None else "right" if lanes.ends["correct"][0] else "wrong"
-        return f"{name}  {' → '.join(str(names.get(a, a)) for a in self._route)}  {mark}".rstrip()
+        return f"{name}  {' → '.join(str(names.get(a, a)) for a in lanes.routes[:1].ravel().tolist())}  {mark}".rstrip()
 
     def evaluate(self, policy: Policy, split: SplitName = "test") -> Evaluation:
         """Route a whole split without training.
@@ -139,5 +136,5 @@ class RoutingEnv(gymnasium.Env[Observation, np.int64]):
     def _info(self) -> dict[str, Any]:
         (info,) = self._lanes.infos()
         if self._lanes.format.in_info:
-            info["action_mask"] = self._lanes.masks[0]
+            info["action_mask"] = self._lanes.masks[0].copy()
         return info

@@ -65,6 +65,7 @@ class Topology(ABC):
     def __init__(self, actions: Mapping[str, int], lanes: int) -> None:
         self.actions = dict(actions)
         self.lanes = lanes
+        self._open = {agent: np.ones(size, dtype=np.int8) for agent, size in self.actions.items()}
         self.start()
 
     def action_spaces(self, seed: int) -> dict[str, spaces.Discrete]:
@@ -126,7 +127,7 @@ class Topology(ABC):
 
     def open_masks(self) -> list[Masks]:
         """The same at the end, where there is nothing left to choose: all ones."""
-        return [np.ones(self.actions[agent], dtype=np.int8) for agent in self.agents]
+        return [self._open[agent].copy() for agent in self.agents]
 
     def batched(self, policy: AgentPolicy, form: ObservationFormat) -> Policy:
         """A policy of any lanes, from one that is asked agent by agent.
@@ -239,5 +240,5 @@ class Dispatched(Topology):
             ValueError: an agent that does not exist.
         """
         everyone = np.ones((len(state.task), len(self._routers)), dtype=np.int8)
-        seen = form.observations(form.vectors_of(state), everyone)
+        seen = form.observations(form.vectors(state), everyone)
         return [self._routers[self._read(DISPATCHER, policy(DISPATCHER, observation))] for observation in seen]

@@ -152,8 +152,10 @@ class RoutingVectorEnv(VectorEnv[Arrays, ArrayLike, Arrays]):
     def _infos(self) -> dict[str, Any]:
         """Each entry with its `_entry`, which says for which lanes it holds."""
         lanes, every = self._lanes, np.ones(self.num_envs, np.bool_)
-        infos: dict[str, Any] = {"action_mask": lanes.masks, **(lanes.ends or {})}
+        infos: dict[str, Any] = {"action_mask": lanes.masks.copy(), **(lanes.ends or {})}
         infos |= {f"_{name}": every for name in infos}
-        if (lanes.illegal >= 0).any():
-            infos |= {"illegal_action": lanes.illegal, "_illegal_action": lanes.illegal >= 0}
+        if lanes.illegal:
+            action = np.full(self.num_envs, -1)
+            action[list(lanes.illegal)] = list(lanes.illegal.values())
+            infos |= {"illegal_action": action, "_illegal_action": action >= 0}
         return infos

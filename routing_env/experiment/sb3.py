@@ -74,7 +74,7 @@ class SB3Router(Router):
 
     def act(self, state: State, *, greedy: bool = False) -> Decision:
         """The most valued legal action, or one from the policy's distribution where the model has one."""
-        seen = self._env.lanes.format.vectors_of(state)
+        seen = self._env.lanes.format.vectors(state)
         values = values_of(self.model)(seen).to(state.legal.device).masked_fill(~state.legal, -torch.inf)
         if hasattr(self.model.policy, "q_net"):
             return Decision(values.argmax(1))
