@@ -165,15 +165,18 @@ def _report(suite: str, entrants: tuple[str, ...], jobs: list[Job], run_dir: Pat
     """
     from routing_env.experiment.benchmark import report_name
     from routing_env.experiment.benchmark_plots import save_figures
-    from routing_env.experiment.leaderboard import TERMINAL_LEGEND, leaderboards, save_tables, terminal_table
+    from routing_env.experiment.leaderboard import leaderboards
+    from routing_env.experiment.tables import save_tables, terminal_legend, terminal_table, verdict
 
-    boards = [board for board in leaderboards(jobs) if board.standings]
+    boards = leaderboards(jobs)
     if not boards:
         raise ValueError(f"none of these runs has finished in {run_dir}; start them with routing-env benchmark {suite}")
     for board in boards:
         console.print()
         console.print(terminal_table(board))
-    console.print(f"\n{TERMINAL_LEGEND}", style="dim", highlight=False, markup=False)
+        console.print(verdict(board), highlight=False, markup=False)
+    console.print()
+    console.print(terminal_legend())
     folder = run_dir / "reports" / report_name(suite, jobs, entrants)
     for path in (*save_tables(boards, jobs, folder), *save_figures(jobs, folder)):
         console.print(f"saved  {path}", soft_wrap=True, highlight=False)
@@ -192,7 +195,7 @@ def speed(
 
     Args:
         rows: Of the table: a training step, b blocks and tasks added, c routers, d environments, e evaluation,
-            f memory, g start-up, h epochs; by default all.
+            f memory, g start-up, h epochs; by default all, and all but f when quick.
         quick: Measure for seconds instead of minutes, with few rounds.
         threads: Threads of the CPU.
         device: Where to run: cpu, cuda, cuda:1, ...
@@ -200,11 +203,11 @@ def speed(
     """
     from routing_env.experiment.speed import QUICK, Effort
     from routing_env.experiment.speed_report import machine, measure, save, terminal_table
-    from routing_env.experiment.speed_rows import ROWS
     from routing_env.experiment.speed_worlds import world_on
 
     world = world_on(device, threads, quick=quick)
-    results = measure(rows or tuple(ROWS), world, QUICK if quick else Effort(), console)
+    rows = rows or tuple("abcdegh" if quick else "abcdefgh")
+    results = measure(rows, world, QUICK if quick else Effort(), console)
     console.print(terminal_table(results))
     console.print(machine(world), style="dim", highlight=False)
     for path in save(results, world, run_dir):

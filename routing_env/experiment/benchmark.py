@@ -127,6 +127,19 @@ def plan_jobs(
     return jobs
 
 
+def scale(jobs: Sequence[Job]) -> str:
+    """How long entrants were trained, how often, and on how much, in words."""
+    counts = [sum(job.entrant.name == name for job in jobs) for name in {job.entrant.name for job in jobs}]
+    parts = [
+        _count(sorted({job.epochs for job in jobs}), "epoch"),
+        _count(sorted(set(counts)), "seed"),
+        *sorted(
+            {f"{100 * part:g} % of the training samples" for job in jobs if (part := job.config.game.fraction) != 1}
+        ),
+    ]
+    return ", ".join(parts)
+
+
 def report_name(suite: str, jobs: Sequence[Job], entrants: Sequence[str] = ()) -> str:
     """Folder of a suite's tables and figures: its name and scale, and who took part instead of its own entrants.
 
@@ -285,6 +298,12 @@ def _digest(config: RunConfig) -> str:
     """Eight hexadecimal digits that change with any setting but seed and place of the data."""
     settings = asdict(replace(config, game=replace(config.game, seed=0, data_dir=None)))
     return _hash(json.dumps(settings, sort_keys=True))
+
+
+def _count(numbers: Sequence[int], what: str) -> str:
+    """As in "1 seed" or "1 to 3 seeds"."""
+    span = str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+    return f"{span} {what}{'' if numbers[-1] == 1 else 's'}"
 
 
 def _hash(text: str) -> str:

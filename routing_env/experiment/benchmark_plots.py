@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from routing_env.experiment.benchmark import Job
+from routing_env.experiment.benchmark import Job, scale
 from routing_env.experiment.paper import EPOCHS, TABLE_2
 from routing_env.experiment.plots import save_figures as save_run_figures
 from routing_env.experiment.results import RunDirectory
@@ -74,7 +74,7 @@ def learning_curves(jobs: Sequence[Job]) -> Figure:
                     axes.plot(*zip(*shown, strict=True), color=color, marker="x", ls=":", alpha=0.8, lw=1)
         axes.set_xlabel("epoch")
         axes.set_ylabel("test accuracy in %")
-        axes.set_title(f"{arena}: {_scale(own)}", loc="left", fontsize=10)
+        axes.set_title(f"{arena}: {scale(own)}", loc="left", fontsize=10)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _plain(axes)
     for axes in panels[len(arenas) :]:
@@ -100,7 +100,7 @@ def routing(jobs: Sequence[Job]) -> Figure:
             _curve(axes, [job for job in jobs if job.entrant.name == name], _color(number), key, name, scale=1)
         axes.set_xlabel("epoch")
         axes.set_title(label, fontsize=10, loc="left")
-        axes.set_ylim(bottom=0)
+        _from_zero(axes)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _plain(axes)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
@@ -121,9 +121,9 @@ def over_rho(jobs: Sequence[Job]) -> Figure:
         axes.set_xlabel("rho")
         axes.set_title(label, loc="left", fontsize=10)
         if axes.get_ylim()[0] < 0.5 * axes.get_ylim()[1]:
-            axes.set_ylim(bottom=0)
+            _from_zero(axes)
         _plain(axes)
-    title = f"Weight of the collaboration reward on {jobs[0].arena.name}: {_scale(jobs)}"
+    title = f"Weight of the collaboration reward on {jobs[0].arena.name}: {scale(jobs)}"
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     return figure
 
@@ -146,8 +146,8 @@ def over_tasks(jobs: Sequence[Job]) -> Figure:
         axes.set_xticks(sorted({job.arena.game["tasks"] for job in jobs}))
         axes.set_title(label, loc="left", fontsize=10)
         _plain(axes)
-    panels[1].set_ylim(bottom=0)
-    title = f"The first tasks of {jobs[0].arena.game['data']} after epoch {jobs[0].epochs}: {_scale(jobs)}"
+    _from_zero(panels[1])
+    title = f"The first tasks of {jobs[0].arena.game['data']}: {scale(jobs)}"
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
     return figure
@@ -192,17 +192,14 @@ def _points(axes: Axes, jobs: Sequence[Job], place: Measure, measure: Measure, c
     axes.errorbar(places, means, halves, color=color, marker="o", ms=4, capsize=3, label=label)
 
 
-def _scale(jobs: Sequence[Job]) -> str:
-    """How many runs a mean is over, and of what share of the samples."""
-    fraction = jobs[0].config.game.fraction
-    seeds = len({job.config.game.seed for job in jobs})
-    share = "" if fraction == 1 else f", {100 * fraction:g} % of the training samples"
-    return (f"{seeds} seeds, 95 % intervals" if seeds > 1 else "1 seed") + share
-
-
 def _last(job: Job) -> dict[str, Any]:
     """The evaluation that ends a finished run."""
     return job.rows()[job.epochs - 1]
+
+
+def _from_zero(axes: Axes) -> None:
+    """Let the vertical axis begin at zero, and end a little above what is drawn."""
+    axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
 
 
 def _color(number: int) -> str:

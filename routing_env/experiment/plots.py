@@ -73,8 +73,11 @@ def learning_curve(rows: Sequence[dict[str, Any]], reference: Sequence[dict[str,
         ]
     )
     scale = 1 if regression else 100
+    if not regression and all(abs(row["test_balanced_accuracy"] - row["test_accuracy"]) < 1e-6 for row in rows):
+        del measures[1]  # it would hide the first
+    tested = [measure for measure in measures if measure[0].startswith("test")]
     for runs, style, alpha, prefix in ((rows, None, 1.0, ""), (reference, "--", 0.45, "fixed router: ")):
-        for key, label, color, line in measures if style is None else measures[:2]:
+        for key, label, color, line in measures if style is None else tested:
             if runs:
                 values = [np.nan if row[key] is None else scale * row[key] for row in runs]
                 epochs = [row["epoch"] for row in runs]

@@ -19,11 +19,11 @@ import numpy as np
 import tyro
 
 from routing_env.experiment.benchmark import Job, plan_jobs
-from routing_env.experiment.leaderboard import markdown_table
 from routing_env.experiment.paper import EPOCHS, PAPERS_NAMES, TABLE_2
 from routing_env.experiment.results import RunDirectory
 from routing_env.experiment.statistics import mean_interval, paired_comparison
 from routing_env.experiment.suites import SUITES
+from routing_env.experiment.tables import markdown_table
 
 FIGURES = {"rl-algorithms": "4", "architectures": "5", "cifar": "6", "min": "7", "mnist": "8"}
 """Suites of the paper's Table 2, and their figures."""
