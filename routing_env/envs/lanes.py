@@ -73,6 +73,11 @@ class Lanes:
         """The actions of this deal so far, int64 [B, depth]; -1 from where a route was lost."""
         return np.stack(self._chosen, axis=1) if self._chosen else np.empty((len(self.tasks), 0), np.int64)
 
+    @property
+    def correct(self) -> NDArray[np.bool_] | None:
+        """Whether the prediction of each lane was right, bool [B]; None on the way there and for regression."""
+        return None if self.ends is None or self.game.data.classes is None else self.ends["correct"]
+
     def deal(self, seed: int | None = None) -> None:
         """Deal the next samples to all lanes; routes on their way are given up.
 

@@ -65,7 +65,8 @@ from routing_env.config import GameConfig
 from routing_env.data import MultiTaskData, SplitName
 from routing_env.envs.lanes import Lanes
 from routing_env.envs.observation import PARTS, Masks, Observation, check_choice
-from routing_env.envs.render import RIGHT, WRONG, routes_text, routing_map
+from routing_env.envs.picture import mark, picture
+from routing_env.envs.render import routes_text
 from routing_env.envs.topology import AgentPolicy, make_topology
 from routing_env.envs.window import Window
 from routing_env.envs.world import World
@@ -251,24 +252,14 @@ class RoutingParallelEnv(ParallelEnv[str, Observation, Any]):
             return None
         lanes, names = self._lanes, self.game.data.task_names
         title = f"routing_v0 · episode {self._episode} · step {lanes.depth} of {lanes.spec.depth}"
-        tasks: list[int] = lanes.tasks.tolist()
-        if len(tasks) == 1:
+        if len(lanes.tasks) == 1:
             title += f" · {self._topology.deciding[0]}"
-        marks = [""] * len(tasks)
-        if lanes.ends is not None and self.game.data.classes is not None:
-            marks = [RIGHT if right else WRONG for right in lanes.ends["correct"].tolist()]
         if self.render_mode == "ansi":
-            rows = [f"{agent} ({names[task]})" for agent, task in zip(self._topology.deciding, tasks, strict=False)]
+            marks = [] if lanes.correct is None else [mark(int(right), 1) for right in lanes.correct]
+            decided = zip(self._topology.deciding, lanes.tasks, strict=False)
+            rows = [f"{agent} ({names[task]})" for agent, task in decided]
             return routes_text(lanes.routes, lanes.spec, rows, title=title, marks=marks)
-        above = dict(zip(tasks, marks, strict=True))
-        image = routing_map(
-            lanes.routes,
-            lanes.spec,
-            names,
-            title=title,
-            marks=[above.get(task, "") for task in range(lanes.spec.tasks)],
-            tasks=tasks,
-        )
+        image = picture(lanes.spec, names, lanes.tasks, lanes.routes, lanes.correct, title=title)
         if self._window is None:
             return image
         self._window.show(image)

@@ -25,7 +25,7 @@ from routing_env.build import NetworkFactory
 from routing_env.config import GameConfig
 from routing_env.data import MultiTaskData, SplitName
 from routing_env.envs.lanes import Lanes
-from routing_env.envs.observation import PARTS, ObservationFormat
+from routing_env.envs.observation import PARTS, ObservationFormat, check_choice
 from routing_env.envs.world import World
 from routing_env.game import RoutingGame
 from routing_env.training import Loss
@@ -37,12 +37,12 @@ class Lane:
 
     Attributes:
         number: of the lane.
-        render_mode: None; there is nothing to see of a single lane.
+        render_mode: of the whole.
     """
 
-    def __init__(self, env: LanesVecEnv, number: int) -> None:
+    def __init__(self, env: LanesVecEnv, number: int, render_mode: str | None) -> None:
         self.number = number
-        self.render_mode: str | None = None
+        self.render_mode = render_mode
         self._env = env
 
     def action_masks(self) -> NDArray[np.bool_]:
@@ -65,13 +65,18 @@ class LanesVecEnv(VecEnv):
 
     Args:
         lanes: of a game.
+        render_mode: "rgb_array" or None.
     """
 
-    def __init__(self, lanes: Lanes) -> None:
+    def __init__(self, lanes: Lanes, render_mode: str | None = None) -> None:
+        if render_mode is not None:
+            check_choice("render_mode", render_mode, ["rgb_array"])
         self.lanes = lanes
-        self._lane = [Lane(self, number) for number in range(lanes.number)]
+        self._lane = [Lane(self, number, render_mode) for number in range(lanes.number)]
         self._actions: NDArray[Any] = np.empty(0)
+        self._ended: tuple[Any, ...] | None = None
         super().__init__(lanes.number, lanes.format.space(), spaces.Discrete(lanes.spec.actions))
+        self.metadata: dict[str, Any] = {**self.metadata, "render_fps": 4}
 
     @property
     def game(self) -> RoutingGame:
@@ -88,6 +93,7 @@ class LanesVecEnv(VecEnv):
         self.lanes.deal(self._seeds[0])
         self._reset_seeds()
         self._reset_options()
+        self._ended = None
         self.reset_infos = self.lanes.infos()
         return self.lanes.vectors
 
@@ -105,7 +111,10 @@ class LanesVecEnv(VecEnv):
         lanes = self.lanes
         rewards = lanes.step(self._actions)
         told, over = lanes.infos(), lanes.ends is not None
+        self._ended = None
         if over:
+            if self.render_mode is not None:
+                self._ended = self._progress()
             for info, vector in zip(told, lanes.vectors, strict=True):
                 info["terminal_observation"] = vector
                 info["TimeLimit.truncated"] = False
@@ -132,7 +141,7 @@ class LanesVecEnv(VecEnv):
         Each task goes through its samples of the split in an order of its own, which a seed does not change. Choose
         models on "validation", report on "test".
         """
-        return LanesVecEnv(self.lanes.view(split, copies))
+        return LanesVecEnv(self.lanes.view(split, copies), self.render_mode)
 
     def load_game(self, state: Mapping[str, Any]) -> None:
         """Take back what ``game.state_dict()`` returned; a seed that waits for the next reset is forgotten."""
@@ -160,8 +169,16 @@ class LanesVecEnv(VecEnv):
         return [False for _ in self._chosen(indices)]
 
     def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
-        """No lane has a picture."""
-        return [None] * self.num_envs
+        """One routing map of all lanes, which are one game: of the deal under way, or right after it of its end."""
+        from routing_env.envs.picture import picture  # matplotlib is slow to import
+
+        tasks, routes, correct = self._ended or self._progress()
+        spec, names = self.lanes.spec, self.game.data.task_names
+        title = f"{self.game.samples:,} samples dealt · step {routes.shape[1]} of {spec.depth}"
+        return [picture(spec, names, tasks, routes, correct, title=title)]
+
+    def _progress(self) -> tuple[Any, ...]:
+        return self.lanes.tasks, self.lanes.routes, self.lanes.correct
 
     def _chosen(self, indices: Any) -> list[Lane]:
         return [self._lane[number] for number in self._get_indices(indices)]
@@ -178,6 +195,7 @@ class RoutingVecEnv(LanesVecEnv):
         network: name of a network, or a function that builds one for the data, anew each time it is called.
         loss: per lane, in place of cross-entropy or squared error.
         parts: which of "v", "task" and "depth" an observation has.
+        render_mode: "rgb_array" or None.
         settings: fields of :class:`~routing_env.config.GameConfig`.
 
     Raises:
@@ -193,10 +211,11 @@ class RoutingVecEnv(LanesVecEnv):
         network: str | NetworkFactory | None = None,
         loss: Loss | None = None,
         parts: Sequence[str] = PARTS,
+        render_mode: str | None = None,
         **settings: Any,
     ) -> None:
-        world = World.of(data, network, loss, settings, own=("copies", "loss", "parts"), copies=copies)
-        super().__init__(Lanes(world, copies * world.data.tasks, parts=parts))
+        world = World.of(data, network, loss, settings, own=("copies", "loss", "parts", "render_mode"), copies=copies)
+        super().__init__(Lanes(world, copies * world.data.tasks, parts=parts), render_mode)
 
 
 def greedy(model: BaseAlgorithm, seen: ObservationFormat) -> Policy:

@@ -118,7 +118,7 @@ class RoutingEnv(gymnasium.Env[Observation, np.int64]):
         lanes = self._lanes
         names = {-1: "lost", lanes.spec.pass_action: "PASS"}
         name = self.game.data.task_names[lanes.tasks[0]] if len(lanes.tasks) else "no sample yet"
-        mark = "" if lanes.ends is None else "right" if lanes.ends["correct"][0] else "wrong"
+        mark = "" if lanes.correct is None else "right" if lanes.correct[0] else "wrong"
         return f"{name}  {' → '.join(str(names.get(a, a)) for a in lanes.routes[:1].ravel().tolist())}  {mark}".rstrip()
 
     def evaluate(self, policy: Policy, split: SplitName = "test") -> Evaluation:
