@@ -206,8 +206,8 @@ def speed(
     from routing_env.experiment.speed_worlds import world_on
 
     world = world_on(device, threads, quick=quick)
-    rows = rows or tuple("abcdegh" if quick else "abcdefgh")
-    results = measure(rows, world, QUICK if quick else Effort(), console)
+    chosen = rows or ("abcdegh" if quick else "abcdefgh")
+    results = measure(chosen, world, QUICK if quick else Effort(), console)
     console.print(terminal_table(results))
     console.print(machine(world), style="dim", highlight=False)
     for path in save(results, world, run_dir):

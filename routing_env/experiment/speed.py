@@ -50,14 +50,16 @@ class Comparison:
         title: what is compared, with its setting.
         sides: builds them when their turn has come; the first is the base.
         unit: of the measurements.
-        once: measure each once and without a warm-up, because that takes long enough.
+        warm_up: whether the first measurements do not count; those of fresh processes do.
+        rounds: so many, where the effort is not to decide.
     """
 
     row: str
     title: str
     sides: Callable[[], Sequence[Side]]
     unit: str = "ms"
-    once: bool = False
+    warm_up: bool = True
+    rounds: int | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class Effort:
     most: int = 100
 
 
-QUICK = Effort(seconds=0.1, least=2)
+QUICK = Effort(seconds=0.2, least=1)
 
 
 @dataclass(frozen=True)
@@ -183,14 +185,14 @@ class Timed:
 
 
 def alternate(
-    sides: Sequence[Side], effort: Effort, *, once: bool = False, progress: Callable[[float], None] | None = None
+    sides: Sequence[Side], effort: Effort, *, warm_up: bool = True, progress: Callable[[float], None] | None = None
 ) -> tuple[list[list[float]], dict[str, float]]:
     """Measure sides in turns: a warm-up that does not count, then rounds that begin with another side each.
 
     Args:
         sides: the first is the base.
         effort: how many rounds.
-        once: one round without a warm-up.
+        warm_up: whether there is one; only then a side can be left out.
         progress: called with the share that is done, after every round.
 
     Returns:
@@ -200,14 +202,11 @@ def alternate(
     values: list[list[float]] = [[] for _ in sides]
     left_out: dict[str, float] = {}
     places = list(range(len(sides)))
-    if once:
-        effort = Effort(seconds=0.0, least=1)
-    else:
-        for place, side in enumerate(sides):
-            seconds = seconds_of(side.measure)
-            if place and seconds > PATIENCE:
-                places.remove(place)
-                left_out[side.name] = seconds
+    for place, side in enumerate(sides if warm_up else ()):
+        seconds = seconds_of(side.measure)
+        if place and seconds > PATIENCE:
+            places.remove(place)
+            left_out[side.name] = seconds
     budget, spent, rounds = effort.seconds * len(places), 0.0, 0
     while rounds < effort.least or (rounds < effort.most and spent < budget):
         first = rounds % len(places)
@@ -232,7 +231,9 @@ def seconds_of(action: Callable[[], object]) -> float:
 def compare(comparison: Comparison, effort: Effort, progress: Callable[[float], None] | None = None) -> list[Result]:
     """Measure a comparison: a result for every side but the base."""
     sides = comparison.sides()
-    values, left_out = alternate(sides, effort, once=comparison.once, progress=progress)
+    if comparison.rounds is not None:
+        effort = Effort(least=comparison.rounds, most=comparison.rounds)
+    values, left_out = alternate(sides, effort, warm_up=comparison.warm_up, progress=progress)
     return [
         summarise(comparison, sides[0], side, values[0], own, left_out.get(side.name))
         for side, own in zip(sides[1:], values[1:], strict=True)

@@ -48,15 +48,12 @@ def memory(world: World) -> list[Comparison]:
     if not STATUS.exists():
         return []
     small = replace(world, samples=max(2000, 5 * max(world.counts)))
-    return [
-        Comparison(
-            "f", f"memory of training, batch {world.batch}", partial(_memory_sides, small), unit="MiB", once=True
-        )
-    ]
+    title, sides = f"memory of training, batch {world.batch}", partial(_memory_sides, small)
+    return [Comparison("f", title, sides, unit="MiB", warm_up=False, rounds=1)]
 
 
 def _memory_sides(world: World) -> list[Side]:
-    some = world.counts[:: len(world.counts) // 2]
+    some = sorted({world.counts[0], world.blocks, world.counts[-1]})
     return [
         Side("plain", process_memory(world, "plain")),
         *(Side(f"routed, {n} blocks", process_memory(replace(world, blocks=n), "routed")) for n in some),
@@ -82,9 +79,9 @@ def start_up(world: World) -> list[Comparison]:
         return [Side("one second", lambda: 1000.0), Side("routing-env --help", run("-m", "routing_env", "--help"), 1.0)]
 
     return [
-        Comparison("g", "fresh process", imports),
-        Comparison("g", "first training step of a fresh process", first_steps),
-        Comparison("g", "command line", help_),
+        Comparison("g", "fresh process", imports, warm_up=False),
+        Comparison("g", "first training step", first_steps, warm_up=False),
+        Comparison("g", "command line", help_, warm_up=False),
     ]
 
 
@@ -111,6 +108,7 @@ def report_memory(world: World, network: Network, deals: int = 10) -> None:
     """
     torch.set_num_threads(world.threads)
     keep_freed_memory()
+    torch.optim.SGD([torch.zeros(1)]).zero_grad()  # whose first call imports a lot
     before = 0.0 if world.on_cuda else _resident("VmRSS")
     if network == "wpl":
         game = world.game()

@@ -66,18 +66,17 @@ def measure(rows: Sequence[str], world: World, effort: Effort, console: Console)
 def terminal_table(results: Sequence[Result]) -> Table:
     """A line for every ratio, with its bar where there is one."""
     table = Table(header_style="bold", box=None, pad_edge=False)
-    for name in ("", "what", "over"):
-        table.add_column(name)
-    for name in ("time or size", "of the base", "ratio", "quartiles", "bar"):
+    table.add_column("what / base")
+    for name in ("itself", "base", "ratio", "quartiles", "bar"):
         table.add_column(name, justify="right")
     shown = ""
     for result in results:
         if result.title != shown:
             shown = result.title
-            table.add_row(f"[bold]{result.row}[/bold]", f"[bold]{shown}[/bold]")
+            table.add_row(f"[bold]{result.row}  {shown} / {result.base}[/bold]")
         style = {True: "green", False: "bold red", None: ""}[result.holds]
-        name, base, value, base_value, ratio, quartiles, bar = _cells(result)
-        table.add_row("", f"  {name}", base, value, base_value, ratio, quartiles, bar, style=style)
+        name, _, *cells = _cells(result)
+        table.add_row(f"   {name}", *cells, style=style)
     return table
 
 
@@ -100,7 +99,7 @@ def save(results: Sequence[Result], world: World, folder: Path) -> list[Path]:
 def markdown(results: Sequence[Result], world: World) -> str:
     """The same table for a page, with what it was measured on under it."""
     lines = [
-        "| row | what | over | time or size | of the base | ratio | quartiles | bar |",
+        "| row | what | base | itself | base's | ratio | quartiles | bar |",
         "|---|---|---|---:|---:|---:|---:|---:|",
     ]
     for result in results:

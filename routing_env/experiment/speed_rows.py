@@ -73,7 +73,7 @@ def growth(world: World) -> list[Comparison]:
 
 def _block_sides(world: World) -> list[Side]:
     data = world.data()
-    sides = [Side(f"routed, {world.blocks} blocks", _timed(world, world.routed_step(data)))]
+    sides = [Side(f"{world.blocks} blocks", _timed(world, world.routed_step(data)))]
     for count in world.counts:
         own = replace(world, blocks=count)
         if count != world.blocks:
@@ -86,7 +86,7 @@ def _block_sides(world: World) -> list[Side]:
 
 
 def _task_sides(world: World) -> list[Side]:
-    sides = [Side(f"routed, {world.tasks} tasks", _timed(world, world.routed_step()))]
+    sides = [Side(f"{world.tasks} tasks", _timed(world, world.routed_step()))]
     for count in world.counts:
         own = replace(world, tasks=count)
         if count != world.tasks:
@@ -122,7 +122,7 @@ def routers(world: World) -> list[Comparison]:
 
 def _router_sides(world: World) -> list[Side]:
     game = world.game()
-    sides = [Side("the blocks' training step", _timed(world, deal_step(game, world.batch)))]
+    sides = [Side("training step", _timed(world, deal_step(game, world.batch)))]
     for name in ROUTERS:
         if issubclass(router_class(name), TableRouter):
             router = make_router(name, game.spec)
@@ -211,7 +211,7 @@ def epochs(world: World) -> list[Comparison]:
     if world.epochs:
         long = replace(world, batch=max(world.batches))
         title = f"{world.epochs} epochs of {world.samples:,} samples, batch {long.batch}"
-        comparisons.append(Comparison("h", title, partial(_run_sides, long), once=True))
+        comparisons.append(Comparison("h", title, partial(_run_sides, long), warm_up=False, rounds=1))
     return comparisons
 
 
@@ -251,7 +251,7 @@ def _timed(world: World, step: Callable[[], object]) -> Timed:
 
 
 def _kind(world: World) -> str:
-    return "convolutional" if world.convolutional else "fully connected part alone"
+    return "conv + fc" if world.convolutional else "fc alone"
 
 
 ROWS: dict[str, Callable[[World], Sequence[Comparison]]] = {
