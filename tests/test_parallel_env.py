@@ -1,155 +1,32 @@
-"""The PettingZoo environment: conformance, seeding, what it says of the game, its errors, copies, pictures."""
+"""The PettingZoo environment: seeding, what it says of the game, its errors, evaluation, copies."""
 
 from __future__ import annotations
 
 import copy
-import itertools
 import pickle
 import re
-import runpy
-import subprocess
-import sys
 import warnings
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pettingzoo
 import pytest
 import torch
-from pettingzoo.test import api_test, parallel_api_test, parallel_seed_test, render_test, seed_test
-from pettingzoo.test.max_cycles_test import max_cycles_test
-from pettingzoo.test.state_test import state_test
+from zoo import MASKS, RECURSIVE, TOPOLOGIES, legal_actions, play, same, small_data, weights
 
-from routing_env import (
-    Decision,
-    GameConfig,
-    MultiTaskData,
-    RoutingParallelEnv,
-    State,
-    make_game,
-    parallel_env,
-    routing_v0,
-)
+from routing_env import Decision, GameConfig, MultiTaskData, State, make_game, parallel_env
 from routing_env.agents.fixed import Fixed
 from routing_env.data import Split, load, make_data
-from routing_env.envs.map_layout import blocks_at, columns, edges_of, lost_routes, shares_of
 from routing_env.network import RoutedNetwork, linear_layers
-
-MASKS = ("obs", "info", "both", "none")
-TOPOLOGIES: list[dict[str, Any]] = [
-    {"topology": "per_task"},
-    {"topology": "single"},
-    {"topology": "dispatched", "agents": 2},
-]
-PARTS = [parts for size in (1, 2, 3) for parts in itertools.combinations(("v", "task", "depth"), size)]
-GAMES = [
-    {"recursive": recursive, "pass_action": pass_action} for recursive in (False, True) for pass_action in (False, True)
-]
-RECURSIVE: dict[str, Any] = {"recursive": True, "pass_action": True, "hidden": 8, "blocks": 3}
 
 
 @pytest.fixture(scope="module")
 def small() -> MultiTaskData:
-    """Three tasks on twelve inputs of four features."""
-    generator = torch.Generator().manual_seed(0)
-    task = torch.arange(3).repeat_interleave(12)
-    split = Split(torch.arange(12).repeat(3), task, torch.randint(0, 2, (36,), generator=generator))
-    inputs = torch.randn(12, 4, generator=generator)
-    return make_data("small", inputs, split, split, ("a", "b", "c"), (2, 2, 2), validation=0.0)
+    return small_data()
 
 
 @pytest.fixture(scope="module")
 def digits() -> MultiTaskData:
     return load("digits")
-
-
-@pytest.fixture
-def fast_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A window that waits for nobody and needs no display."""
-    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    monkeypatch.setitem(RoutingParallelEnv.metadata, "render_fps", 0)
-
-
-def legal_actions(env: RoutingParallelEnv, observations: dict[str, Any], rng: np.random.Generator) -> dict[str, int]:
-    return {agent: int(rng.choice(observations[agent]["action_mask"].nonzero()[0])) for agent in env.agents}
-
-
-def play(env: RoutingParallelEnv, rng: np.random.Generator, *, seed: int | None = None) -> list[Any]:
-    """One episode of legal random actions: everything that the environment returned."""
-    observations, infos = env.reset(seed=seed)
-    returned: list[Any] = [(observations, infos)]
-    while env.agents:
-        returned.append(env.step(legal_actions(env, returned[-1][0], rng)))
-    return returned
-
-
-def weights(env: RoutingParallelEnv) -> list[torch.Tensor]:
-    return [parameter.detach().clone() for parameter in env.game.network.parameters()]
-
-
-def same(a: Any, b: Any) -> bool:
-    """Bitwise sameness of nested containers of arrays, tensors and numbers."""
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(map(same, a, b))
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, np.ndarray):
-        return a.dtype == b.dtype and a.tobytes() == b.tobytes()
-    return type(a) is type(b) and a == b
-
-
-# PettingZoo's remarks that hold of any environment with unbounded or masked observations, whose agents ignore masks, or
-# where not every agent that there can be takes part.
-@pytest.mark.filterwarnings(
-    "error",
-    "ignore:.*infinity.*",
-    "ignore:Observation is not a NumPy array",
-    "ignore:Observation space for each agent probably",
-    "ignore:.*heed the action mask",
-    "ignore:.*all zeros",
-    "ignore:.*all-zero",
-    "ignore:State is a single number",
-    "ignore:No agents present but not all possible_agents",
-)
-@pytest.mark.parametrize("game", GAMES, ids=lambda game: "-".join(name for name, on in game.items() if on) or "layered")
-@pytest.mark.parametrize("mask", MASKS)
-def test_conforms_to_pettingzoo(small: MultiTaskData, mask: Any, game: dict[str, Any]) -> None:
-    # Every mask and game meets every topology, and so do all parts; all four together would take too long.
-    turn = MASKS.index(mask) + GAMES.index(game)
-    for parts, topology in zip(PARTS, itertools.cycle(TOPOLOGIES[turn % 3 :] + TOPOLOGIES[: turn % 3])):
-        arguments: dict[str, Any] = {"data": small, "hidden": 4, "mask": mask, "parts": parts, **game, **topology}
-        parallel_api_test(parallel_env(**arguments), num_cycles=20)
-        parallel_seed_test(lambda arguments=arguments: parallel_env(**arguments), num_cycles=20)
-        api_test(routing_v0.env(**arguments), num_cycles=20)
-        seed_test(lambda arguments=arguments: routing_v0.env(**arguments), num_cycles=20)
-        state_test(routing_v0.env(**arguments), parallel_env(**arguments))
-
-
-@pytest.mark.filterwarnings("ignore:.*heed the action mask")
-@pytest.mark.parametrize(
-    ("mask", "game", "topology"), list(zip(MASKS, GAMES, [*TOPOLOGIES, TOPOLOGIES[2]], strict=True))
-)
-@pytest.mark.usefixtures("fast_window")
-def test_renders_as_pettingzoo_expects(
-    small: MultiTaskData, mask: Any, game: dict[str, Any], topology: dict[str, Any]
-) -> None:
-    # Pictures depend on neither mask nor parts: each mask is paired with one game.
-    def make(**render_mode: Any) -> Any:
-        return routing_v0.env(data=small, hidden=4, mask=mask, **render_mode, **game, **topology)
-
-    render_test(make)
-
-
-@pytest.mark.filterwarnings("ignore:.*heed the action mask")
-def test_an_episode_has_as_many_steps_as_the_game_is_deep(small: MultiTaskData) -> None:
-    def of_depth(make: Any) -> Any:
-        return lambda max_cycles: make(data=small, recursive=True, pass_action=True, depth=max_cycles)
-
-    max_cycles_test(SimpleNamespace(parallel_env=of_depth(parallel_env), env=of_depth(routing_v0.env)))
 
 
 @pytest.mark.parametrize(
@@ -440,87 +317,3 @@ def test_evaluate_agrees_with_the_game_whoever_asks(digits: MultiTaskData, topol
     dispatched = topology["topology"] == "dispatched"
     with pytest.raises(ValueError, match="action of dispatcher_0 is" if dispatched else "illegal at depth 1"):
         env.evaluate(lambda agent, observation: env.game.spec.actions - 2)
-
-
-def test_rendering_shows_the_routes_of_this_episode(small: MultiTaskData) -> None:
-    env = parallel_env(data=small, render_mode="rgb_array", **RECURSIVE)
-    text = parallel_env(data=small, render_mode="ansi", **RECURSIVE)
-    images: list[Any] = [env.render()]
-    (observations, _), (_, infos) = env.reset(), text.reset()
-    rng = np.random.default_rng(0)
-    while env.agents:
-        actions = legal_actions(env, observations, rng)
-        observations, *_ = env.step(actions)
-        infos = text.step(actions)[-1]
-        images.append(env.render())
-    for image in images:
-        assert isinstance(image, np.ndarray)
-        assert image.dtype == np.uint8
-        assert image.shape == images[0].shape
-    assert all(not np.array_equal(a, b) for a, b in itertools.pairwise(images))
-
-    lines = str(text.render()).splitlines()
-    assert lines[0] == "routing_v0 · episode 1 · step 3 of 3"
-    for line, (agent, info) in zip(lines[1:], infos.items(), strict=True):
-        route = ["PASS" if action == text.game.spec.pass_action else str(action) for action in info["route"]]
-        assert re.findall(r"PASS|\d+", line.partition(")")[2]) == route
-        assert line.startswith(agent)
-        assert line.endswith("✓" if info["correct"] else "✗")
-
-
-def test_the_lines_of_the_map_carry_every_sample(small: MultiTaskData) -> None:
-    spec = parallel_env(data=small, **RECURSIVE).game.spec
-    blocks = [blocks_at(spec, depth) for depth in range(spec.depth)]
-    counts = np.zeros((3, spec.depth, spec.actions), dtype=np.int64)
-    counts[:, :, 0], counts[:, 1, 4], counts[:, 1, 9], counts[:, 2, 6] = 6, 2, 2, 4
-    counts[:, 2, 0] = 0
-    assert spec.pass_action == 9
-    edges = edges_of(shares_of(counts, spec.actions), blocks)
-    for task, row in itertools.product(range(3), range(spec.depth)):
-        assert sum(share for t, source, _, share in edges if (t, source[0]) == (task, row)) == pytest.approx(1)
-    into_pass = [share for _, _, (row, x), share in edges if row == 2 and x not in columns(len(blocks[1]))]
-    assert into_pass == pytest.approx([0.2] * 3)
-    lost = np.array([[0, 4, 6], [0, -1, -1], [-1, -1, -1]])
-    shares = shares_of(lost, spec.actions)
-    assert lost_routes(shares, edges_of(shares, blocks)) == [((1, columns(3)[0]), 1), ((0, columns(3)[2]), 2)]
-
-
-@pytest.mark.usefixtures("fast_window")
-def test_the_window_shows_the_image(small: MultiTaskData) -> None:
-    import pygame
-
-    window, image = (parallel_env(data=small, render_mode=mode, hidden=4) for mode in ("human", "rgb_array"))
-    for env in (window, image):
-        play(env, np.random.default_rng(0), seed=1)
-    surface = pygame.display.get_surface()
-    assert surface is not None
-    np.testing.assert_array_equal(pygame.surfarray.array3d(surface).swapaxes(0, 1), image.render())
-    copy.deepcopy(window).close()
-    window.close()
-    assert not pygame.display.get_init()
-
-
-def test_a_missing_pygame_names_the_remedy(small: MultiTaskData, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pygame", None)
-    with pytest.raises(ImportError, match=re.escape("pip install 'routing-env[render]'")):
-        parallel_env(data=small, render_mode="human")
-
-
-@pytest.mark.skipif(not hasattr(pettingzoo, "make"), reason="this PettingZoo has no registry")
-def test_the_registry_knows_the_environment() -> None:
-    program = (
-        "import sys, routing_env, pettingzoo; [pettingzoo.spec(kind, 'routing_env/routing-v0') for kind in "
-        "('parallel', 'aec')]; assert not {'torch', 'matplotlib', 'sklearn'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", program], check=True)
-    assert isinstance(pettingzoo.make("parallel", "routing_env/routing-v0", hidden=4), RoutingParallelEnv)
-    assert isinstance(pettingzoo.make("aec", "routing_env/routing_v0", hidden=4).unwrapped, RoutingParallelEnv)
-
-
-def test_the_quickstart_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    script = str(Path(__file__).parent.parent / "examples" / "quickstart.py")
-    monkeypatch.setattr(sys, "argv", [script, "--episodes", "10"])
-    runpy.run_path(script, run_name="__main__")
-    output = capsys.readouterr().out
-    assert "episode   10" in output
-    assert "test accuracy" in output

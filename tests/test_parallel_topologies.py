@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_parallel_env import RECURSIVE, legal_actions, play, same, weights
 from worlds import little_data
+from zoo import RECURSIVE, legal_actions, play, same, weights
 
 from routing_env import Decision, GameConfig, make_game, parallel_env
 from routing_env.data import load
-from routing_env.envs.render import routing_map
 from routing_env.envs.topology import make_topology
 
 DISPATCHED: dict[str, Any] = {"topology": "dispatched", "agents": 4}
@@ -126,38 +125,3 @@ def test_an_illegal_action_is_shared_by_all_who_share_the_route() -> None:
     end = play(env, np.random.default_rng(0))[-1]
     assert not any("illegal_action" in info for info in end[4].values())
     assert not same(weights(env), start)
-
-
-def test_rendering_names_who_decides_and_shows_the_one_route() -> None:
-    data = little_data()
-    env = parallel_env(data=data, render_mode="ansi", **DISPATCHED, **RECURSIVE)
-    assert env.render() == "routing_v0 · episode 0 · step 0 of 3"
-    observations, _ = env.reset()
-    features = env.game.spec.features
-    name = data.task_names[observations["dispatcher_0"]["observation"][features : features + 3].argmax()]
-    head, line = str(env.render()).splitlines()
-    assert (head, line) == ("routing_v0 · episode 1 · step 0 of 3 · dispatcher_0", f"dispatcher_0 ({name})")
-    rng = np.random.default_rng(0)
-    observations, _, _, _, infos = env.step({"dispatcher_0": 2})
-    while env.agents:
-        observations, _, _, _, infos = env.step(legal_actions(env, observations, rng))
-    head, line = str(env.render()).splitlines()
-    assert head == "routing_v0 · episode 1 · step 3 of 3 · router_2"
-    assert line.startswith(f"router_2 ({name})")
-    assert line.endswith("✓" if infos["router_2"]["correct"] else "✗")
-
-
-def test_a_map_shows_the_routes_of_the_tasks_that_it_is_given() -> None:
-    data = little_data()
-    spec = parallel_env(data=data, **RECURSIVE).game.spec
-    routes = np.array([[0, 4, 6], [1, -1, -1], [2, 3, 8]])
-    names = data.task_names
-    order = [2, 0, 1]
-    whole = routing_map(routes, spec, names)
-    np.testing.assert_array_equal(routing_map(routes[order], spec, names, tasks=order), whole)
-    one, lost = (routing_map(routes[[task]], spec, names, tasks=[task]) for task in (0, 1))
-    nothing = routing_map(routes[:0], spec, names, tasks=[])
-    assert one.shape == lost.shape == nothing.shape == whole.shape
-    assert not np.array_equal(one, nothing)
-    red_cross = np.array([0xCF, 0x22, 0x2E])
-    assert [bool((image == red_cross).all(2).any()) for image in (one, lost, nothing)] == [False, True, False]

@@ -15,13 +15,12 @@ from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.vec_env import SubprocVecEnv, VecMonitor, VecNormalize
+from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 from worlds import bits, little_data
 
 from routing_env import parallel_env
 from routing_env.envs.independent import TaskEnv, evaluate_together, independent_envs, learn_together
 from routing_env.envs.sb3 import RoutingVecEnv
-from routing_env.envs.single import RoutingEnv
 
 SMALL: dict[str, Any] = {"data": little_data(), "network": "mlp", "hidden": 4, "learning_rate": 0.1}
 RECURSIVE: dict[str, Any] = {**SMALL, "recursive": True, "pass_action": True, "blocks": 2}
@@ -216,11 +215,6 @@ def test_copies_keep_what_the_blocks_have_learned(duplicate: Any) -> None:
     for _ in range(3):
         other.step(np.zeros(3, np.int64))
     assert weights(other) != weights(env)
-
-
-def test_spreading_over_processes_is_refused() -> None:
-    with pytest.raises((EOFError, ConnectionResetError, BrokenPipeError)):  # the worker says why, and ends
-        SubprocVecEnv([lambda: RoutingEnv(**SMALL)], start_method="fork").close()
 
 
 KINDS: list[Any] = [ppo, dqn, lambda env: A2C(env=env, **QUICK), lambda env: MaskablePPO(env=env, **QUICK, n_steps=8)]
