@@ -15,10 +15,9 @@ import tyro
 from rich.console import Console
 
 from routing_env.config import GameConfig
-from routing_env.experiment.config import SB3_PREFIX, RunConfig
+from routing_env.experiment.config import SB3_PREFIX, BenchmarkConfig, RunConfig
 
 if TYPE_CHECKING:
-    from routing_env.experiment.benchmark import Job
     from routing_env.experiment.results import RunDirectory
 
 app = tyro.extras.SubcommandApp()
@@ -70,13 +69,8 @@ def train(
 def benchmark(
     suite: tyro.conf.Positional[str] = "digits",
     *,
-    entrants: tuple[str, ...] = (),
-    epochs: int | None = None,
-    seeds: int | None = None,
-    fraction: float = 1.0,
+    config: Annotated[BenchmarkConfig, tyro.conf.arg(name="")],
     workers: int | None = None,
-    data_dir: str | None = None,
-    run_dir: Path = Path("runs/benchmark"),
 ) -> None:
     """Compare routers and baselines over seeds: a leaderboard with statistics, tables and figures.
 
@@ -84,25 +78,21 @@ def benchmark(
 
     Args:
         suite: What to run, see `routing-env list`.
-        entrants: Who takes part instead: routers, baselines, module:Class or file.py:Class.
-        epochs: Passes over the training samples; by default the suite's.
-        seeds: Runs of each entrant; by default the suite's.
-        fraction: Share of the training samples to use.
+        config: settings.
         workers: Processes of one thread each; by default one per core.
-        data_dir: Folder that holds the data sets' files; by default the environment variable ROUTING_ENV_DATA, else
-            ./data.
-        run_dir: Folder of all benchmark runs.
     """
     from routing_env.experiment.benchmark import run_jobs
+    from routing_env.experiment.benchmark_report import save_report
+    from routing_env.experiment.jobs import asked_for
 
-    jobs = _benchmark_jobs(suite, entrants, epochs, seeds, fraction, data_dir, run_dir)
+    name, jobs = asked_for(suite, config)
     try:
         failed = run_jobs(jobs, console, workers=os.cpu_count() or 1 if workers is None else workers)
     except KeyboardInterrupt:
         console.print("\ninterrupted; the same command goes on from here")
         sys.exit(130)
     if len(failed) < len(jobs):
-        _report(suite, entrants, jobs, run_dir)
+        save_report(jobs, config.run_dir / "reports" / name, console)
     if failed:
         reasons = "\n".join(f"{job.path}: {reason}" for job, reason in failed.items())
         raise ValueError(f"{len(failed)} of {len(jobs)} runs failed; the same command tries them again\n{reasons}")
@@ -110,75 +100,34 @@ def benchmark(
 
 @app.command
 def report(
-    suite: tyro.conf.Positional[str] = "digits",
+    what: tyro.conf.Positional[tuple[str, ...]] = ("digits",),
     *,
-    entrants: tuple[str, ...] = (),
-    epochs: int | None = None,
-    seeds: int | None = None,
-    fraction: float = 1.0,
-    data_dir: str | None = None,
-    run_dir: Path = Path("runs/benchmark"),
+    config: Annotated[BenchmarkConfig, tyro.conf.arg(name="")],
 ) -> None:
-    """Draw a benchmark's tables and figures, and each router's policy, from what has finished, without running any.
+    """Tables and figures of what has finished, without running any: of a benchmark, or of any runs in folders.
+
+    A benchmark's report draws each router's policy too.
 
     Args:
-        suite: As for `routing-env benchmark`, like the other options: they say which runs.
-        entrants: Who takes part instead.
-        epochs: Passes over the training samples.
-        seeds: Runs of each entrant.
-        fraction: Share of the training samples.
-        data_dir: Folder that holds the data sets' files.
-        run_dir: Folder of all benchmark runs.
+        what: A suite, with the same options as for `routing-env benchmark`, or folders of runs.
+        config: settings.
     """
     from routing_env.experiment.benchmark_plots import policies
-
-    jobs = _benchmark_jobs(suite, entrants, epochs, seeds, fraction, data_dir, run_dir)
-    _report(suite, entrants, jobs, run_dir)
-    for path in policies(jobs):
-        console.print(f"saved  {path}", soft_wrap=True, highlight=False)
-
-
-def _benchmark_jobs(
-    suite: str,
-    entrants: tuple[str, ...],
-    epochs: int | None,
-    seeds: int | None,
-    fraction: float,
-    data_dir: str | None,
-    run_dir: Path,
-) -> list[Job]:
-    from routing_env.experiment.benchmark import choose_entrants, plan_jobs
+    from routing_env.experiment.benchmark_report import save_report
+    from routing_env.experiment.jobs import asked_for, found_jobs, report_name
     from routing_env.experiment.suites import SUITES
-    from routing_env.names import look_up
 
-    chosen = look_up("suite", suite, SUITES)
-    if entrants:
-        chosen = replace(chosen, arenas=tuple(choose_entrants(arena, entrants) for arena in chosen.arenas))
-    return plan_jobs(chosen, run_dir, epochs=epochs, seeds=seeds, fraction=fraction, data_dir=data_dir)
-
-
-def _report(suite: str, entrants: tuple[str, ...], jobs: list[Job], run_dir: Path) -> None:
-    """Print the leaderboards of finished runs and save tables and figures.
-
-    Raises:
-        ValueError: nothing has finished.
-    """
-    from routing_env.experiment.benchmark import report_name
-    from routing_env.experiment.benchmark_plots import save_figures
-    from routing_env.experiment.leaderboard import leaderboards
-    from routing_env.experiment.tables import save_tables, terminal_legend, terminal_table, verdict
-
-    boards = leaderboards(jobs)
-    if not boards:
-        raise ValueError(f"none of these runs has finished in {run_dir}; start them with routing-env benchmark {suite}")
-    for board in boards:
-        console.print()
-        console.print(terminal_table(board))
-        console.print(verdict(board), highlight=False, markup=False)
-    console.print()
-    console.print(terminal_legend())
-    folder = run_dir / "reports" / report_name(suite, jobs, entrants)
-    for path in (*save_tables(boards, jobs, folder), *save_figures(jobs, folder)):
+    folders = [Path(name) for name in what]
+    if what[1:] or (what[0] not in SUITES and (folders[0].is_dir() or len(folders[0].parts) > 1)):
+        if config != BenchmarkConfig(run_dir=config.run_dir):
+            raise ValueError("folders of runs say themselves what was run; leave out all options but --run-dir")
+        jobs = found_jobs(folders)
+        entrants = list(dict.fromkeys(job.entrant.name for job in jobs))
+        save_report(jobs, config.run_dir / "reports" / report_name("runs", jobs, entrants), console)
+        return
+    name, jobs = asked_for(what[0], config)
+    save_report(jobs, config.run_dir / "reports" / name, console)
+    for path in policies(jobs):
         console.print(f"saved  {path}", soft_wrap=True, highlight=False)
 
 

@@ -21,10 +21,14 @@ from routing_env.build import load_data
 from routing_env.cli import main
 from routing_env.config import GameConfig
 from routing_env.data import DATASETS, first_tasks, load, training_share
-from routing_env.experiment.benchmark import choose_entrants, plan_jobs, report_name
+from routing_env.experiment.config import BenchmarkConfig, RunConfig
+from routing_env.experiment.jobs import asked_for, choose_entrants, found_jobs, plan_jobs, report_name
+from routing_env.experiment.leaderboard import BEHAVIOUR, leaderboards
 from routing_env.experiment.learners import is_baseline
 from routing_env.experiment.paper import EPOCHS, TABLE_2
+from routing_env.experiment.results import RunDirectory
 from routing_env.experiment.suites import SUITES
+from routing_env.experiment.tables import verdict
 
 TINY = ("benchmark", "planted", "--epochs", "3", "--seeds", "2")
 
@@ -186,6 +190,59 @@ def test_a_killed_benchmark_goes_on_and_ends_with_the_same_table(
     assert (report / "planted-routing.png").is_file()
 
 
+def test_any_runs_make_a_leaderboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(name: str, router: str, tested: float, *, epochs: int = 2, **game: Any) -> None:
+        config = RunConfig(router=router, epochs=epochs, game=GameConfig(data="planted", **game))
+        directory = RunDirectory(tmp_path / "runs" / name)
+        directory.write_config(config)
+        for epoch in range(1, epochs + 1):
+            row = {"epoch": epoch, "samples": 9, "seconds": 1.0, "validation_accuracy": tested, "test_accuracy": tested}
+            row |= {"test_balanced_accuracy": tested, "test_task_accuracy": [tested] * 4}
+            routed = {"test_routes": [[[9, 0]]] * 4, **dict.fromkeys(BEHAVIOUR, 1.0)}
+            directory.append_metrics(row | ({} if router == "mmoe" else routed))
+
+    write("mine/a-seed0", "my-ppo", 0.5)  # a loop of somebody else's: no router of ours has that name
+    write("mine/a-seed1", "my-ppo", 0.7, seed=1)
+    write("wpl/a-seed0", "wpl", 0.1)
+    write("wpl/b-seed0", "wpl", 0.8)  # the same seed again, later
+    write("wpl/b-seed0/reference", "fixed", 0.9)
+    write("wpl/c-seed0", "wpl", 0.6, rho=0.3)
+    write("wpl/d-seed0", "wpl", 0.2, tasks=2)
+    write("mmoe/a-seed0", "mmoe", 0.55)
+    jobs = found_jobs([tmp_path / "runs/mine", tmp_path / "runs/wpl", tmp_path / "runs/mmoe/a-seed0"])
+    whole, first = leaderboards(jobs)
+    assert [(row.name, row.seeds, row.baseline, pytest.approx(row.accuracy)) for row in whole.standings] == [
+        ("wpl rho=None", 1, False, 0.8),
+        ("my-ppo", 2, False, 0.6),
+        ("wpl rho=0.3", 1, False, 0.6),
+        ("mmoe", 1, True, 0.55),
+    ]
+    assert whole.best_baseline == "mmoe"
+    assert (first.arena, [row.name for row in first.standings]) == ("planted, first 2 tasks", ["wpl"])
+    assert "wpl rho=None, is 25.00 points above the best baseline, mmoe: one seed cannot" in verdict(whole)
+    assert verdict(first) == ""
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["routing-env", "report", "runs/mine", "runs/mmoe"])
+    main()
+    (board,) = tmp_path.glob("runs/benchmark/reports/runs-2epochs-2seeds-my-ppo-mmoe/leaderboard.csv")
+    assert [row["entrant"] for row in csv.DictReader(board.open())] == ["my-ppo", "mmoe"]
+    with pytest.raises(FileNotFoundError, match="there is no run in"):
+        found_jobs([tmp_path / "runs/benchmark"])
+
+
+def test_a_data_set_without_a_suite() -> None:
+    name, jobs = asked_for("digits", BenchmarkConfig(data="fashion_mnist", seeds=1, entrants=("wpl", "mmoe")))
+    assert name == "data-fashion_mnist-10epochs-1seeds-wpl-mmoe"
+    assert [(job.config.router, job.config.game.data, job.epochs) for job in jobs] == [
+        ("wpl", "fashion_mnist", 10),
+        ("mmoe", "fashion_mnist", 10),
+    ]
+    assert len(asked_for("digits", BenchmarkConfig(data="planted"))[1]) >= 3 * 8
+    with pytest.raises(ValueError, match="did you mean 'planted'"):
+        asked_for("digits", BenchmarkConfig(data="plant"))
+
+
 def test_a_router_of_ones_own_and_one_that_fails(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "import torch\n"
@@ -209,6 +266,7 @@ def test_a_router_of_ones_own_and_one_that_fails(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (("digit",), "did you mean 'digits'"),
+        (("--data", "digit"), "did you mean 'digits'"),
         (("--epochs", "0"), "epochs is 0"),
         (("--seeds", "0"), "seeds is 0"),
         (("--workers", "0"), "workers is 0"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from routing_env.experiment import replication
-from routing_env.experiment.benchmark import Job, plan_jobs
+from routing_env.experiment.jobs import Job, plan_jobs
 from routing_env.experiment.replication import collect, fill, main, read, tables
 from routing_env.experiment.results import RunDirectory
 from routing_env.experiment.suites import SUITES

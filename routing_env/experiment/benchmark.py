@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import multiprocessing
 import os
-import re
 import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -24,138 +19,11 @@ from routing_env.config import GameConfig
 from routing_env.data import DATASETS, MultiTaskData, load
 from routing_env.experiment.config import RunConfig
 from routing_env.experiment.display import Display, clock
-from routing_env.experiment.learners import is_baseline
+from routing_env.experiment.jobs import Job
 from routing_env.experiment.results import RunDirectory
-from routing_env.experiment.suites import Arena, Entrant, Suite
-from routing_env.names import look_up
-
-_LONGEST_NAME = 100
-"""Letters of a report's folder."""
 
 _POLL = 0.5
 """Seconds between two looks at the grid."""
-
-
-@dataclass(frozen=True, eq=False)
-class Job:
-    """One run of the grid.
-
-    Attributes:
-        arena: it belongs to.
-        entrant: that is run.
-        config: of the run, seed and epochs among it.
-        path: of its directory.
-    """
-
-    arena: Arena
-    entrant: Entrant
-    config: RunConfig
-    path: Path
-
-    @property
-    def epochs(self) -> int:
-        """Passes that finish it."""
-        return self.config.epochs or 1
-
-    def rows(self) -> list[dict[str, Any]]:
-        """What it has measured so far."""
-        return RunDirectory(self.path).read_metrics()
-
-    def epochs_done(self) -> int:
-        """Passes that it has behind it."""
-        rows = self.rows()
-        return int(rows[-1]["epoch"]) if rows else 0
-
-
-def choose_entrants(arena: Arena, names: Sequence[str]) -> Arena:
-    """The arena with other entrants: some of its own by their names, or any router, baseline or class.
-
-    Raises:
-        ValueError: an unknown name, with the nearest known one.
-    """
-    own = {entrant.name: entrant for entrant in arena.entrants}
-    for name in names:
-        if name not in own:
-            is_baseline(name)
-    return replace(arena, entrants=tuple(own.get(name, Entrant(name, name)) for name in dict.fromkeys(names)))
-
-
-def plan_jobs(
-    suite: Suite,
-    base: Path,
-    *,
-    epochs: int | None = None,
-    seeds: int | None = None,
-    fraction: float = 1.0,
-    data_dir: str | None = None,
-) -> list[Job]:
-    """All runs of a suite, seed by seed.
-
-    A run's path follows from its settings: the same command finds its runs again, suites share those they have in
-    common, and other settings never meet the same folder.
-
-    Args:
-        suite: to run.
-        base: folder of all benchmark runs.
-        epochs: in place of the suite's.
-        seeds: in place of the suite's.
-        fraction: of the training samples.
-        data_dir: folder of the data sets' files.
-
-    Raises:
-        ValueError: epochs or seeds below 1.
-    """
-    for name, value in (("epochs", epochs), ("seeds", seeds)):
-        if value is not None and value < 1:
-            raise ValueError(f"{name} is {value}; it must be at least 1")
-    jobs: list[Job] = []
-    for seed in range(suite.seeds if seeds is None else seeds):
-        for arena in suite.arenas:
-            usual = look_up("data set", arena.game["data"], DATASETS).recipe.epochs
-            for entrant in arena.entrants:
-                settings: dict[str, Any] = {"fraction": fraction, **arena.game, **entrant.game}
-                config = RunConfig(
-                    router=entrant.router,
-                    router_options=entrant.options,
-                    epochs=epochs or suite.epochs or usual,
-                    threads=1,
-                    reference=False,
-                    game=GameConfig(seed=seed, **settings),
-                )
-                path = base / f"{_file_name(arena.name)}-{_file_name(entrant.name)}-{_digest(config)}" / f"seed{seed}"
-                jobs.append(Job(arena, entrant, replace(config, game=replace(config.game, data_dir=data_dir)), path))
-    return jobs
-
-
-def scale(jobs: Sequence[Job]) -> str:
-    """How long entrants were trained, how often, and on how much, in words."""
-    counts = [sum(job.entrant.name == name for job in jobs) for name in {job.entrant.name for job in jobs}]
-    parts = [
-        _count(sorted({job.epochs for job in jobs}), "epoch"),
-        _count(sorted(set(counts)), "seed"),
-        *sorted(
-            {f"{100 * part:g} % of the training samples" for job in jobs if (part := job.config.game.fraction) != 1}
-        ),
-    ]
-    return ", ".join(parts)
-
-
-def report_name(suite: str, jobs: Sequence[Job], entrants: Sequence[str] = ()) -> str:
-    """Folder of a suite's tables and figures: its name and scale, and who took part instead of its own entrants.
-
-    Args:
-        suite: its name.
-        jobs: all of its runs.
-        entrants: that were asked for; none stands for the suite's own.
-    """
-    epochs = "-".join(str(number) for number in sorted({job.epochs for job in jobs}))
-    parts = [suite, f"{epochs}epochs", f"{len({job.config.game.seed for job in jobs})}seeds"]
-    fraction = jobs[0].config.game.fraction
-    if fraction != 1:
-        parts.append(f"fraction{fraction:g}")
-    parts.extend(entrants)
-    name = _file_name("-".join(parts))
-    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}-{_hash(name)}"
 
 
 def run_jobs(jobs: Sequence[Job], console: Console, *, workers: int) -> dict[Job, str]:
@@ -292,25 +160,3 @@ def _start_worker() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def _digest(config: RunConfig) -> str:
-    """Eight hexadecimal digits that change with any setting but seed and place of the data."""
-    settings = asdict(replace(config, game=replace(config.game, seed=0, data_dir=None)))
-    return _hash(json.dumps(settings, sort_keys=True))
-
-
-def _count(numbers: Sequence[int], what: str) -> str:
-    """As in "1 seed" or "1 to 3 seeds"."""
-    span = str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
-    return f"{span} {what}{'' if numbers[-1] == 1 else 's'}"
-
-
-def _hash(text: str) -> str:
-    """Eight hexadecimal digits of a text."""
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def _file_name(text: str) -> str:
-    """A name without what file systems mind."""
-    return re.sub(r"[^\w.]+", "-", text).strip("-")

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from routing_env.experiment.benchmark import Job, scale
+from routing_env.experiment.jobs import Job, scale
 from routing_env.experiment.paper import EPOCHS, TABLE_2
 from routing_env.experiment.plots import save_figures as save_run_figures
 from routing_env.experiment.results import RunDirectory

@@ -1,10 +1,11 @@
-"""The settings of a run: those of its game, its router and its files."""
+"""The settings of a run, those of its game, its router and its files; and of a benchmark."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from routing_env.config import GameConfig
@@ -29,6 +30,26 @@ class RunConfig:
     """Train the fixed router (one block per task per layer) on the same game afterwards, for comparison."""
     game: GameConfig = field(default_factory=GameConfig)
     """The game."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig:
+    """Which of a suite's runs, and at what scale."""
+
+    data: str | None = None
+    """Compare routers and baselines on this data set, with its own settings, instead of running a suite."""
+    entrants: tuple[str, ...] = ()
+    """Who takes part instead: routers, baselines, module:Class or file.py:Class."""
+    epochs: int | None = None
+    """Passes over the training samples; by default the suite's."""
+    seeds: int | None = None
+    """Runs of each entrant; by default the suite's."""
+    fraction: float = 1.0
+    """Share of the training samples to use."""
+    data_dir: str | None = None
+    """Folder that holds the data sets' files; by default the environment variable ROUTING_ENV_DATA, else ./data."""
+    run_dir: Path = Path("runs/benchmark")
+    """Folder of all benchmark runs and reports."""
 
 
 def parse_options(pairs: Sequence[str]) -> dict[str, Any]:

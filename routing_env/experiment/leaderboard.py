@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from routing_env.experiment.behaviour import switch_rate
-from routing_env.experiment.benchmark import Job, scale
+from routing_env.experiment.jobs import Job, scale
 from routing_env.experiment.statistics import (
     Comparison,
     Interval,

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import tyro
 
-from routing_env.experiment.benchmark import Job, plan_jobs
+from routing_env.experiment.jobs import Job, plan_jobs
 from routing_env.experiment.paper import EPOCHS, PAPERS_NAMES, TABLE_2
 from routing_env.experiment.results import RunDirectory
 from routing_env.experiment.statistics import mean_interval, paired_comparison

@@ -73,6 +73,12 @@ def _first_tasks(tasks: int, *entrants: str) -> Arena:
     return Arena(f"cifar, first {tasks} tasks", {"data": "cifar", "tasks": tasks}, _named(*entrants))
 
 
+def suite_on(data: str) -> Suite:
+    """Two routers and all baselines on a data set, with its own settings."""
+    entrants = _named("wpl", "q-learning", *_STRONG_BASELINES, "soft_mixture")
+    return Suite(f"routers and baselines on {data}", (Arena(data, {"data": data}, entrants),), epochs=None)
+
+
 SUITES: dict[str, Suite] = {
     "digits": Suite(
         "two routers and six baselines on digits, fully connected; minutes, no download",

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
-from routing_env.experiment.benchmark import Job
+from routing_env.experiment.jobs import Job
 from routing_env.experiment.leaderboard import BEHAVIOUR, Leaderboard
 
 MEANINGS = {
