@@ -8,162 +8,33 @@ of the page between their marks. Without ``--runs`` the tables are made from the
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tyro
 
-from routing_env.experiment.jobs import Job, plan_jobs
 from routing_env.experiment.paper import EPOCHS, PAPERS_NAMES, TABLE_2
-from routing_env.experiment.results import RunDirectory
+from routing_env.experiment.replication_runs import (
+    FIGURES,
+    FRACTIONS,
+    OTHERS,
+    Measured,
+    Runs,
+    collect,
+    finished,
+    read,
+    write,
+)
 from routing_env.experiment.statistics import mean_interval, paired_comparison
 from routing_env.experiment.suites import SUITES
 from routing_env.experiment.tables import markdown_table
-
-FIGURES = {"rl-algorithms": "4", "architectures": "5", "cifar": "6", "min": "7", "mnist": "8"}
-"""Suites of the paper's Table 2, and their figures."""
-
-OTHERS = ("rho", "first-tasks", "cost")
-"""Suites of figures for which the paper prints no numbers."""
-
-FRACTIONS = (1.0, 0.1)
-"""Shares of the training samples."""
-
-MOST_SEEDS = 20
-"""As many seeds are looked for."""
 
 SHOWN = (1, 5, 10)
 """Epochs of the paper's Table 2 that the suites come to."""
 
 NOT_RUN = "not run"
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A finished run, a row of the CSV; accuracies are shares of the test split after the last epoch, if not said.
-
-    Attributes:
-        arena: where it took part.
-        entrant: who it was.
-        kind: "router" or "baseline".
-        options: of router and game that differ from the arena's, as name=value.
-        fraction: of the training samples.
-        epochs: passes over them.
-        seed: of the run.
-        test_1: test accuracy after epoch 1; None where it has not come so far, like the next two.
-        test_5: after epoch 5.
-        test_10: after epoch 10.
-        test: after the last.
-        balanced: mean recall.
-        worst: accuracy of the worst task.
-        validation: accuracy on the validation split, by which the best baseline is chosen.
-        effective_blocks: in use; None for baselines, like the next.
-        policy_entropy: in nats.
-        seconds: of training and evaluation.
-        version: of routing-env.
-        torch: its version.
-        run: folder under the benchmark's.
-    """
-
-    arena: str
-    entrant: str
-    kind: str
-    options: str
-    fraction: float
-    epochs: int
-    seed: int
-    test_1: float | None
-    test_5: float | None
-    test_10: float | None
-    test: float
-    balanced: float
-    worst: float
-    validation: float
-    effective_blocks: float | None
-    policy_entropy: float | None
-    seconds: float
-    version: str
-    torch: str
-    run: str
-
-
-Runs = Sequence[Measured]
-
-
-def finished(base: Path, suite: str, fraction: float) -> list[Job]:
-    """The runs of a suite that have come to their end."""
-    jobs = plan_jobs(SUITES[suite], base, seeds=MOST_SEEDS, fraction=fraction)
-    return [job for job in jobs if job.epochs_done() >= job.epochs]
-
-
-def collect(base: Path) -> list[Measured]:
-    """What the finished runs of all suites that replicate the paper came to, each once."""
-    jobs = {job.path: job for name in (*FIGURES, *OTHERS) for part in FRACTIONS for job in finished(base, name, part)}
-    return [measure(job, base) for job in jobs.values()]
-
-
-def measure(job: Job, base: Path) -> Measured:
-    """What a finished run came to."""
-    rows = job.rows()[: job.epochs]
-    last, directory = rows[-1], RunDirectory(job.path)
-    versions = directory.read_versions()
-    by_epoch = {row["epoch"]: round(row["test_accuracy"], 6) for row in rows}
-    game = (f"{name}={value}" for name, value in job.entrant.game.items())
-
-    def number(key: str) -> float | None:
-        value = last.get(key)
-        return None if value is None else round(value, 6)
-
-    return Measured(
-        arena=job.arena.name,
-        entrant=job.entrant.name,
-        kind="router" if "test_routes" in last else "baseline",
-        options=" ".join((*job.entrant.options, *game)),
-        fraction=job.config.game.fraction,
-        epochs=job.epochs,
-        seed=job.config.game.seed,
-        test_1=by_epoch.get(1),
-        test_5=by_epoch.get(5),
-        test_10=by_epoch.get(10),
-        test=by_epoch[job.epochs],
-        balanced=round(last["test_balanced_accuracy"], 6),
-        worst=round(min(last["test_task_accuracy"]), 6),
-        validation=round(last["validation_accuracy"], 6),
-        effective_blocks=number("effective_blocks"),
-        policy_entropy=number("policy_entropy"),
-        seconds=round(last["seconds"], 1),
-        version=versions["routing-env"],
-        torch=versions["torch"],
-        run=job.path.relative_to(base).as_posix(),
-    )
-
-
-def write(runs: Runs, path: Path) -> None:
-    """Write the CSV, a row per run."""
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Measured)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(run) for run in runs)
-
-
-def read(path: Path) -> list[Measured]:
-    """Read what :func:`write` wrote."""
-    made: dict[str, Callable[[str], Any]] = {
-        "str": str,
-        "int": int,
-        "float": float,
-        "float | None": lambda text: float(text) if text else None,
-    }
-    with path.open(newline="") as file:
-        return [
-            Measured(**{field.name: made[str(field.type)](row[field.name]) for field in fields(Measured)})
-            for row in csv.DictReader(file)
-        ]
 
 
 def tables(runs: Runs) -> dict[str, str]:
@@ -227,7 +98,7 @@ def _table_2(runs: Runs, fraction: float) -> str:
     headings = ["entrant", "in the paper"] if whole else ["entrant"]
     for epoch in SHOWN:
         headings += [f"epoch {epoch}: paper", "ours"] if whole else [f"epoch {epoch}"]
-    headings += ["balanced", "worst task", "minutes", "seeds"]
+    headings += ["balanced", "worst task", "seeds"]
     lines: list[list[str]] = []
     for suite, number in FIGURES.items():
         (arena,) = SUITES[suite].arenas
@@ -241,8 +112,7 @@ def _table_2(runs: Runs, fraction: float) -> str:
                 ours = _cell([getattr(run, f"test_{epoch}") for run in own])
                 line += [str(printed[EPOCHS.index(epoch)]), ours] if whole else [ours]
             if own:
-                line += [_cell([run.balanced for run in own]), _cell([run.worst for run in own])]
-                line += [_cell([run.seconds for run in own], scale=1 / 60), str(len(own))]
+                line += [_cell([run.balanced for run in own]), _cell([run.worst for run in own]), str(len(own))]
             lines.append(line + [""] * (len(headings) - len(line)))
     return markdown_table(headings, lines)
 
