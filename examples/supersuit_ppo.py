@@ -1,6 +1,6 @@
 """PPO with shared parameters by the path that PettingZoo's tutorials show: SuperSuit turns the agents into a VecEnv.
 
-    pip install supersuit==3.11.0 && python examples/supersuit_ppo.py --timesteps 60000
+    pip install supersuit==3.11.0 && python examples/supersuit_ppo.py
 
 routing_env.envs.sb3.RoutingVecEnv does the same in one line, faster, and with action masks; this is for those who have
 SuperSuit in their pipeline already.
@@ -15,20 +15,21 @@ import numpy as np
 import supersuit
 import torch
 from stable_baselines3 import PPO
+from stable_baselines3.common.utils import set_random_seed
 
 from routing_env import parallel_env
 
 GAME: dict[str, Any] = {"data": "digits", "network": "mlp", "hidden": 32, "final_reward": "negative_loss"}
 
 
-def build() -> Any:
+def build(seed: int) -> Any:
     """The game with plain observations: SuperSuit's conversion hands no masks on."""
-    return parallel_env(**GAME, mask="none", parts=("task", "depth"))
+    return parallel_env(**GAME, seed=seed, mask="none", parts=("task", "depth"))
 
 
-def random_router(timesteps: int) -> float:
+def random_router(timesteps: int, seed: int) -> float:
     """Test accuracy of choosing at random, the blocks trained on as many samples."""
-    env, rng = build(), np.random.default_rng(0)
+    env, rng = build(seed), np.random.default_rng(seed)
     actions = env.game.spec.actions
     for _ in range(timesteps // env.game.spec.depth // len(env.possible_agents)):
         env.reset()
@@ -37,15 +38,23 @@ def random_router(timesteps: int) -> float:
     return env.evaluate(lambda agent, observation: int(rng.integers(actions))).overall_accuracy
 
 
-def main(timesteps: int) -> None:
+def main(timesteps: int, seed: int) -> None:
     """Train and print both test accuracies."""
     torch.set_num_threads(1)  # the networks are small: a second thread would only wait for the first
-    env = build()
-    lanes: Any = supersuit.pettingzoo_env_to_vec_env_v1(env)
+    lanes: Any = supersuit.pettingzoo_env_to_vec_env_v1(build(seed))
     # One copy only: each further one would be a world with blocks of its own.
     vec_env: Any = supersuit.concat_vec_envs_v1(lanes, 1, num_cpus=0, base_class="stable_baselines3")
-    # No seed here: SuperSuit's environment has no seed(), which Stable-Baselines3 would call.
-    model = PPO("MlpPolicy", vec_env, n_steps=60, batch_size=200, n_epochs=4, gamma=1.0, gae_lambda=1.0)
+    set_random_seed(seed)  # not PPO(seed=...), which would call the seed() that SuperSuit's environment lacks
+    model = PPO(
+        "MlpPolicy",
+        vec_env,
+        n_steps=90,
+        batch_size=300,
+        n_epochs=4,
+        gamma=1.0,
+        gae_lambda=1.0,
+        learning_rate=3e-3,
+    )
     model.learn(timesteps)
 
     def choose(agent: str, observation: Any) -> int:
@@ -53,10 +62,12 @@ def main(timesteps: int) -> None:
 
     played: Any = vec_env.unwrapped.vec_envs[0].par_env  # SuperSuit plays a copy of the environment it was given
     test = played.unwrapped.evaluate(choose)
-    print(f"PPO: test accuracy {test.overall_accuracy:.1%}; random router: {random_router(timesteps):.1%}")
+    print(f"PPO: test accuracy {test.overall_accuracy:.1%}; random router: {random_router(timesteps, seed):.1%}")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--timesteps", type=int, default=300_000, help="of all agents (default: %(default)s)")
-    main(parser.parse_args().timesteps)
+    parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    arguments = parser.parse_args()
+    main(arguments.timesteps, arguments.seed)

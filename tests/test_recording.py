@@ -24,6 +24,8 @@ from routing_env.envs.sb3 import RoutingVecEnv
 from routing_env.envs.vector import RoutingVectorEnv
 from routing_env.experiment.config import RunConfig
 from routing_env.experiment.display import Display
+from routing_env.experiment.jobs import found_jobs
+from routing_env.experiment.leaderboard import leaderboards
 from routing_env.experiment.learners import RoutedLearner
 from routing_env.experiment.recording import Recording
 from routing_env.experiment.results import RunDirectory
@@ -125,6 +127,8 @@ def test_a_model_of_stable_baselines3_is_recorded(tmp_path: Path) -> None:
         model.learn(2 * 3 * len(DATA.train) + 18)
     check_files(recording, passes=2)
     assert rows_of(recording)[-1]["samples"] >= 2 * len(DATA.train)
+    assert recording.directory.read_config().game.seed == 4
+    assert "-seed4" in recording.directory.path.name
     assert not env.game.observers
 
 
@@ -163,8 +167,62 @@ def test_a_recording_does_not_change_what_it_records(tmp_path: Path) -> None:
 
 def test_a_recording_of_nothing_says_so(tmp_path: Path) -> None:
     env = RoutingVecEnv(**SMALL)
-    with pytest.raises(ValueError, match="nothing was recorded"), Recording(env, "mine", first, run_dir=tmp_path):
+    recording = Recording(env, "mine", first, run_dir=tmp_path)
+    with pytest.raises(ValueError, match="nothing was recorded"), recording:
         pass
+    with pytest.raises(RuntimeError, match="no run directory yet"):
+        _ = recording.directory
+    assert not list(tmp_path.iterdir())
+
+
+def play_passes(env: RoutingVecEnv, passes: int) -> None:
+    env.reset()
+    goal = env.game.samples + passes * len(DATA.train)
+    while env.game.samples < goal:
+        env.step(np.zeros(env.num_envs, np.int64))
+
+
+def test_a_recording_is_of_one_world(tmp_path: Path) -> None:
+    env = RoutingVecEnv(**SMALL)
+    with Recording(env, "mine", first, run_dir=tmp_path) as recording:
+        play_passes(env, 1)
+        env.seed(5)
+        with pytest.raises(RuntimeError, match="after 1 recorded passes"):
+            play_passes(env, 1)
+    check_files(recording, passes=1)
+
+
+def test_a_loop_that_fails_leaves_the_passes_that_it_has_completed(tmp_path: Path) -> None:
+    env = RoutingVecEnv(**SMALL)
+    recording = Recording(env, "mine", first, run_dir=tmp_path)
+
+    def fail() -> None:
+        with recording:
+            play_passes(env, 2)
+            raise ArithmeticError
+
+    with pytest.raises(ArithmeticError):
+        fail()
+    check_files(recording, passes=2)
+
+
+def test_recorded_runs_stand_on_the_leaderboard_beside_others(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        train(tmp_path / f"wpl/{seed}", RunConfig(router="wpl", epochs=2, threads=1, game=replace(GAME, seed=seed)))
+        settings = {key: value for key, value in SMALL.items() if key != "data"}
+        env = RoutingVecEnv(data=DATA, recursive=True, blocks=2, seed=seed, **settings)
+        with Recording(env, "mine", env.policy(PPO("MlpPolicy", env)), run_dir=tmp_path) as recording:
+            play_passes(env, 2)
+        ours, theirs = RunDirectory(tmp_path / f"wpl/{seed}"), recording.directory
+        keys = [list(json.loads(directory.config_path.read_text())) for directory in (ours, theirs)]
+        assert keys[0] == keys[1]
+        for row, other in zip(ours.read_metrics(), theirs.read_metrics(), strict=True):
+            assert list(other) == [key for key in row if not key.startswith("router_")]
+    (board,) = leaderboards(found_jobs([tmp_path]))
+    assert {standing.name: (standing.seeds, standing.baseline) for standing in board.standings} == {
+        "wpl": (2, False),
+        "mine": (2, False),
+    }
 
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"

@@ -87,10 +87,10 @@ class World:
         if isinstance(data, str):
             data = load_data(config)
         config = resolve(config, data)
-        if lanes is not None:
-            usual = config.batch_size or lanes
-            collect = usual if config.block_batch is None and lanes < usual else config.block_batch
-            config = replace(config, batch_size=lanes, block_batch=collect)
+        usual, collect = config.batch_size or 1, config.block_batch
+        if lanes is not None and lanes < usual and collect is None:
+            collect = usual
+        config = replace(config, batch_size=copies * data.tasks if lanes is None else lanes, block_batch=collect)
         return cls(
             config,
             data.to(find_device(config.device)),

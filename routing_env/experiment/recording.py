@@ -67,53 +67,73 @@ class _Watched(RoutedLearner):
 class Recording:
     """Files a loop's run in ``run_dir/name/<time>-seed<seed>/``: config, metrics, checkpoint of the game, figures.
 
-    One row of metrics for each pass over the training samples, and at the end of a recording with none.
+    The files are those of ``routing-env train``, and ``routing-env report`` takes them in beside others. One row of
+    metrics for each pass over the training samples, and at the end of a recording with none. A loop that ends by an
+    error, or by Ctrl-C, leaves the passes that it has completed.
 
     Args:
         env: one of this package's environments; only its game is watched.
-        name: of the run's kind, and of who routes.
+        name: of the run's kind, and of who routes; runs of one name and of different seeds are one entrant.
         policy: from a :class:`~routing_env.types.State` to legal actions int64 [B], for the measurements.
         run_dir: folder of all runs.
-
-    Attributes:
-        directory: of the run.
     """
 
     def __init__(self, env: Recorded, name: str, policy: Policy, *, run_dir: Path | str = "runs") -> None:
         self._env, self._name, self._policy, self._run_dir = env, name, policy, Path(run_dir)
+        self._directory: RunDirectory | None = None
+
+    @property
+    def directory(self) -> RunDirectory:
+        """Of the run; it is made when the first pass is complete.
+
+        Raises:
+            RuntimeError: it is not yet.
+        """
+        if self._directory is None:
+            raise RuntimeError("there is no run directory yet: the loop has not come to the end of a pass")
+        return self._directory
 
     def __enter__(self) -> Recording:
-        game = self._env.game
-        settings = resolve(self._env.config, game.data)
-        config = RunConfig(router=self._name, epochs=1, threads=torch.get_num_threads(), reference=False, game=settings)
-        self._learner = _Watched(game, self._policy)
-        self._run = Run(config, data=game.data, learner=self._learner)
-        self.directory = RunDirectory.create(self._run_dir, self._name, config)
-        self._observers = [self._learner.recorder, self._observe]
-        game.observers += self._observers
-        self._began, self._started = game.samples, time.perf_counter()
+        self._env.game.observers.append(self._observe)
+        self._begin()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for observer in self._observers:
-            self._env.game.observers.remove(observer)
-        if error is not None:
-            return
-        if self._learner.samples == self._began:
+        self._env.game.observers.remove(self._observe)
+        if error is None and self._learner.samples == self._began:
             raise ValueError("nothing was recorded: no deal of samples has ended; let the loop play")
-        if not self._run.epoch:
+        if error is None and not self._run.epoch:
             self._end_epoch()
-        self.directory.write_config(replace(self._run.config, epochs=self._run.epoch))
-        save_figures(self.directory, self._run)
+        if self._run.epoch:
+            save_figures(self.directory, self._run)
 
-    def _observe(self, _: Trace) -> None:
-        if self._learner.game is not self._env.game:  # a seed has started the world over
-            self._learner.game, self._began = self._env.game, 0
+    def _begin(self) -> None:
+        """Watch the game that is being played now."""
+        game = self._env.game
+        settings = resolve(self._env.config, game.data)
+        config = RunConfig(router=self._name, epochs=1, threads=torch.get_num_threads(), reference=False, game=settings)
+        self._learner = _Watched(game, self._policy)
+        self._run = Run(config, data=game.data, learner=self._learner)
+        self._began, self._started = game.samples, time.perf_counter()
+
+    def _observe(self, trace: Trace) -> None:
+        if self._learner.game is not self._env.game:
+            if self._run.epoch:
+                raise RuntimeError(
+                    f"a seed has started the world over after {self._run.epoch} recorded passes; one recording is of "
+                    "one world: seed the environment before the first pass, or record each world by itself"
+                )
+            self._begin()
+            self._began = 0
+        self._learner.recorder(trace)
         if self._learner.samples - self._began >= (self._run.epoch + 1) * self._learner.pass_size:
             self._end_epoch()
 
     def _end_epoch(self) -> None:
-        self._run.end_epoch(self.directory, self._started)
+        if self._directory is None:
+            self._directory = RunDirectory.create(self._run_dir, self._name, self._run.config)
+        self._run.end_epoch(self._directory, self._started)
+        self._directory.write_config(replace(self._run.config, epochs=self._run.epoch))
         self._started = time.perf_counter()
