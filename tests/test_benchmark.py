@@ -222,6 +222,12 @@ def test_any_runs_make_a_leaderboard(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "wpl rho=None, is 25.00 points above the best baseline, mmoe: one seed cannot" in verdict(whole)
     assert verdict(first) == ""
 
+    write("lucky/a-seed0", "exp3", 0.95)
+    path = tmp_path / "runs/lucky/a-seed0/metrics.jsonl"
+    path.write_text(path.read_text().replace('"validation_accuracy": 0.95', '"validation_accuracy": 0.4'))
+    (board,) = leaderboards(found_jobs([tmp_path / "runs/lucky", tmp_path / "runs/mine", tmp_path / "runs/mmoe"]))
+    assert (board.standings[0].name, board.best_router) == ("exp3", "my-ppo"), "the test split chooses nobody"
+
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["routing-env", "report", "runs/mine", "runs/mmoe"])
     main()

@@ -74,12 +74,14 @@ class Leaderboard:
         arena: its name.
         scale: epochs, seeds and share of the training samples, in words.
         best_baseline: the one with the best validation accuracy.
+        best_router: likewise.
         standings: rows.
     """
 
     arena: str
     scale: str
     best_baseline: str | None
+    best_router: str | None
     standings: tuple[Standing, ...]
 
 
@@ -104,7 +106,8 @@ def _leaderboard(arena: str, jobs: Sequence[Job]) -> Leaderboard:
         if "test_task_accuracy" not in rows[-1]:
             raise ValueError(f"{job.path} measures no accuracy: leaderboards are of classification alone")
         runs.setdefault(job.entrant.name, {})[job.config.game.seed] = rows
-    baselines = {name for name, own in runs.items() if not any("test_routes" in rows[-1] for rows in own.values())}
+    routers = [name for name, own in runs.items() if any("test_routes" in rows[-1] for rows in own.values())]
+    baselines = [name for name in runs if name not in routers]
 
     def mean(name: str, key: str) -> float:
         values = [rows[-1].get(key) for rows in runs[name].values()]
@@ -116,9 +119,9 @@ def _leaderboard(arena: str, jobs: Sequence[Job]) -> Leaderboard:
             value for value in (mean(name, "validation_accuracy"), mean(name, "train_accuracy"), 0.0) if value == value
         )
         for name in runs
-        if name in baselines
     }
-    best = max(chosen_by, key=lambda name: chosen_by[name], default=None)
+    best = max(baselines, key=lambda name: chosen_by[name], default=None)
+    best_router = max(routers, key=lambda name: chosen_by[name], default=None)
 
     def standing(name: str) -> Standing:
         own = runs[name]
@@ -152,4 +155,4 @@ def _leaderboard(arena: str, jobs: Sequence[Job]) -> Leaderboard:
         )
 
     standings = sorted((standing(name) for name in runs), key=lambda row: -row.accuracy)
-    return Leaderboard(arena, scale(jobs), best, tuple(standings))
+    return Leaderboard(arena, scale(jobs), best, best_router, tuple(standings))

@@ -79,8 +79,11 @@ def terminal_legend() -> Table:
 
 
 def verdict(board: Leaderboard) -> str:
-    """How the best router stands to the best baseline, in a sentence; nothing where one of them is missing."""
-    router = next((row for row in board.standings if not row.baseline), None)
+    """How the best router stands to the best baseline, in a sentence; nothing where one of them is missing.
+
+    Both are the best on validation data: the test split chooses nobody.
+    """
+    router = next((row for row in board.standings if row.name == board.best_router), None)
     if router is None or router.versus is None:
         return ""
     gap, p = 100 * router.versus.difference, router.versus.p
