@@ -121,7 +121,7 @@ def test_the_plain_step_learns_what_the_routed_one_learns_with_one_block(convolu
     data = world.data()
     game, other = world.game(data), world.game(data)
     network = plain_network(other.network)
-    before = [parameter.clone() for parameter in network.parameters()]
+    before = [parameter.detach().clone() for parameter in network.parameters()]
     routed = deal_step(game, world.batch)
     plain = ordinary_step(network, lambda batch: network(batch.x), other.dealer, learning_rate=0.01)
     for _ in range(5):
@@ -191,10 +191,10 @@ def test_a_cuda_device_gets_all_of_cifar() -> None:
         world_on("cuda:9", 1, quick=True)
 
 
-def test_memory_is_measured_in_fresh_processes() -> None:
+def test_memory_is_measured_in_a_fresh_process() -> None:
     (comparison,) = ROWS["f"](SMALL)
     sides = comparison.sides()
-    assert min(sides[0].measure(), sides[-1].measure()) > 0
+    assert sides[-1].measure() > 0
 
 
 def test_start_up_is_measured_in_fresh_processes() -> None:

@@ -30,15 +30,13 @@ class Side:
         name: as the table shows it.
         measure: measures once, and returns a number in the comparison's unit.
         bar: what the ratio to the base must not exceed; None where nothing was promised.
-        family: sides of one family are the points of one line in a figure.
-        count: where on that line, of blocks or tasks.
+        point: where it stands in a figure: the name of a line, and a number of blocks or tasks.
     """
 
     name: str
     measure: Callable[[], float]
     bar: float | None = None
-    family: str = ""
-    count: int = 0
+    point: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -114,8 +112,8 @@ class Result:
         bar: what the ratio must not exceed, or None.
         rounds: measured.
         note: why something is missing.
-        family: as in :class:`Side`.
-        count: likewise.
+        point: of the side.
+        base_point: of the base.
     """
 
     row: str
@@ -129,8 +127,8 @@ class Result:
     bar: float | None = None
     rounds: int = 0
     note: str = ""
-    family: str = ""
-    count: int = 0
+    point: tuple[str, int] | None = None
+    base_point: tuple[str, int] | None = None
 
     @property
     def holds(self) -> bool | None:
@@ -258,8 +256,8 @@ def summarise(
         unit=comparison.unit,
         base_value=Spread.of(base_values),
         bar=side.bar,
-        family=side.family,
-        count=side.count,
+        point=side.point,
+        base_point=base.point,
     )
     if not values:
         note = f"left out: its first measurement took {gave_up_after or nan:.0f} s"

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isnan
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from routing_env.experiment.speed import Result
 
 
 def ratio_figure(results: Sequence[Result]) -> Figure:
-    """Every measured ratio as a dot between its quartiles; a tick is the bar that it must not pass."""
-    measured = [result for result in results if result.rounds]
+    """Ratios as dots between their quartiles; a tick is the bar that one must not pass. Mere growth is left out."""
+    measured = [result for result in results if result.rounds and (result.bar is not None or result.point is None)]
     figure = Figure(figsize=(9.5, 1.2 + 0.2 * len(measured)), layout="constrained")
     axes = figure.subplots()
     places = range(len(measured))
@@ -36,22 +38,25 @@ def ratio_figure(results: Sequence[Result]) -> Figure:
 
 def growth_figure(results: Sequence[Result]) -> Figure:
     """Milliseconds of a training step over the number of blocks and of tasks (the paper's Figure 13)."""
-    points = [result for result in results if result.family and result.rounds]
-    titles = list(dict.fromkeys(result.title for result in points))
-    figure = Figure(figsize=(4.9 * len(titles), 4.0), layout="constrained")
-    panels = figure.subplots(1, len(titles), sharey=True, squeeze=False)[0]
-    for title, axes in zip(titles, panels, strict=True):
-        own = [result for result in points if result.title == title]
-        for family in dict.fromkeys(result.family for result in own):
-            line = sorted((result.count, result.value.median) for result in own if result.family == family)
-            axes.plot(*zip(*line, strict=True), marker="o", label=family)
+    lines: dict[str, dict[str, dict[int, float]]] = {}
+    for result in results:
+        for point, value in ((result.base_point, result.base_value), (result.point, result.value)):
+            if point is not None and not isnan(value.median):
+                lines.setdefault(result.title, {}).setdefault(point[0], {})[point[1]] = value.median
+    figure = Figure(figsize=(4.9 * len(lines), 4.0), layout="constrained")
+    panels = figure.subplots(1, len(lines), sharey=True, squeeze=False)[0]
+    for (title, families), axes in zip(lines.items(), panels, strict=True):
+        for name, points in families.items():
+            axes.plot(*zip(*sorted(points.items()), strict=True), marker="o", label=name)
         axes.set_xscale("log")
         axes.set_yscale("log")
-        counts = sorted({result.count for result in own})
+        counts = sorted({count for points in families.values() for count in points})
         axes.set_xticks(counts, [str(count) for count in counts])
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
         axes.minorticks_off()
         axes.set_title(title, loc="left", fontsize=10)
-        axes.set_xlabel("how many")
+        axes.set_xlabel(title.rpartition(", ")[2].removesuffix(" added"))
         axes.legend(frameon=False, fontsize=8)
         _plain(axes)
     panels[0].set_ylabel("milliseconds per step")

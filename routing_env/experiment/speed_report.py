@@ -90,7 +90,7 @@ def save(results: Sequence[Result], world: World, folder: Path) -> list[Path]:
         writer.writerows(_record(result) for result in results)
     paths[1].write_text(markdown(results, world), encoding="utf-8")
     ratio_figure(results).savefig(paths[2], dpi=130)
-    if any(result.family for result in results):
+    if any(result.point for result in results):
         paths.append(folder / "growth.png")
         growth_figure(results).savefig(paths[-1], dpi=130)
     return paths

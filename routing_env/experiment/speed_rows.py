@@ -73,31 +73,35 @@ def growth(world: World) -> list[Comparison]:
 
 def _block_sides(world: World) -> list[Side]:
     data = world.data()
-    sides = [Side(f"{world.blocks} blocks", _timed(world, world.routed_step(data)))]
+    routed = _timed(world, world.routed_step(data))
+    sides = [Side(f"{world.blocks} blocks", routed, point=("routed", world.blocks))]
     for count in world.counts:
         own = replace(world, blocks=count)
         if count != world.blocks:
-            bar = GROWTH_BAR if count == max(world.counts) else None
-            measure = _timed(own, own.routed_step(data))
-            sides.append(Side(f"routed, {count} blocks", measure, bar, "routed", count))
-        measure = _timed(own, _baseline_step(own, "soft_mixture"))
-        sides.append(Side(f"soft mixture, {count} blocks", measure, None, "soft mixture", count))
+            routed = _timed(own, own.routed_step(data))
+            sides.append(Side(f"routed, {count} blocks", routed, _growth_bar(own, count), ("routed", count)))
+        mixed = _timed(own, _baseline_step(own, "soft_mixture"))
+        sides.append(Side(f"soft mixture, {count} blocks", mixed, point=("soft mixture", count)))
     return sides
 
 
 def _task_sides(world: World) -> list[Side]:
-    sides = [Side(f"{world.tasks} tasks", _timed(world, world.routed_step()))]
+    routed = _timed(world, world.routed_step())
+    sides = [Side(f"{world.tasks} tasks", routed, point=("routed", world.tasks))]
     for count in world.counts:
         own = replace(world, tasks=count)
         if count != world.tasks:
-            bar = GROWTH_BAR if count == max(world.counts) else None
-            sides.append(Side(f"routed, {count} tasks", _timed(own, own.routed_step()), bar, "routed", count))
-        each = replace(own, blocks=count)
-        wpl = _timed(own, _wpl_step(each))
-        sides.append(Side(f"WPL, {count} tasks, a block each", wpl, None, "WPL, a block per task", count))
+            routed = _timed(own, own.routed_step())
+            sides.append(Side(f"routed, {count} tasks", routed, _growth_bar(own, count), ("routed", count)))
+        wpl = _timed(own, _wpl_step(replace(own, blocks=count)))
+        sides.append(Side(f"WPL, {count} tasks, a block each", wpl, point=("WPL, a block per task", count)))
         stitched = _timed(own, _baseline_step(own, "cross_stitch"))
-        sides.append(Side(f"cross-stitch, {count} tasks", stitched, None, "cross-stitch", count))
+        sides.append(Side(f"cross-stitch, {count} tasks", stitched, point=("cross-stitch", count)))
     return sides
+
+
+def _growth_bar(world: World, count: int) -> float | None:
+    return GROWTH_BAR if count == max(world.counts) else None
 
 
 def _wpl_step(world: World) -> Callable[[], None]:
@@ -216,7 +220,10 @@ def epochs(world: World) -> list[Comparison]:
 
 
 def _epoch_sides(world: World) -> list[Side]:
-    return [Side("plain", Timed(_epoch(world, PLAIN))), Side("WPL", Timed(_epoch(world, "wpl")), EPOCH_BAR)]
+    return [
+        Side("plain", _timed(world, _epoch(world, PLAIN))),
+        Side("WPL", _timed(world, _epoch(world, "wpl")), EPOCH_BAR),
+    ]
 
 
 def _run_sides(world: World) -> list[Side]:
