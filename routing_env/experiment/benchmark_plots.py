@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from routing_env.experiment.jobs import Job, scale
@@ -79,7 +81,9 @@ def learning_curves(jobs: Sequence[Job]) -> Figure:
         _plain(axes)
     for axes in panels[len(arenas) :]:
         axes.set_axis_off()
-    handles = [Line2D([], [], color=_color(number), label=name) for number, name in enumerate(names)]
+    handles: list[Artist] = [Line2D([], [], color=_color(number), label=name) for number, name in enumerate(names)]
+    if len({job.config.game.seed for job in jobs}) > 1:
+        handles.append(Patch(color="0.5", alpha=0.2, lw=0, label="95 % interval"))
     if papers:
         handles.append(Line2D([], [], color="0.4", marker="x", ls=":", label="the paper's Table 2"))
     figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=8)
