@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from rich.console import Console
 
 from routing_env.config import GameConfig
-from routing_env.experiment.config import SB3_PREFIX, BenchmarkConfig, RunConfig
+from routing_env.experiment.config import SB3_PREFIX, BenchmarkConfig, RunConfig, resumed
 
 if TYPE_CHECKING:
-    from routing_env.experiment.results import RunDirectory
+    pass
 
 app = tyro.extras.SubcommandApp()
 console = Console()
@@ -42,10 +42,11 @@ def train(
     """
     from routing_env.experiment.results import RunDirectory
     from routing_env.experiment.run import Run
+    from routing_env.experiment.train import train_and_show
 
     if resume is not None:
         directory = RunDirectory.open(resume)
-        run = Run(_resumed(config, directory.read_config()))
+        run = Run(resumed(config, directory.read_config()))
     else:
         run = Run(config)
         router = config.router.removeprefix(SB3_PREFIX).partition(":")[0]
@@ -54,7 +55,7 @@ def train(
     with directory.held(wait=False):
         try:
             directory.write_config(run.config)
-            _train(run, directory)
+            train_and_show(run, directory, console)
         except KeyboardInterrupt:
             console.print(f"\ninterrupted; continue with: routing-env train --resume {directory.path}", soft_wrap=True)
             sys.exit(130)
@@ -156,7 +157,11 @@ def speed(
 
     world = world_on(device, threads, quick=quick)
     chosen = rows or ("abcdegh" if quick else "abcdefgh")
-    results = measure(chosen, world, QUICK if quick else Effort(), console)
+    try:
+        results = measure(chosen, world, QUICK if quick else Effort(), console)
+    except KeyboardInterrupt:
+        console.print("\ninterrupted; nothing was saved")
+        sys.exit(130)
     console.print(terminal_table(results))
     console.print(machine(world), style="dim", highlight=False)
     for path in save(results, world, run_dir):
@@ -258,65 +263,6 @@ def download(name: tyro.conf.Positional[str], *, data_dir: str | None = None) ->
     from routing_env.data.download import download as fetch
 
     fetch(name, data_dir, console)
-
-
-def _train(run: Any, directory: RunDirectory) -> None:
-    """Train a run and, if asked to, its reference; then draw and print what they came to."""
-    from routing_env.experiment.display import Display
-    from routing_env.experiment.plots import save_figures
-    from routing_env.experiment.report import task_table
-    from routing_env.experiment.results import RunDirectory
-    from routing_env.experiment.run import Run, reference_config
-
-    display = Display(console)
-    data = run.learner.data
-    console.print(
-        f"[bold]{run.config.router}[/bold] on [bold]{data.name}[/bold]: {data.tasks} tasks, "
-        f"{len(data.train):,} training, {len(data.validation):,} validation and {len(data.test):,} test samples; "
-        f"{run.description}",
-        highlight=False,
-    )
-    run.train(directory, display)
-    evaluation = run.evaluate()
-    reference = None
-    if run.config.reference and run.config.router != "fixed":
-        console.print("\nfor comparison, the [bold]fixed[/bold] router (a block per task and layer):", highlight=False)
-        fixed = Run(reference_config(run.config), data=data)
-        fixed_directory = RunDirectory(directory.reference)
-        fixed_directory.write_config(fixed.config)
-        fixed.train(fixed_directory, display)
-        reference = fixed.evaluate()
-    figures = save_figures(directory, run)
-    console.print()
-    title = f"{run.config.router} on {data.name}: test split after {run.epoch} epochs"
-    console.print(task_table(evaluation, data, title, pass_action=run.pass_action, reference=reference))
-    console.print(f"run directory  {directory.path}", soft_wrap=True, highlight=False)
-    for figure in figures:
-        console.print(f"figure         {figure}", soft_wrap=True, highlight=False)
-    console.print(f"again          routing-env evaluate {directory.path}", soft_wrap=True, highlight=False)
-
-
-def _resumed(given: RunConfig, stored: RunConfig) -> RunConfig:
-    """The stored settings with the epochs and device given now.
-
-    Raises:
-        ValueError: another option was given that differs from the run's.
-    """
-    epochs = stored.epochs if given.epochs is None else given.epochs
-    device = stored.game.device if given.game.device == GameConfig().device else given.game.device
-    own = [field.name for field in fields(RunConfig) if field.name not in ("game", "epochs")]
-    games = [field.name for field in fields(GameConfig) if field.name != "device"]
-    asked = {name: (getattr(given, name), getattr(stored, name), getattr(RunConfig(), name)) for name in own}
-    asked |= {
-        name: (getattr(given.game, name), getattr(stored.game, name), getattr(GameConfig(), name)) for name in games
-    }
-    for name, (now, then, default) in asked.items():
-        if now not in (default, then):
-            raise ValueError(
-                f"--{name.replace('_', '-')} {now} differs from the run's {then}: a resumed run keeps its settings; "
-                "leave the option out, or start a new run"
-            )
-    return replace(stored, epochs=epochs, game=replace(stored.game, device=device))
 
 
 def main() -> None:

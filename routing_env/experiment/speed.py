@@ -50,6 +50,7 @@ class Comparison:
         unit: of the measurements.
         warm_up: whether the first measurements do not count; those of fresh processes do.
         rounds: so many, where the effort is not to decide.
+        weight: how long it takes beside others, about one for each side; for the progress only.
     """
 
     row: str
@@ -58,6 +59,7 @@ class Comparison:
     unit: str = "ms"
     warm_up: bool = True
     rounds: int | None = None
+    weight: float = 2.0
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def memory(world: World) -> list[Comparison]:
         return []
     small = replace(world, samples=max(2000, 5 * max(world.counts)))
     title, sides = f"memory of training, batch {world.batch}", partial(_memory_sides, small)
-    return [Comparison("f", title, sides, unit="MiB", warm_up=False, rounds=1)]
+    return [Comparison("f", title, sides, unit="MiB", warm_up=False, rounds=1, weight=8)]
 
 
 def _memory_sides(world: World) -> list[Side]:
@@ -79,8 +79,8 @@ def start_up(world: World) -> list[Comparison]:
         return [Side("one second", lambda: 1000.0), Side("routing-env --help", run("-m", "routing_env", "--help"), 1.0)]
 
     return [
-        Comparison("g", "fresh process", imports, warm_up=False),
-        Comparison("g", "first training step", first_steps, warm_up=False),
+        Comparison("g", "fresh process", imports, warm_up=False, weight=4),
+        Comparison("g", "first training step", first_steps, warm_up=False, weight=8),
         Comparison("g", "command line", help_, warm_up=False),
     ]
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import csv
 import os
 import platform
+import time
 from collections.abc import Sequence
 from math import isnan
 from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from routing_env.experiment.display import clock
 from routing_env.experiment.speed import Effort, Result, Spread, compare
 from routing_env.experiment.speed_plots import growth_figure, ratio_figure
 from routing_env.experiment.speed_rows import ROWS
@@ -44,22 +46,26 @@ def measure(rows: Sequence[str], world: World, effort: Effort, console: Console)
         TextColumn("[bold]{task.description}"),
         BarColumn(bar_width=24),
         TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]}"),
         console=console,
         transient=True,
         disable=not console.is_terminal,
     )
+    total = sum(comparison.weight for comparison in comparisons)
     results: list[Result] = []
+    done, began = 0.0, time.perf_counter()
     with progress:
-        bar = progress.add_task("", total=len(comparisons))
-        for number, comparison in enumerate(comparisons):
-            progress.update(bar, description=f"{comparison.row}) {comparison.title}", completed=number)
+        bar = progress.add_task("", total=total, left="")
+        for comparison in comparisons:
 
-            def advance(share: float, number: int = number) -> None:
-                progress.update(bar, completed=number + share)
+            def advance(share: float, before: float = done, weight: float = comparison.weight) -> None:
+                now = before + share * weight
+                left = (total / now - 1) * (time.perf_counter() - began)
+                progress.update(bar, completed=now, left=f"{clock(left)} left")
 
+            progress.update(bar, description=f"{comparison.row}) {comparison.title}")
             results += compare(comparison, effort, advance)
+            done += comparison.weight
     return results
 
 

@@ -65,9 +65,10 @@ def _step_sides(world: World, bar: float | None) -> list[Side]:
 
 def growth(world: World) -> list[Comparison]:
     """b) The training step as blocks and tasks are added, beside networks whose every sample visits all (Figure 13)."""
+    counts, title = len(world.counts), f"training step, batch {world.batch}"
     return [
-        Comparison("b", f"training step, batch {world.batch}, blocks added", partial(_block_sides, world)),
-        Comparison("b", f"training step, batch {world.batch}, tasks added", partial(_task_sides, world)),
+        Comparison("b", f"{title}, blocks added", partial(_block_sides, world), weight=2 * counts),
+        Comparison("b", f"{title}, tasks added", partial(_task_sides, world), weight=3 * counts),
     ]
 
 
@@ -121,7 +122,7 @@ def _baseline_step(world: World, name: str) -> Callable[[], None]:
 def routers(world: World) -> list[Comparison]:
     """c) What a table router takes to act and learn, over the training step of the blocks."""
     title = f"act and learn, batch {world.batch}"
-    return [Comparison("c", title, partial(_router_sides, world))]
+    return [Comparison("c", title, partial(_router_sides, world), weight=10)]
 
 
 def _router_sides(world: World) -> list[Side]:
@@ -211,11 +212,11 @@ def _evaluation_sides(world: World) -> list[Side]:
 def epochs(world: World) -> list[Comparison]:
     """h) A run's epoch, end to end: data, routing, learning, evaluation, files. And a long run against the clock."""
     title = f"epoch of {world.samples:,} samples, batch {world.batch}"
-    comparisons = [Comparison("h", title, partial(_epoch_sides, world))]
+    comparisons = [Comparison("h", title, partial(_epoch_sides, world), weight=14)]
     if world.epochs:
         long = replace(world, batch=max(world.batches))
         title = f"{world.epochs} epochs of {world.samples:,} samples, batch {long.batch}"
-        comparisons.append(Comparison("h", title, partial(_run_sides, long), warm_up=False, rounds=1))
+        comparisons.append(Comparison("h", title, partial(_run_sides, long), warm_up=False, rounds=1, weight=30))
     return comparisons
 
 
