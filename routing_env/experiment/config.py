@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +68,26 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
         except json.JSONDecodeError:
             options[name] = value
     return options
+
+
+def resumed(given: RunConfig, stored: RunConfig) -> RunConfig:
+    """The stored settings with the epochs and device given now.
+
+    Raises:
+        ValueError: another option was given that differs from the run's.
+    """
+    epochs = stored.epochs if given.epochs is None else given.epochs
+    device = stored.game.device if given.game.device == GameConfig().device else given.game.device
+    own = [field.name for field in fields(RunConfig) if field.name not in ("game", "epochs")]
+    games = [field.name for field in fields(GameConfig) if field.name != "device"]
+    asked = {name: (getattr(given, name), getattr(stored, name), getattr(RunConfig(), name)) for name in own}
+    asked |= {
+        name: (getattr(given.game, name), getattr(stored.game, name), getattr(GameConfig(), name)) for name in games
+    }
+    for name, (now, then, default) in asked.items():
+        if now not in (default, then):
+            raise ValueError(
+                f"--{name.replace('_', '-')} {now} differs from the run's {then}: a resumed run keeps its settings; "
+                "leave the option out, or start a new run"
+            )
+    return replace(stored, epochs=epochs, game=replace(stored.game, device=device))
