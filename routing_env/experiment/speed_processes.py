@@ -117,7 +117,7 @@ def report_memory(world: World, network: Network, deals: int = 10) -> None:
         step = world.plain_step(world.data()) if network == "plain" else world.routed_step()
         for _ in range(deals):
             step()
-    peak = torch.cuda.max_memory_allocated() / 2**20 if world.on_cuda else _resident("VmHWM")
+    peak = torch.cuda.max_memory_allocated(world.device) / 2**20 if world.on_cuda else _resident("VmHWM")
     print(peak - before)
 
 
