@@ -22,7 +22,7 @@ from routing_env.cli import main
 from routing_env.config import GameConfig
 from routing_env.data import DATASETS, first_tasks, load, training_share
 from routing_env.experiment.config import BenchmarkConfig, RunConfig
-from routing_env.experiment.jobs import asked_for, choose_entrants, found_jobs, plan_jobs, report_name
+from routing_env.experiment.jobs import asked_for, choose_entrants, found_jobs, plan_jobs, report_name, scale
 from routing_env.experiment.leaderboard import BEHAVIOUR, leaderboards
 from routing_env.experiment.learners import is_baseline
 from routing_env.experiment.paper import EPOCHS, TABLE_2
@@ -81,14 +81,17 @@ def test_paths_follow_from_settings() -> None:
 
 def test_reports_at_other_scales_have_other_folders() -> None:
     suite = SUITES["digits"]
-    scales: list[dict[str, Any]] = [{}, {"epochs": 9}, {"seeds": 5}, {"fraction": 0.1}]
-    names = [report_name("digits", plan_jobs(suite, Path("base"), **scale)) for scale in scales]
+    options: list[dict[str, Any]] = [{}, {"epochs": 9}, {"seeds": 5}, {"fraction": 0.1}]
+    names = [report_name("digits", plan_jobs(suite, Path("base"), **one)) for one in options]
     assert names == [
         "digits-8epochs-3seeds",
         "digits-9epochs-3seeds",
         "digits-8epochs-5seeds",
         "digits-8epochs-3seeds-fraction0.1",
     ]
+    assert scale(plan_jobs(SUITES["cost"], Path("base"))) == "1 epoch, 1 seed"
+    assert scale(plan_jobs(suite, Path("base"), fraction=0.1)) == "8 epochs, 3 seeds, 10 % of the training samples"
+    assert scale(plan_jobs(suite, Path("base"))[:9]) == "8 epochs, 1 to 2 seeds", "seed by seed, of eight entrants"
     jobs = plan_jobs(suite, Path("base"))
     assert report_name("digits", jobs, ["mine.py:First", "wpl"]) == "digits-8epochs-3seeds-mine.py-First-wpl"
     long = [report_name("digits", jobs, ["wpl", "x" * length]) for length in (150, 151)]

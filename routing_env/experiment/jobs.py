@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -190,10 +191,10 @@ def _settings(config: RunConfig) -> dict[str, Any]:
 
 def scale(jobs: Sequence[Job]) -> str:
     """How long entrants were trained, how often, and on how much, in words."""
-    counts = [sum(job.entrant.name == name for job in jobs) for name in {job.entrant.name for job in jobs}]
+    counts = Counter((job.arena.name, job.entrant.name) for job in jobs)
     parts = [
         _count(sorted({job.epochs for job in jobs}), "epoch"),
-        _count(sorted(set(counts)), "seed"),
+        _count(sorted(set(counts.values())), "seed"),
         *sorted(
             {f"{100 * part:g} % of the training samples" for job in jobs if (part := job.config.game.fraction) != 1}
         ),
