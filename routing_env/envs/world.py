@@ -14,13 +14,13 @@ from routing_env.game import RoutingGame
 from routing_env.names import suggestion
 from routing_env.training import Loss
 
-_WORKERS = (
-    "gymnasium.vector.async_vector_env",
-    "stable_baselines3.common.vec_env.subproc_vec_env",
-    "supersuit.vector.constructors",
-    "supersuit.vector.multiproc_vec",
-)
-"""Modules whose functions run only where environments are spread over processes."""
+_WORKERS = {
+    "gymnasium.vector.async_vector_env": ("__init__", "_async_worker"),
+    "stable_baselines3.common.vec_env.subproc_vec_env": ("_worker",),
+    "supersuit.vector.constructors": ("constructor",),
+    "supersuit.vector.multiproc_vec": ("async_loop",),
+}
+"""Functions, by their modules, that build or run environments only where these are spread over processes."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def refuse_worker_processes() -> None:
     """
     frame = sys._getframe()  # pyright: ignore[reportPrivateUsage]  # inspect.stack would read source files
     while frame := frame.f_back:
-        if frame.f_globals.get("__name__") in _WORKERS:
+        if frame.f_code.co_name in _WORKERS.get(frame.f_globals.get("__name__", ""), ()):
             raise RuntimeError(
                 "environments in different processes cannot share their blocks, and each would train its own; use "
                 "more lanes of one game instead: routing_env.envs.sb3.RoutingVecEnv(copies=...) or "
