@@ -18,7 +18,7 @@ import torch
 SPAN = 0.05
 """Seconds that one measurement of a quick step is to last: so many steps follow each other."""
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 """A contestant whose first measurement takes more seconds than this is left out."""
 
 
