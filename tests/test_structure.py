@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {"routing_env": ROOT / "routing_env", "agents": ROOT / "agents", "baselines": ROOT / "baselines"}
 
 LAYERS = [
-    {"types", "names", "config"},
+    {"types", "names", "config", "memory"},
     {"data", "blocks", "rewards"},
     {"network", "checks"},
     {"training"},
