@@ -19,7 +19,7 @@ SPAN = 0.05
 """Seconds that one measurement of a quick step is to last: so many steps follow each other."""
 
 PATIENCE = 30.0
-"""A contestant whose first measurement takes more seconds than this is left out."""
+"""A contestant whose first measurement takes more seconds of this process than this is left out."""
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ def alternate(
     left_out: dict[str, float] = {}
     places = list(range(len(sides)))
     for place, side in enumerate(sides if warm_up else ()):
-        seconds = seconds_of(side.measure)
+        seconds = seconds_of(side.measure, time.process_time)
         if place and seconds > PATIENCE:
             places.remove(place)
             left_out[side.name] = seconds
@@ -221,11 +221,11 @@ def alternate(
     return values, left_out
 
 
-def seconds_of(action: Callable[[], object]) -> float:
-    """How long an action takes."""
-    started = time.perf_counter()
+def seconds_of(action: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
+    """How long an action takes, by a clock in seconds."""
+    started = clock()
     action()
-    return time.perf_counter() - started
+    return clock() - started
 
 
 def compare(comparison: Comparison, effort: Effort, progress: Callable[[float], None] | None = None) -> list[Result]:
@@ -262,7 +262,7 @@ def summarise(
         base_point=base.point,
     )
     if not values:
-        note = f"left out: its first measurement took {gave_up_after or nan:.0f} s"
+        note = f"left out, took {gave_up_after or nan:.0f} s"
         return result(value=NOTHING, ratio=NOTHING, note=note)
     value = Spread.of(values)
     ratios = Spread.of([own / other for own, other in zip(values, base_values, strict=True)])
