@@ -1,0 +1,140 @@
+"""Independent PPO or independent Q-learning of BenchMARL: the game as a task of one's own, through TorchRL.
+
+    pip install -r examples/requirements/benchmarl.txt && python examples/benchmarl_independent.py --algorithm IQL
+
+BenchMARL 1.5 needs an older TorchRL than examples/torchrl_ppo.py, hence the requirements of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from benchmarl.algorithms import IppoConfig, IqlConfig
+from benchmarl.environments import PettingZooClass
+from benchmarl.experiment import Experiment, ExperimentConfig
+from benchmarl.models.mlp import MlpConfig
+from tensordict import TensorDict
+from torch.nn.functional import one_hot
+from torchrl.envs.libs.pettingzoo import PettingZooWrapper
+from torchrl.envs.utils import ExplorationType, set_exploration_type
+
+from routing_env import RoutingParallelEnv, State, parallel_env
+
+GAME: dict[str, Any] = {"data": "digits", "network": "mlp", "hidden": 32, "final_reward": "negative_loss"}
+
+
+def build(seed: int) -> RoutingParallelEnv:
+    """Ten agents with plain observations; the masks go into the infos, where TorchRL finds them."""
+    return parallel_env(**GAME, parts=("task", "depth"), mask="info", block_batch=10, seed=seed)
+
+
+class RoutingTask(PettingZooClass):
+    """BenchMARL's PettingZoo task with an environment of one's own in place of a name.
+
+    Every environment that BenchMARL asks for is one and the same world, and trains its blocks.
+    """
+
+    def __init__(self, world: RoutingParallelEnv) -> None:
+        super().__init__("ROUTING", {})
+        self.world = world
+
+    def get_env_fun(self, num_envs: int, continuous_actions: bool, seed: int | None, device: Any) -> Callable[[], Any]:
+        """Wrap the world; the seed is the world's own affair."""
+        return lambda: PettingZooWrapper(self.world, return_state=True, device=device)
+
+    def supports_discrete_actions(self) -> bool:
+        """Blocks are discrete."""
+        return True
+
+    def has_state(self) -> bool:
+        """All observations side by side."""
+        return True
+
+    def max_steps(self, env: Any) -> int:
+        """Every episode is as long as the network is deep."""
+        return self.world.game.spec.depth
+
+    @staticmethod
+    def env_name() -> str:
+        """What BenchMARL's files say."""
+        return "routing"
+
+
+def experiment(world: RoutingParallelEnv, algorithm: str, seed: int, episodes: int, folder: str) -> Experiment:
+    """BenchMARL's defaults, made for millions of frames, cut to what digits needs."""
+    config = ExperimentConfig.get_from_yaml()
+    config.evaluation = False  # it would play another episode of the same world, and so train its blocks
+    config.loggers, config.create_json, config.save_folder = [], False, folder
+    config.share_policy_params = False  # a network for each task
+    config.gamma, config.max_n_frames = 1.0, episodes * world.game.spec.depth
+    config.on_policy_n_envs_per_worker = config.off_policy_n_envs_per_worker = 1  # one world
+    config.on_policy_collected_frames_per_batch = config.off_policy_collected_frames_per_batch = 30
+    if algorithm == "IQL":
+        config.lr, config.soft_target_update, config.hard_target_update_frequency = 1e-3, False, 10
+        config.exploration_eps_init, config.exploration_eps_end = 0.02, 0.01
+        config.off_policy_memory_size, config.off_policy_train_batch_size = 600, 64
+        config.off_policy_n_optimizer_steps = 5
+        chosen: Any = IqlConfig.get_from_yaml()
+    else:
+        config.lr, config.on_policy_n_minibatch_iters, config.on_policy_minibatch_size = 0.03, 4, 30
+        chosen = IppoConfig.get_from_yaml()
+        chosen.lmbda, chosen.share_param_critic = 1.0, False
+    model = MlpConfig(num_cells=[], layer_class=torch.nn.Linear, activation_class=torch.nn.Tanh)
+    return Experiment(RoutingTask(world), chosen, model, seed, config)
+
+
+def evaluate(world: RoutingParallelEnv, policy: Any) -> float:
+    """Test accuracy of a group's policy without its exploration."""
+    tasks, depth = world.game.spec.tasks, world.game.spec.depth
+
+    @torch.no_grad()
+    def choose(state: State) -> torch.Tensor:
+        lanes = len(state.task)
+        seen = torch.cat([one_hot(state.task, tasks), one_hot(torch.full_like(state.task, state.depth), depth)], dim=1)
+        every: dict[str, torch.Tensor] = {"observation": seen.float(), "action_mask": state.legal}
+        group = TensorDict(
+            {name: value[:, None].expand(-1, tasks, -1) for name, value in every.items()}, (lanes, tasks)
+        )
+        with set_exploration_type(ExplorationType.DETERMINISTIC):
+            actions = policy(TensorDict({"task": group}, (lanes,)))["task", "action"]
+        return actions[torch.arange(lanes), state.task]
+
+    return world.evaluate(choose, batched=True).overall_accuracy
+
+
+def random_router(seed: int, episodes: int) -> float:
+    """Test accuracy of choosing at random, the blocks trained on as many samples."""
+    env, rng = build(seed), np.random.default_rng(seed)
+    actions = env.game.spec.actions
+    for _ in range(episodes):
+        env.reset()
+        while env.agents:
+            env.step({agent: int(rng.integers(actions)) for agent in env.agents})
+    return env.evaluate(lambda agent, observation: int(rng.integers(actions))).overall_accuracy
+
+
+def main(algorithm: str, episodes: int, seed: int) -> None:
+    """Train and print both test accuracies."""
+    torch.set_num_threads(1)  # the networks are small: a second thread would only wait for the first
+    warnings.filterwarnings("ignore", message="PettingZoo in TorchRL is tested")
+    world = build(seed)
+    with tempfile.TemporaryDirectory() as folder:
+        run = experiment(world, algorithm, seed, episodes, folder)
+        run.run()
+    test = evaluate(world, run.algorithm.get_policy_for_loss("task"))
+    print(f"{algorithm}: test accuracy {test:.1%}; random router: {random_router(seed, episodes):.1%}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--algorithm", choices=["IPPO", "IQL"], default="IPPO", help="(default: %(default)s)")
+    parser.add_argument("--episodes", type=int, default=3000, help="of all agents together (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    arguments = parser.parse_args()
+    main(arguments.algorithm, arguments.episodes, arguments.seed)

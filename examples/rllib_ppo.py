@@ -1,0 +1,96 @@
+"""PPO of RLlib: a policy for each task, or one for all.
+
+    pip install -r examples/requirements/rllib.txt && python examples/rllib_ppo.py
+
+Ray pins an older Gymnasium than this package is tested with, hence the requirements of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import numpy as np
+import torch
+from ray.rllib.algorithms.ppo import PPOConfig
+from ray.rllib.core.rl_module import MultiRLModuleSpec, RLModuleSpec
+from ray.rllib.env.wrappers.pettingzoo_env import ParallelPettingZooEnv
+from ray.tune import register_env
+
+from routing_env import RoutingParallelEnv, parallel_env
+
+GAME: dict[str, Any] = {"data": "digits", "network": "mlp", "hidden": 32, "final_reward": "negative_loss"}
+
+
+def build(seed: int) -> RoutingParallelEnv:
+    """Ten agents with plain observations: RLlib's own networks know no masks."""
+    return parallel_env(**GAME, parts=("task", "depth"), mask="none", seed=seed)
+
+
+def random_router(seed: int, episodes: int) -> float:
+    """Test accuracy of choosing at random, the blocks trained on as many samples."""
+    env, rng = build(seed), np.random.default_rng(seed)
+    actions = env.game.spec.actions
+    for _ in range(episodes):
+        env.reset()
+        while env.agents:
+            env.step({agent: int(rng.integers(actions)) for agent in env.agents})
+    return env.evaluate(lambda agent, observation: int(rng.integers(actions))).overall_accuracy
+
+
+def configure(world: RoutingParallelEnv, seed: int, shared: bool) -> PPOConfig:
+    """Whole returns, ten episodes for each update, no exploration beyond the policy's own."""
+    frames = 10 * world.game.spec.depth
+    # What a task sees of itself is only the depth: alone it needs no hidden layer.
+    network = {"fcnet_hiddens": [64] if shared else [], "fcnet_activation": "tanh"}
+    policies = ["shared"] if shared else world.possible_agents
+    specs: Any = {policy: RLModuleSpec(model_config=network) for policy in policies}
+    register_env("routing", lambda _: ParallelPettingZooEnv(world))
+    return (
+        PPOConfig()
+        .environment("routing")
+        .env_runners(num_env_runners=0)  # in this process: another one would train blocks of its own
+        .multi_agent(policies=set(policies), policy_mapping_fn=lambda agent, *_, **__: "shared" if shared else agent)
+        .rl_module(rl_module_spec=MultiRLModuleSpec(rl_module_specs=specs))
+        .training(
+            gamma=1.0,
+            lambda_=1.0,
+            lr=0.01 if shared else 0.03,
+            train_batch_size_per_learner=frames,
+            minibatch_size=frames,
+            num_epochs=4,
+            use_kl_loss=False,
+            vf_clip_param=float("inf"),
+        )
+        .debugging(seed=seed, log_level="ERROR")
+    )
+
+
+def main(episodes: int, seed: int, shared: bool) -> None:
+    """Train and print both test accuracies."""
+    torch.set_num_threads(1)  # the networks are small: a second thread would only wait for the first
+    world = build(seed)
+    algorithm = configure(world, seed, shared).build_algo()
+    for _ in range(max(episodes // 10, 1)):
+        algorithm.train()
+    modules: dict[str, Any] = {
+        agent: algorithm.get_module("shared" if shared else agent) for agent in world.possible_agents
+    }
+
+    @torch.no_grad()
+    def choose(agent: str, observation: Any) -> int:
+        logits = modules[agent].forward_inference({"obs": torch.from_numpy(observation)[None]})["action_dist_inputs"]
+        return int(logits.argmax())
+
+    test = world.evaluate(choose).overall_accuracy
+    algorithm.stop()
+    print(f"PPO: test accuracy {test:.1%}; random router: {random_router(seed, episodes):.1%}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--episodes", type=int, default=3000, help="of all agents together (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    parser.add_argument("--shared", action="store_true", help="one policy for all tasks, not one for each")
+    arguments = parser.parse_args()
+    main(arguments.episodes, arguments.seed, arguments.shared)
