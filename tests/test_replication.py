@@ -67,7 +67,7 @@ def test_tables_by_hand(base: Path) -> None:
     whole = made["table-2-fraction-1"]
     # The 95 % interval of three seeds that are 0.02 apart: 4.3027 * 0.02 / sqrt(3) on either side.
     assert line(whole, "Figure 6", "`wpl`") == [
-        *("`wpl`", "routing-all-fc", "31", "22.0 ± 5.0", "53", "50.0 ± 0.0", "57", "62.0 ± 5.0"),
+        *("`wpl`", "routing-all-fc (MARL-WPL)", "31", "22.0 ± 5.0", "53", "50.0 ± 0.0", "57", "62.0 ± 5.0"),
         *("61.0 ± 5.0", "57.0 ± 5.0", "3"),
     ]
     assert line(whole, "Figure 5", "`wpl`") == line(whole, "Figure 6", "`wpl`")

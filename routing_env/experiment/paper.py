@@ -8,7 +8,7 @@ PAPERS_NAMES = {
     "reinforce-approx": "REINFORCE: approx",
     "q-learning-approx": "Qlearning: approx",
     "q-learning": "Qlearning: table",
-    "wpl": "routing-all-fc",
+    "wpl": "routing-all-fc (MARL-WPL)",
     "wpl recursive": "routing-all-fc recursive",
     "wpl dispatched": "routing-all-fc dispatched",
     "wpl single": "routing-all-fc single agent",
@@ -17,7 +17,7 @@ PAPERS_NAMES = {
     "task_specific_1_fc": "task specific-1-fc",
     "cross_stitch": "cross stitch-all-fc",
 }
-"""What the paper's Table 2 calls our entrants; in Figure 4 it calls `wpl` MARL-WPL: table."""
+"""What the paper's Table 2 calls our entrants."""
 
 TABLE_2: dict[str, dict[str, tuple[float, ...]]] = {
     "Figure 4": {
