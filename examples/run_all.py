@@ -3,7 +3,7 @@
     python examples/run_all.py            # all of them
     python examples/run_all.py rllib aec  # those whose file name starts so
 
-Environments are kept in --environments and used again, so a second run installs nothing. Ends with status 1 if one failed.
+Environments are kept in --environments and used again, so a second run installs nothing. The status is 1 if one failed.
 """
 
 from __future__ import annotations

@@ -26,7 +26,6 @@ from routing_env import RoutingParallelEnv, State, parallel_env
 
 GAME: dict[str, Any] = {"data": "digits", "network": "mlp", "hidden": 32, "final_reward": "negative_loss"}
 SEEN = ("task", "observation")
-DEPTH = 3  # steps of an episode: what the network is deep
 
 
 def build(seed: int) -> RoutingParallelEnv:
@@ -53,9 +52,10 @@ def learner(features: int, actions: int, agents: int, shared: bool) -> tuple[Pro
         layers: dict[str, Any] = {"depth": int(shared), "num_cells": 64, "activation_class": torch.nn.Tanh}
         return MultiAgentMLP(features, outputs, agents, centralised=False, share_params=shared, **layers)
 
+    inputs: Any = {"logits": ("task", "logits"), "mask": ("task", "action_mask")}
     actor = ProbabilisticActor(
         TensorDictModule(network(actions), in_keys=[SEEN], out_keys=[("task", "logits")]),
-        in_keys={"logits": ("task", "logits"), "mask": ("task", "action_mask")},
+        in_keys=inputs,
         out_keys=[("task", "action")],
         distribution_class=MaskedCategorical,
         return_log_prob=True,
@@ -71,10 +71,9 @@ def learner(features: int, actions: int, agents: int, shared: bool) -> tuple[Pro
     return actor, loss
 
 
-def train(env: PettingZooWrapper, actor: Any, loss: ClipPPOLoss, batches: int, learning_rate: float) -> None:
-    """PPO's loop: ten episodes, then four steps on them."""
-    optimizer = torch.optim.Adam(loss.parameters(), lr=learning_rate)
-    frames = 10 * DEPTH
+def train(env: PettingZooWrapper, actor: Any, loss: ClipPPOLoss, frames: int, batches: int, lr: float) -> None:
+    """PPO's loop: so many frames, then four steps on all of them."""
+    optimizer = torch.optim.Adam(loss.parameters(), lr=lr)
     for batch in Collector(env, actor, frames_per_batch=frames, total_frames=batches * frames):
         for _ in range(4):
             with torch.no_grad():
@@ -110,11 +109,13 @@ def main(episodes: int, seed: int, shared: bool) -> None:
     torch.manual_seed(seed)
     warnings.filterwarnings("ignore", message="PettingZoo in TorchRL is tested")
     warnings.filterwarnings("ignore", category=FutureWarning, module="torchrl")
+    warnings.filterwarnings("ignore", message="You requested advantage normalization")
     world = build(seed)
     env = PettingZooWrapper(world)
     agents, features = env.observation_spec[SEEN].shape
     actor, loss = learner(features, world.game.spec.actions, agents, shared)
-    train(env, actor, loss, batches=max(episodes // 10, 1), learning_rate=0.01 if shared else 0.03)
+    frames = 10 * world.game.spec.depth  # ten episodes
+    train(env, actor, loss, frames, batches=max(episodes // 10, 1), lr=0.01 if shared else 0.03)
     test = evaluate(world, actor)
     print(f"PPO: test accuracy {test:.1%}; random router: {random_router(seed, episodes):.1%}")
 

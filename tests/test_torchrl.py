@@ -1,4 +1,4 @@
-"""TorchRL: its own check of specifications, and that masks, rewards and training blocks are what they are without it."""
+"""TorchRL: its own check of specifications; masks, rewards and training blocks are what they are without it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def data() -> MultiTaskData:
 
 
 @pytest.mark.parametrize(("game", "parts"), TURNS, ids=str)
-def test_specifications_hold(data: MultiTaskData, game: tuple[str, dict[str, Any], Any], parts: Any) -> None:
+def test_specifications_hold(data: MultiTaskData, game: tuple[Any, dict[str, Any], Any], parts: Any) -> None:
     mask, settings, topology = game
     env = parallel_env(data=data, hidden=4, mask=mask, topology=topology, parts=parts, **settings)
     wrapped = PettingZooWrapper(env, return_state=True)
@@ -47,7 +47,7 @@ def test_specifications_hold(data: MultiTaskData, game: tuple[str, dict[str, Any
 @pytest.mark.parametrize("categorical", [True, False])
 def test_specifications_hold_in_every_grouping(data: MultiTaskData, groups: Any, categorical: bool) -> None:
     env = parallel_env(data=data, mask="info", **RECURSIVE)
-    wrapped = PettingZooWrapper(env, group_map=groups, categorical_actions=categorical)
+    wrapped: Any = PettingZooWrapper(env, group_map=groups, categorical_actions=categorical)
     check_env_specs(wrapped, break_when_any_done="both")
     assert sorted(agent for group in wrapped.group_map.values() for agent in group) == env.possible_agents
 
@@ -78,19 +78,20 @@ def test_an_episode_is_the_one_without_the_wrapper(data: MultiTaskData) -> None:
             observations, rewards, terminations, _, infos = plain.step(actions)
             after = step["next", "task"]
             np.testing.assert_array_equal(after["observation"].numpy(), np.stack(list(observations.values())))
-            np.testing.assert_array_equal(after["reward"][:, 0].numpy(), np.float32(list(rewards.values())))
+            np.testing.assert_array_equal(after["reward"][:, 0].numpy(), np.array(list(rewards.values()), np.float32))
             assert after["terminated"][:, 0].tolist() == list(terminations.values())
     assert same(weights(env), weights(plain))
     assert not same(weights(env), start)
 
 
 def test_a_seed_starts_the_world_over(data: MultiTaskData) -> None:
-    wrapped = PettingZooWrapper(parallel_env(data=data, mask="info", hidden=4, block_batch=3))
+    env = parallel_env(data=data, mask="info", hidden=4, block_batch=3)
+    wrapped = PettingZooWrapper(env)
     worlds: list[Any] = []
     for _ in range(2):
         torch.manual_seed(0)
         wrapped.set_seed(5)
-        worlds.append((wrapped.rollout(30, break_when_any_done=False), weights(wrapped._env)))
+        worlds.append((wrapped.rollout(30, break_when_any_done=False), weights(env)))
     assert (worlds[0][0] == worlds[1][0]).all()
     assert same(worlds[0][1], worlds[1][1])
 
