@@ -145,7 +145,7 @@ def speed(
 
     Args:
         rows: Of the table: a training step, b blocks and tasks added, c routers, d environments, e evaluation,
-            f memory, g start-up, h epochs; by default all, and all but f when quick.
+            f memory, g start-up, h epochs; by default all, and all but f and g when quick.
         quick: Measure for seconds instead of minutes, with few rounds.
         threads: Threads of the CPU.
         device: Where to run: cpu, cuda, cuda:1, ...
@@ -156,7 +156,7 @@ def speed(
     from routing_env.experiment.speed_worlds import world_on
 
     world = world_on(device, threads, quick=quick)
-    chosen = rows or ("abcdegh" if quick else "abcdefgh")
+    chosen = rows or ("abcdeh" if quick else "abcdefgh")
     try:
         results = measure(chosen, world, QUICK if quick else Effort(), console)
     except KeyboardInterrupt:

@@ -77,7 +77,7 @@ class Effort:
     most: int = 100
 
 
-QUICK = Effort(seconds=0.2, least=1)
+QUICK = Effort(seconds=0.1, least=2)
 
 
 @dataclass(frozen=True)
