@@ -10,6 +10,9 @@ from torch import Tensor
 from routing_env.data.base import MultiTaskData, SplitName
 from routing_env.types import Batch
 
+_PLANNED = 32
+"""Deals of one sample per task that are planned at a time: tasks take their turns in a Python loop."""
+
 
 class ShuffledPass:
     """Deals passes over a split, each in a new order; every sample once a pass.
@@ -109,15 +112,22 @@ class OnePerTask:
         self._rows = [
             _Endless((task_of_row == task).nonzero().squeeze(1), self._generator) for task in range(data.tasks)
         ]
+        self._planned = torch.empty(0, 0, dtype=torch.int64)
+        self._next = 0
 
     def next_batch(self) -> Batch:
         """The next deal."""
-        rows = torch.stack([rows.take(self._copies) for rows in self._rows], dim=1).flatten()
-        return self._data.gather(self._split[rows.to(self._data.device)])
+        if self._next == len(self._planned):
+            taken = torch.stack([rows.take(_PLANNED * self._copies) for rows in self._rows], dim=1)
+            self._planned = taken.view(_PLANNED, -1).to(self._data.device)
+            self._next = 0
+        self._next += 1
+        return self._data.gather(self._split[self._planned[self._next - 1]])
 
     def state_dict(self) -> dict[str, Any]:
-        """Orders, places in them and generator."""
+        """Planned deals, orders, places in them and generator."""
         return {
+            "planned": self._planned[self._next :].cpu(),
             "orders": [rows.order for rows in self._rows],
             "next": [rows.next for rows in self._rows],
             "generator": self._generator.get_state(),
@@ -125,6 +135,7 @@ class OnePerTask:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what :meth:`state_dict` returned."""
+        self._planned, self._next = state["planned"].to(self._data.device), 0
         for rows, order, place in zip(self._rows, state["orders"], state["next"], strict=True):
             rows.order, rows.next = order, int(place)
         self._generator.set_state(state["generator"])
