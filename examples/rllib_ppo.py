@@ -14,6 +14,7 @@ import argparse
 from typing import Any
 
 import numpy as np
+import ray
 import torch
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.core.rl_module import MultiRLModuleSpec, RLModuleSpec
@@ -72,6 +73,7 @@ def main(episodes: int, seed: int, shared: bool) -> None:
     """Train and print both test accuracies."""
     torch.set_num_threads(1)  # the networks are small: a second thread would only wait for the first
     world = build(seed)
+    ray.init(num_cpus=1, include_dashboard=False, logging_level="ERROR")
     algorithm = configure(world, seed, shared).build_algo()
     for _ in range(max(episodes // 10, 1)):
         algorithm.train()
