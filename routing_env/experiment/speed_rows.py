@@ -81,6 +81,12 @@ def _block_sides(world: World) -> list[Side]:
         if count != world.blocks:
             routed = _timed(own, own.routed_step(data))
             sides.append(Side(f"routed, {count} blocks", routed, _growth_bar(own, count), ("routed", count)))
+        if count > world.blocks:
+            few = _timed(own, own.routed_step(data, among=world.blocks))
+            name = f"{world.blocks} in use"
+            sides.append(
+                Side(f"routed, {count} blocks, {name}", few, _growth_bar(own, count), (f"routed, {name}", count))
+            )
         mixed = _timed(own, _baseline_step(own, "soft_mixture"))
         sides.append(Side(f"soft mixture, {count} blocks", mixed, point=("soft mixture", count)))
     return sides

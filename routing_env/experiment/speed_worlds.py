@@ -99,9 +99,9 @@ class World:
         """A game whose deals all have ``batch`` samples."""
         return make_game(self.config, data=data or self.data(), deal="endless")
 
-    def routed_step(self, data: MultiTaskData | None = None) -> Callable[[], None]:
+    def routed_step(self, data: MultiTaskData | None = None, *, among: int | None = None) -> Callable[[], None]:
         """A training step of a game: a whole deal, from reset to the optimiser's step, along random routes."""
-        return deal_step(self.game(data), self.batch)
+        return deal_step(self.game(data), self.batch, among)
 
     def plain_step(self, data: MultiTaskData) -> Callable[[], None]:
         """The ordinary training step of the plain network on the deals that the game gets."""
@@ -124,9 +124,9 @@ def world_on(device: str, threads: int, *, quick: bool) -> World:
     return replace(world, samples=50_000, epochs=100) if world.on_cuda else world
 
 
-def deal_step(game: RoutingGame, lanes: int) -> Callable[[], None]:
-    """Route and train one deal along random routes."""
-    routes = cycle(random_routes(game, lanes))
+def deal_step(game: RoutingGame, lanes: int, among: int | None = None) -> Callable[[], None]:
+    """Route and train one deal along random routes, through the first so many blocks of each layer or all."""
+    routes = cycle(random_routes(game, lanes, among))
 
     def step() -> None:
         game.reset()
@@ -136,12 +136,12 @@ def deal_step(game: RoutingGame, lanes: int) -> Callable[[], None]:
     return step
 
 
-def random_routes(game: RoutingGame, lanes: int) -> tuple[Tensor, ...]:
-    """Actions int64 [D, lanes] for some deals, uniform for each lane, drawn beforehand."""
+def random_routes(game: RoutingGame, lanes: int, among: int | None = None) -> tuple[Tensor, ...]:
+    """Actions int64 [D, lanes] for some deals, drawn beforehand, uniformly for each lane from the first so many."""
     spec = game.spec
     generator = torch.Generator().manual_seed(1)
     shape = (ROUTES, spec.depth, lanes)
-    return torch.randint(spec.actions, shape, generator=generator).to(spec.device).unbind()
+    return torch.randint(among or spec.actions, shape, generator=generator).to(spec.device).unbind()
 
 
 def random_policy(game: RoutingGame, batch_size: int) -> Policy:
