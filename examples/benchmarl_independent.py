@@ -34,7 +34,7 @@ GAME: dict[str, Any] = {"data": "digits", "network": "mlp", "hidden": 32, "final
 
 def build(seed: int) -> RoutingParallelEnv:
     """Ten agents with plain observations; the masks go into the infos, where TorchRL finds them."""
-    return parallel_env(**GAME, parts=("task", "depth"), mask="info", block_batch=10, seed=seed)
+    return parallel_env(**GAME, parts=("task", "depth"), mask="info", seed=seed)
 
 
 class RoutingTask(PettingZooClass):

@@ -30,7 +30,7 @@ SEEN = ("task", "observation")
 
 def build(seed: int) -> RoutingParallelEnv:
     """Ten agents with plain observations; the masks go into the infos, where TorchRL finds them."""
-    return parallel_env(**GAME, parts=("task", "depth"), mask="info", block_batch=10, seed=seed)
+    return parallel_env(**GAME, parts=("task", "depth"), mask="info", seed=seed)
 
 
 def random_router(seed: int, episodes: int) -> float:

@@ -293,7 +293,8 @@ class RoutingGame:
         )
         trace = Trace(tuple(deal.states), tuple(deal.decisions), torch.stack(deal.rewards, dim=1), outcome)
         if self.router_loss is not None and deal.train:
-            loss = loss + self.router_loss(trace)
+            with torch.enable_grad():
+                loss = loss + self.router_loss(trace)
             trace = replace(trace, states=tuple(replace(state, v=state.v.detach()) for state in trace.states))
         if deal.train:
             if self._block_batch is None:
@@ -311,10 +312,11 @@ class RoutingGame:
         return train and self.router_loss is not None
 
     def _train_blocks(self, loss: Tensor, playing: Tensor | None) -> None:
-        if playing is None:
-            self.trainer.step(loss)
-        elif playing.any():
-            self.trainer.step(loss[playing])
+        with torch.enable_grad():  # libraries switch gradients off while they play
+            if playing is None:
+                self.trainer.step(loss)
+            elif playing.any():
+                self.trainer.step(loss[playing])
 
     def _collect(self, batch: Batch, actions: Tensor, playing: Tensor | None) -> None:
         """Keep routed samples until there are enough for a step of the blocks, then take it."""

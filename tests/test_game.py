@@ -382,3 +382,13 @@ def test_the_history_of_rewards_counts_the_lanes_that_play() -> None:
     games[1].step(Decision(torch.tensor([1, 0]), probability[stays]))
     for game in games:
         torch.testing.assert_close(game.collaboration.average[0], torch.tensor([0.4, 0.6, 0.0]))
+
+
+@pytest.mark.parametrize("block_batch", [None, 5])
+def test_blocks_learn_where_the_caller_has_switched_gradients_off(block_batch: int | None) -> None:
+    games = [little_game(LAYERED.network(), data_for(LAYERED), block_batch=block_batch) for _ in range(2)]
+    before = snapshot(games[0])
+    play(games[0], LAYERED.routes)
+    with torch.no_grad():
+        play(games[1], LAYERED.routes)
+    assert snapshot(games[1]) == snapshot(games[0]) != before

@@ -59,8 +59,7 @@ def test_specifications_hold_turn_by_turn(data: MultiTaskData, settings: dict[st
 
 
 def test_an_episode_is_the_one_without_the_wrapper(data: MultiTaskData) -> None:
-    # block_batch: what collects samples trains even though rollouts switch gradients off.
-    settings: dict[str, Any] = {"data": data, "mask": "info", "rho": 0.5, "block_batch": 3, **RECURSIVE}
+    settings: dict[str, Any] = {"data": data, "mask": "info", "rho": 0.5, **RECURSIVE}
     plain, env = parallel_env(**settings), parallel_env(**settings)
     wrapped = PettingZooWrapper(env)
     start = weights(env)
@@ -85,7 +84,7 @@ def test_an_episode_is_the_one_without_the_wrapper(data: MultiTaskData) -> None:
 
 
 def test_a_seed_starts_the_world_over(data: MultiTaskData) -> None:
-    env = parallel_env(data=data, mask="info", hidden=4, block_batch=3)
+    env = parallel_env(data=data, mask="info", hidden=4)
     wrapped = PettingZooWrapper(env)
     worlds: list[Any] = []
     for _ in range(2):
@@ -94,6 +93,11 @@ def test_a_seed_starts_the_world_over(data: MultiTaskData) -> None:
         worlds.append((wrapped.rollout(30, break_when_any_done=False), weights(env)))
     assert (worlds[0][0] == worlds[1][0]).all()
     assert same(worlds[0][1], worlds[1][1])
+
+
+def test_agents_that_join_later_are_refused(data: MultiTaskData) -> None:
+    with pytest.raises(KeyError, match="set topology to 'per_task' or 'single'"):
+        check_env_specs(PettingZooWrapper(parallel_env(data=data, mask="info", topology="dispatched")))
 
 
 def test_the_example_prints_its_accuracy_beside_the_random_routers(

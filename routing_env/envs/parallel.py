@@ -67,7 +67,7 @@ from routing_env.envs.lanes import Lanes
 from routing_env.envs.observation import PARTS, Masks, Observation, check_choice
 from routing_env.envs.picture import mark, picture
 from routing_env.envs.render import routes_text
-from routing_env.envs.topology import AgentPolicy, make_topology
+from routing_env.envs.topology import AgentPolicy, OfAgents, make_topology
 from routing_env.envs.window import Window
 from routing_env.envs.world import World
 from routing_env.game import RoutingGame
@@ -288,11 +288,11 @@ class RoutingParallelEnv(ParallelEnv[str, Observation, Any]):
         agents, lane, form = self._topology.agents, self._topology.lane, self._lanes.format
         seen = form.observations(self._lanes.vectors[lane], shown)
         told = self._lanes.infos()
-        infos: Infos = {agent: told[own].copy() for agent, own in zip(agents, lane.tolist(), strict=True)}
+        infos: Infos = OfAgents(zip(agents, (told[own].copy() for own in lane.tolist()), strict=True))
         if form.in_info:
             for info, mask in zip(infos.values(), shown, strict=True):
                 info["action_mask"] = mask.copy()
-        return dict(zip(agents, seen, strict=True)), infos
+        return OfAgents(zip(agents, seen, strict=True)), infos
 
 
 parallel_env = RoutingParallelEnv

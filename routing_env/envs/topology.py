@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from operator import index
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,8 +19,20 @@ from routing_env.types import GameSpec, Policy, State
 AgentPolicy = Callable[[str, Observation], int]
 """Chooses one agent's action from its observation."""
 
+T = TypeVar("T")
 TOPOLOGIES = ("per_task", "single", "dispatched")
 DISPATCHER = "dispatcher_0"
+
+
+class OfAgents(dict[str, T]):
+    """What agents are told. To ask for one that does not take part yet is an error that says so."""
+
+    def __missing__(self, agent: str) -> T:
+        raise KeyError(
+            f"{agent} does not take part at this step; who needs every agent at every step, as TorchRL and BenchMARL "
+            "do, cannot play topology='dispatched', where agents join when they are picked: set topology to "
+            "'per_task' or 'single'"
+        )
 
 
 def make_topology(topology: str, spec: GameSpec, agents: int | None) -> Topology:
