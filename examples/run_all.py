@@ -18,6 +18,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 REQUIREMENTS = HERE / "requirements"
+SHORT = {"--episodes": "20", "--timesteps": "20", "--passes": "1"}
+"""Budgets of examples that are only to show that they run."""
 
 
 def prepare(name: str, folder: Path) -> Path:
@@ -58,9 +60,9 @@ def main(prefixes: list[str], folder: Path, limit: float, short: bool) -> int:
         framework = example.stem.split("_")[0]
         name = framework if (REQUIREMENTS / f"{framework}.txt").exists() else "package"
         python = prepare(name, folder)
-        budget = re.search(r'add_argument\("(--episodes|--timesteps|--passes)"', example.read_text())
+        budget = re.search(rf'add_argument\("({"|".join(SHORT)})"', example.read_text())
         start = time.perf_counter()
-        outcome, line = run(example, python, [budget[1], "20"] if short and budget else [], limit)
+        outcome, line = run(example, python, [budget[1], SHORT[budget[1]]] if short and budget else [], limit)
         failed += outcome != "passed"
         print(f"{outcome:8} {example.name:26} {time.perf_counter() - start:6.0f} s  {line}", flush=True)
     return failed
