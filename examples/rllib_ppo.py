@@ -86,7 +86,9 @@ def main(episodes: int, seed: int, shared: bool) -> None:
         logits = modules[agent].forward_inference({"obs": torch.from_numpy(observation)[None]})["action_dist_inputs"]
         return int(logits.argmax())
 
-    test = world.evaluate(choose).overall_accuracy
+    env: Any = algorithm.env_runner
+    played: RoutingParallelEnv = env.env.envs[0].unwrapped.par_env  # Ray has pickled the world and plays a copy
+    test = played.evaluate(choose).overall_accuracy
     algorithm.stop()
     print(f"PPO: test accuracy {test:.1%}; random router: {random_router(seed, episodes):.1%}")
 

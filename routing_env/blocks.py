@@ -20,8 +20,7 @@ class BlockBank(nn.Module):
     """Blocks of one input and one output shape.
 
     Blocks may be any modules. Where all of them are ``nn.Linear``, or all are ``nn.Sequential(nn.Linear, activation)``
-    with the same element-wise activation, float32 rows of a width in multiples of 4 go through the chosen ones as one
-    grouped product, which spares the work per call and autograd's per block.
+    with the same element-wise activation, they take a path that spares autograd's work per block.
 
     Args:
         blocks: the K modules.
@@ -36,8 +35,7 @@ class BlockBank(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.in_shape = tuple(in_shape)
         self.out_shape = _common_output_shape(blocks, self.in_shape)
-        grouped = len(self.in_shape) == 1 and self.in_shape[0] % _ALIGNED == 0
-        self._linears = _as_linears(blocks) if grouped else None
+        self._linears = _as_linears(blocks) if len(self.in_shape) == 1 else None
         first = blocks[0]
         self._activation = first[1] if self._linears and isinstance(first, nn.Sequential) and len(first) == 2 else None
 
@@ -58,59 +56,45 @@ class BlockBank(nn.Module):
         counts = torch.bincount(choice, minlength=len(self)).tolist()
         chosen = [k for k, count in enumerate(counts) if count]
         rows = [counts[k] for k in chosen]
-        if self._linears is None or v.dtype != torch.float32:
+        if self._linears is None:
             parts = v[order].split(rows)
             output = torch.cat([self.blocks[k](part) for k, part in zip(chosen, parts, strict=True)])
             return output[torch.argsort(order)]
         linears = [self._linears[k] for k in chosen]
         weights = [linear["weight"] for linear in linears]
         biases = [linear["bias"] for linear in linears if linear["bias"] is not None]
-        groups = torch.tensor(rows, device=v.device)
-        output = cast(Tensor, _GroupedLinear.apply(v, order, groups, *weights, *biases))
+        output = cast(Tensor, _GroupedLinear.apply(v, order, rows, *weights, *biases))
         return output if self._activation is None else self._activation(output)
 
 
 class _GroupedLinear(torch.autograd.Function):
-    """One linear map per group of rows, as a single node of the graph and a single product each way.
+    """One linear map per group of rows, as a single node of the graph.
 
-    ``order`` sorts the rows by group, ``groups`` counts each group's; parameters are the groups' weights, then biases.
+    ``order`` sorts the rows by group, ``rows`` counts each group; parameters are the groups' weights, then biases.
     """
 
     @staticmethod
-    def forward(ctx: Any, v: Tensor, order: Tensor, groups: Tensor, *parameters: Tensor) -> Tensor:
-        weights, biases = parameters[: len(groups)], parameters[len(groups) :]
-        width = len(weights[0])
-        ends, group = groups.cumsum(0, dtype=torch.int32), torch.repeat_interleave(groups, output_size=len(v))
-        inputs, weight = v.index_select(0, order), _padded(torch.stack(weights), 1)
-        output = F.grouped_mm(inputs, weight.transpose(1, 2), offs=ends)[:, :width]
-        if biases:
-            output = output + torch.stack(biases).index_select(0, group)
-        ctx.save_for_backward(inputs, weight, order, ends, group)
-        ctx.biased = bool(biases)
-        return v.new_empty(len(v), width).index_copy_(0, order, output)
+    def forward(ctx: Any, v: Tensor, order: Tensor, rows: list[int], *parameters: Tensor) -> Tensor:
+        weights, biases = parameters[: len(rows)], parameters[len(rows) :]
+        inputs = v.index_select(0, order)
+        ctx.save_for_backward(inputs, order, *weights)
+        ctx.rows, ctx.biased = rows, bool(biases)
+        groups = zip(inputs.split(rows), weights, biases or [None] * len(rows), strict=True)
+        output = torch.cat([F.linear(part, weight, bias) for part, weight, bias in groups])
+        return torch.empty_like(output).index_copy_(0, order, output)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        inputs, weight, order, ends, group = ctx.saved_tensors
-        grad = grad_outputs[0].index_select(0, order)
-        width, padded = grad.shape[1], _padded(grad, 1)
+        inputs, order, *weights = ctx.saved_tensors
+        grads = grad_outputs[0].index_select(0, order).split(ctx.rows)
         grad_v = None
         if ctx.needs_input_grad[0]:
-            grad_v = torch.empty_like(inputs).index_copy_(0, order, F.grouped_mm(padded, weight, offs=ends))
-        grad_weight = F.grouped_mm(padded.t(), inputs, offs=ends)[:, :width]
-        grad_bias = grad.new_zeros(len(ends), width).index_add_(0, group, grad).unbind() if ctx.biased else ()
-        return (grad_v, None, None, *grad_weight.unbind(), *grad_bias)
-
-
-_ALIGNED = 4
-"""Widths that the grouped product takes are multiples of this: of 16 bytes."""
-
-
-def _padded(tensor: Tensor, dimension: int) -> Tensor:
-    """Zeros behind a dimension, up to the next width that the grouped product takes."""
-    missing = -tensor.shape[dimension] % _ALIGNED
-    return F.pad(tensor, (0, 0) * (tensor.dim() - 1 - dimension) + (0, missing)) if missing else tensor
+            grad_inputs = torch.cat([grad @ weight for grad, weight in zip(grads, weights, strict=True)])
+            grad_v = torch.empty_like(inputs).index_copy_(0, order, grad_inputs)
+        grad_weights = [grad.t() @ part for grad, part in zip(grads, inputs.split(ctx.rows), strict=True)]
+        grad_biases = [grad.sum(0) for grad in grads] if ctx.biased else []
+        return (grad_v, None, None, *grad_weights, *grad_biases)
 
 
 _ELEMENTWISE = (nn.ReLU, nn.GELU, nn.Tanh, nn.Sigmoid, nn.SiLU, nn.ELU, nn.LeakyReLU)
