@@ -9,16 +9,13 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
 
 from routing_env.config import GameConfig
 from routing_env.experiment.config import SB3_PREFIX, BenchmarkConfig, RunConfig, resumed
-
-if TYPE_CHECKING:
-    pass
 
 app = tyro.extras.SubcommandApp()
 console = Console()
