@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import settings
+from zoo import small_data
+
+from routing_env import MultiTaskData, RoutingParallelEnv
 
 # One thread: sums come out in the same order every time, and parallel test workers do not fight for cores.
 torch.set_num_threads(1)
 
 settings.register_profile("reproducible", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("reproducible")
+
+
+@pytest.fixture(scope="module")
+def small() -> MultiTaskData:
+    """Three tasks on twelve inputs."""
+    return small_data()
+
+
+@pytest.fixture
+def window(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A window that waits for nobody and needs no display."""
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    monkeypatch.setitem(RoutingParallelEnv.metadata, "render_fps", 0)

@@ -15,21 +15,11 @@ import pytest
 from pettingzoo.test import api_test, parallel_api_test, parallel_seed_test, render_test, seed_test
 from pettingzoo.test.max_cycles_test import max_cycles_test
 from pettingzoo.test.state_test import state_test
-from zoo import GAMES, MASKS, TOPOLOGIES, fast_window, small_data
+from zoo import GAMES, MASKS, TOPOLOGIES
 
 from routing_env import MultiTaskData, RoutingParallelEnv, parallel_env, routing_v0
 
 PARTS = [parts for size in (1, 2, 3) for parts in itertools.combinations(("v", "task", "depth"), size)]
-
-
-@pytest.fixture(scope="module")
-def small() -> MultiTaskData:
-    return small_data()
-
-
-@pytest.fixture
-def window(monkeypatch: pytest.MonkeyPatch) -> None:
-    fast_window(monkeypatch)
 
 
 # PettingZoo's remarks that hold of any environment with unbounded or masked observations, whose agents ignore masks, or

@@ -11,17 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from zoo import MASKS, RECURSIVE, TOPOLOGIES, legal_actions, play, same, small_data, weights
+from zoo import MASKS, RECURSIVE, TOPOLOGIES, legal_actions, play, same, weights
 
 from routing_env import Decision, GameConfig, MultiTaskData, State, make_game, parallel_env
 from routing_env.agents.fixed import Fixed
 from routing_env.data import Split, load, make_data
 from routing_env.network import RoutedNetwork, linear_layers
-
-
-@pytest.fixture(scope="module")
-def small() -> MultiTaskData:
-    return small_data()
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from worlds import little_data
-from zoo import RECURSIVE, fast_window, legal_actions, play, small_data
+from zoo import RECURSIVE, legal_actions, play, small_data
 
 from routing_env import MultiTaskData, parallel_env
 from routing_env.envs.map_layout import blocks_at, columns, edges_of, lost_routes, shares_of
@@ -20,16 +20,6 @@ from routing_env.envs.render import routing_map
 from routing_env.envs.sb3 import RoutingVecEnv
 
 DISPATCHED: dict[str, Any] = {"topology": "dispatched", "agents": 4}
-
-
-@pytest.fixture(scope="module")
-def small() -> MultiTaskData:
-    return small_data()
-
-
-@pytest.fixture
-def window(monkeypatch: pytest.MonkeyPatch) -> None:
-    fast_window(monkeypatch)
 
 
 def test_rendering_shows_the_routes_of_this_episode(small: MultiTaskData) -> None:

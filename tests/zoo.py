@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 
 from routing_env import MultiTaskData, RoutingParallelEnv
@@ -30,12 +29,6 @@ def small_data() -> MultiTaskData:
     split = Split(torch.arange(12).repeat(3), task, torch.randint(0, 2, (36,), generator=generator))
     inputs = torch.randn(12, 4, generator=generator)
     return make_data("small", inputs, split, split, ("a", "b", "c"), (2, 2, 2), validation=0.0)
-
-
-def fast_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A window that waits for nobody and needs no display."""
-    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    monkeypatch.setitem(RoutingParallelEnv.metadata, "render_fps", 0)
 
 
 def legal_actions(env: RoutingParallelEnv, observations: dict[str, Any], rng: np.random.Generator) -> dict[str, int]:
