@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from routing_env.agents.base import uniform
+_LEAST = torch.finfo(torch.float32).tiny
+"""Stands for 0 in a row that has more than that, and makes a row that has not uniform."""
 
 
 def clip_and_normalise(policy: Tensor, legal: Tensor) -> Tensor:
     """The paper's simplex projection, clip(pi) / sum(clip(pi)); a row that clips to nothing becomes uniform."""
-    clipped = policy.clamp(0, 1) * legal
-    total = clipped.sum(-1, keepdim=True)
-    return torch.where(total > 0, clipped / total, uniform(legal))
+    clipped = policy.clamp(_LEAST, 1) * legal
+    return clipped / clipped.sum(-1, keepdim=True)
 
 
 def project_onto_simplex(x: Tensor, legal: Tensor, minimum: float = 0.0) -> Tensor:
