@@ -79,9 +79,9 @@ def benchmark(
         config: settings.
         workers: Processes of one thread each; by default one per core.
     """
-    from routing_env.experiment.benchmark import run_jobs
-    from routing_env.experiment.benchmark_report import save_report
-    from routing_env.experiment.jobs import asked_for
+    from routing_env.experiment.benchmark.grid import run_jobs
+    from routing_env.experiment.benchmark.jobs import asked_for
+    from routing_env.experiment.benchmark.report import save_report
 
     name, jobs = asked_for(suite, config)
     try:
@@ -110,10 +110,10 @@ def report(
         what: A suite, with the same options as for `routing-env benchmark`, or folders of runs.
         config: settings.
     """
-    from routing_env.experiment.benchmark_plots import policies
-    from routing_env.experiment.benchmark_report import save_report
-    from routing_env.experiment.jobs import asked_for, found_jobs, report_name
-    from routing_env.experiment.suites import SUITES
+    from routing_env.experiment.benchmark.jobs import asked_for, found_jobs, report_name
+    from routing_env.experiment.benchmark.plots import policies
+    from routing_env.experiment.benchmark.report import save_report
+    from routing_env.experiment.benchmark.suites import SUITES
 
     folders = [Path(name) for name in what]
     if what[1:] or (what[0] not in SUITES and (folders[0].is_dir() or len(folders[0].parts) > 1)):
@@ -148,9 +148,9 @@ def speed(
         device: Where to run: cpu, cuda, cuda:1, ...
         run_dir: Folder for the table as CSV and Markdown, and the figures; older ones are replaced.
     """
-    from routing_env.experiment.speed import QUICK, Effort
-    from routing_env.experiment.speed_report import machine, measure, save, terminal_table
-    from routing_env.experiment.speed_worlds import world_on
+    from routing_env.experiment.speed.measure import QUICK, Effort
+    from routing_env.experiment.speed.report import machine, measure, save, terminal_table
+    from routing_env.experiment.speed.worlds import world_on
 
     world = world_on(device, threads, quick=quick)
     chosen = rows or ("abcdeh" if quick else "abcdefgh")
@@ -201,7 +201,7 @@ def list_() -> None:
     from routing_env.agents import ROUTERS, router_class
     from routing_env.baselines import BASELINES, baseline_class
     from routing_env.data import DATASETS
-    from routing_env.experiment.suites import SUITES
+    from routing_env.experiment.benchmark.suites import SUITES
 
     def first_line(found: type) -> str:
         return (found.__doc__ or "").strip().splitlines()[0]

@@ -22,10 +22,10 @@ from worlds import bits, little_data
 from routing_env import GameConfig, State, parallel_env
 from routing_env.envs.sb3 import RoutingVecEnv
 from routing_env.envs.vector import RoutingVectorEnv
+from routing_env.experiment.benchmark.jobs import found_jobs
+from routing_env.experiment.benchmark.leaderboard import leaderboards
 from routing_env.experiment.config import RunConfig
 from routing_env.experiment.display import Display
-from routing_env.experiment.jobs import found_jobs
-from routing_env.experiment.leaderboard import leaderboards
 from routing_env.experiment.learners import RoutedLearner
 from routing_env.experiment.recording import Recording
 from routing_env.experiment.results import RunDirectory

@@ -18,14 +18,14 @@ from torch import Tensor
 from routing_env.build import make_network
 from routing_env.cli import main
 from routing_env.data import EndlessPass
-from routing_env.experiment import speed
 from routing_env.experiment.learners import plan_beside
-from routing_env.experiment.speed import Comparison, Effort, Side, Timed, alternate, compare
-from routing_env.experiment.speed_plain import Plain, ordinary_step, plain_network
-from routing_env.experiment.speed_processes import FIRST_PLAIN_STEP, FIRST_STEP, process_time
-from routing_env.experiment.speed_report import COLUMNS, markdown, save
-from routing_env.experiment.speed_rows import PLAIN, ROWS
-from routing_env.experiment.speed_worlds import World, deal_step, world_on
+from routing_env.experiment.speed import measure
+from routing_env.experiment.speed.measure import Comparison, Effort, Side, Timed, alternate, compare
+from routing_env.experiment.speed.plain import Plain, ordinary_step, plain_network
+from routing_env.experiment.speed.processes import FIRST_PLAIN_STEP, FIRST_STEP, process_time
+from routing_env.experiment.speed.report import COLUMNS, markdown, save
+from routing_env.experiment.speed.rows import PLAIN, ROWS
+from routing_env.experiment.speed.worlds import World, deal_step, world_on
 from routing_env.types import State
 
 SMALL = World(image=(3, 8, 8), hidden=8, tasks=3, blocks=3, batch=4, batches=(4,), counts=(2, 4), samples=12, epochs=1)
@@ -70,7 +70,7 @@ def test_medians_and_quartiles_are_those_of_the_rounds_without_the_warm_up() -> 
 
 
 def test_who_takes_too_long_is_left_out_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(speed, "PATIENCE", -1.0)
+    monkeypatch.setattr(measure, "PATIENCE", -1.0)
     comparison = Comparison("b", "title", lambda: [Side("base", given([1.0] * 9)), Side("slow", given([1.0]))])
     (result,) = compare(comparison, Effort(seconds=0.0, least=2))
     assert result.rounds == 0

@@ -10,7 +10,7 @@ from scipy import stats
 from sklearn.metrics import auc, mutual_info_score
 
 from routing_env.experiment import behaviour
-from routing_env.experiment.statistics import (
+from routing_env.experiment.benchmark.statistics import (
     area_under_curve,
     bootstrap_interquartile_mean,
     interquartile_mean,

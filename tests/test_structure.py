@@ -88,6 +88,16 @@ def test_imports_run_one_way(place: str) -> None:
     assert not strange, f"{place} must not import {strange}"
 
 
+@pytest.mark.parametrize("place", [place for place, _ in files() if place.startswith("routing_env/experiment/")])
+def test_what_stands_on_a_run_is_not_imported_by_it(place: str) -> None:
+    beside = {"benchmark", "replication", "speed"}
+    part = place.split("/")[2]
+    may = {part, "benchmark"} if part == "replication" else {part}
+    tree = ast.parse(dict(files())[place].read_text(encoding="utf-8"))
+    used = {module.split(".")[2] for module in imports(tree) if module.startswith("routing_env.experiment.")}
+    assert not used & beside - may, f"{place} must not import {used & beside - may}"
+
+
 def test_importing_the_package_does_not_import_torch() -> None:
     code = "import sys, routing_env; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

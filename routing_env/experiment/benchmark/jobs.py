@@ -13,10 +13,10 @@ from typing import Any
 
 from routing_env.config import GameConfig
 from routing_env.data import DATASETS
+from routing_env.experiment.benchmark.suites import SUITES, Arena, Entrant, Suite, suite_on
 from routing_env.experiment.config import BenchmarkConfig, RunConfig
 from routing_env.experiment.learners import is_baseline
 from routing_env.experiment.results import RunDirectory
-from routing_env.experiment.suites import SUITES, Arena, Entrant, Suite, suite_on
 from routing_env.names import look_up
 
 _LONGEST_NAME = 100

@@ -21,10 +21,10 @@ from routing_env.experiment.config import RunConfig
 from routing_env.experiment.learners import plan_beside
 from routing_env.experiment.results import RunDirectory
 from routing_env.experiment.run import Run
-from routing_env.experiment.speed import Comparison, Side, Timed
-from routing_env.experiment.speed_plain import ordinary_evaluation, ordinary_step, plain_network
-from routing_env.experiment.speed_processes import memory, start_up
-from routing_env.experiment.speed_worlds import LEARNING_RATE, World, deal_step, random_policy, random_routes
+from routing_env.experiment.speed.measure import Comparison, Side, Timed
+from routing_env.experiment.speed.plain import ordinary_evaluation, ordinary_step, plain_network
+from routing_env.experiment.speed.processes import memory, start_up
+from routing_env.experiment.speed.worlds import LEARNING_RATE, World, deal_step, random_policy, random_routes
 from routing_env.game import RoutingGame
 from routing_env.types import Router, Trace
 
@@ -40,7 +40,7 @@ EPOCH_BAR = 1.2
 """An epoch of a run with WPL over one with the plain network."""
 EVALUATION_BATCH = 1024
 
-PLAIN = "routing_env.experiment.speed_plain:Plain"
+PLAIN = "routing_env.experiment.speed.plain:Plain"
 
 
 def steps(world: World) -> list[Comparison]:

@@ -16,7 +16,7 @@ from routing_env.build import find_device, make_game
 from routing_env.config import GameConfig
 from routing_env.data import MultiTaskData
 from routing_env.data.base import Split, make_data
-from routing_env.experiment.speed_plain import ordinary_step, plain_network
+from routing_env.experiment.speed.plain import ordinary_step, plain_network
 from routing_env.game import RoutingGame
 from routing_env.types import Decision, Policy
 

@@ -24,7 +24,7 @@ def plain_network(network: RoutedNetwork) -> nn.Sequential:
 class Plain(Baseline):
     """The same as a run's entrant: one network for all tasks, which cannot tell them apart.
 
-    ``routing-env train --router routing_env.experiment.speed_plain:Plain`` trains it. It is there to be timed.
+    ``routing-env train --router routing_env.experiment.speed.plain:Plain`` trains it. It is there to be timed.
 
     Args:
         plan: of the routed network.

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from routing_env.experiment.jobs import Job, plan_jobs
+from routing_env.experiment.benchmark.jobs import Job, plan_jobs
+from routing_env.experiment.benchmark.suites import SUITES
 from routing_env.experiment.results import RunDirectory
-from routing_env.experiment.suites import SUITES
 
 FIGURES = {"rl-algorithms": "4", "architectures": "5", "cifar": "6", "min": "7", "mnist": "8"}
 """Suites of the paper's Table 2, and their figures."""

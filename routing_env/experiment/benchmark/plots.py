@@ -14,12 +14,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from routing_env.experiment.jobs import Job, scale
-from routing_env.experiment.paper import EPOCHS, TABLE_2
+from routing_env.experiment.benchmark.jobs import Job, scale
+from routing_env.experiment.benchmark.paper import EPOCHS, TABLE_2
+from routing_env.experiment.benchmark.statistics import mean_interval
 from routing_env.experiment.plots import save_figures as save_run_figures
 from routing_env.experiment.results import RunDirectory
 from routing_env.experiment.run import Run
-from routing_env.experiment.statistics import mean_interval
 
 DPI = 130
 

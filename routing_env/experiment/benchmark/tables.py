@@ -9,8 +9,8 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
-from routing_env.experiment.jobs import Job
-from routing_env.experiment.leaderboard import BEHAVIOUR, Leaderboard
+from routing_env.experiment.benchmark.jobs import Job
+from routing_env.experiment.benchmark.leaderboard import BEHAVIOUR, Leaderboard
 
 MEANINGS = {
     "accuracy": "right answers on the test split after the last epoch, mean of seeds",

@@ -13,10 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import tyro
 
-from routing_env.experiment.paper import EPOCHS, PAPERS_NAMES, TABLE_2
-from routing_env.experiment.replication_runs import (
+from routing_env.experiment.benchmark.paper import EPOCHS, PAPERS_NAMES, TABLE_2
+from routing_env.experiment.benchmark.statistics import mean_interval, paired_comparison
+from routing_env.experiment.benchmark.suites import SUITES
+from routing_env.experiment.benchmark.tables import markdown_table
+from routing_env.experiment.replication.runs import (
     FIGURES,
     FRACTIONS,
     OTHERS,
@@ -27,9 +29,6 @@ from routing_env.experiment.replication_runs import (
     read,
     write,
 )
-from routing_env.experiment.statistics import mean_interval, paired_comparison
-from routing_env.experiment.suites import SUITES
-from routing_env.experiment.tables import markdown_table
 
 SHOWN = (1, 5, 10)
 """Epochs of the paper's Table 2 that the suites come to."""
@@ -67,7 +66,7 @@ def fill(page: str, parts: Mapping[str, str]) -> str:
 
 def draw(base: Path, folder: Path) -> list[Path]:
     """The paper's figures from the finished runs."""
-    from routing_env.experiment.benchmark_plots import DPI, learning_curves, over_rho, over_tasks
+    from routing_env.experiment.benchmark.plots import DPI, learning_curves, over_rho, over_tasks
 
     folder.mkdir(parents=True, exist_ok=True)
     figures = {
@@ -212,7 +211,3 @@ def main(runs: Path | None = None, docs: Path = Path("docs")) -> None:
             print(path)
     page.write_text(fill(page.read_text(), tables(read(summary))))
     print(page)
-
-
-if __name__ == "__main__":
-    tyro.cli(main)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from routing_env.experiment.benchmark_plots import save_figures
-from routing_env.experiment.jobs import Job
-from routing_env.experiment.leaderboard import leaderboards
-from routing_env.experiment.tables import save_tables, terminal_legend, terminal_table, verdict
+from routing_env.experiment.benchmark.jobs import Job
+from routing_env.experiment.benchmark.leaderboard import leaderboards
+from routing_env.experiment.benchmark.plots import save_figures
+from routing_env.experiment.benchmark.tables import save_tables, terminal_legend, terminal_table, verdict
 
 
 def save_report(jobs: Sequence[Job], folder: Path, console: Console) -> None:

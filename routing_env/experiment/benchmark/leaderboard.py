@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from routing_env.experiment.behaviour import switch_rate
-from routing_env.experiment.jobs import Job, scale
-from routing_env.experiment.statistics import (
+from routing_env.experiment.benchmark.jobs import Job, scale
+from routing_env.experiment.benchmark.statistics import (
     Comparison,
     Interval,
     area_under_curve,

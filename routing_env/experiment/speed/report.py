@@ -16,10 +16,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from routing_env.experiment.display import clock
-from routing_env.experiment.speed import Effort, Result, Spread, compare
-from routing_env.experiment.speed_plots import growth_figure, ratio_figure
-from routing_env.experiment.speed_rows import ROWS
-from routing_env.experiment.speed_worlds import World
+from routing_env.experiment.speed.measure import Effort, Result, Spread, compare
+from routing_env.experiment.speed.plots import growth_figure, ratio_figure
+from routing_env.experiment.speed.rows import ROWS
+from routing_env.experiment.speed.worlds import World
 from routing_env.memory import keep_freed_memory
 
 COLUMNS = (

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from routing_env.experiment.speed import Result
+from routing_env.experiment.speed.measure import Result
 
 
 def ratio_figure(results: Sequence[Result]) -> Figure:

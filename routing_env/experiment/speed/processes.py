@@ -14,8 +14,8 @@ from typing import Literal
 import torch
 
 from routing_env.agents import make_router
-from routing_env.experiment.speed import Comparison, Side, seconds_of
-from routing_env.experiment.speed_worlds import World
+from routing_env.experiment.speed.measure import Comparison, Side, seconds_of
+from routing_env.experiment.speed.worlds import World
 from routing_env.memory import keep_freed_memory
 
 STATUS = Path("/proc/self/status")

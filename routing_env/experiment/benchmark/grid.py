@@ -17,9 +17,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from routing_env.config import GameConfig
 from routing_env.data import DATASETS, MultiTaskData, load
+from routing_env.experiment.benchmark.jobs import Job
 from routing_env.experiment.config import RunConfig
 from routing_env.experiment.display import Display, clock
-from routing_env.experiment.jobs import Job
 from routing_env.experiment.results import RunDirectory
 
 _POLL = 0.5

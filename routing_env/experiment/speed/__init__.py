@@ -1,0 +1,1 @@
+"""How fast routing is beside the plain network: ``routing-env speed``."""
