@@ -132,7 +132,7 @@ def report(
 @app.command
 def speed(
     *,
-    rows: tuple[Literal["a", "b", "c", "d", "e", "f", "g", "h"], ...] = (),
+    rows: tuple[Literal["a", "b", "c", "d", "e", "f", "g", "h", "i"], ...] = (),
     quick: bool = False,
     threads: int = 1,
     device: str = "cpu",
@@ -142,7 +142,7 @@ def speed(
 
     Args:
         rows: Of the table: a training step, b blocks and tasks added, c routers, d environments, e evaluation,
-            f memory, g start-up, h epochs; by default all, and all but f and g when quick.
+            f memory, g start-up, h epochs, i seeds at once; by default all, and all but f and g when quick.
         quick: Measure for seconds instead of minutes, with few rounds.
         threads: Threads of the CPU.
         device: Where to run: cpu, cuda, cuda:1, ...
@@ -153,7 +153,7 @@ def speed(
     from routing_env.experiment.speed.worlds import world_on
 
     world = world_on(device, threads, quick=quick)
-    chosen = rows or ("abcdeh" if quick else "abcdefgh")
+    chosen = rows or ("abcdehi" if quick else "abcdefghi")
     try:
         results = measure(chosen, world, QUICK if quick else Effort(), console)
     except KeyboardInterrupt:

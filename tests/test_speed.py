@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from routing_env.agents import make_router
 from routing_env.build import make_network
 from routing_env.cli import main
 from routing_env.data import EndlessPass
@@ -25,6 +26,7 @@ from routing_env.experiment.speed.plain import Plain, ordinary_step, plain_netwo
 from routing_env.experiment.speed.processes import FIRST_PLAIN_STEP, FIRST_STEP, process_time
 from routing_env.experiment.speed.report import COLUMNS, markdown, save
 from routing_env.experiment.speed.rows import PLAIN, ROWS
+from routing_env.experiment.speed.seeds import many_seeds
 from routing_env.experiment.speed.worlds import World, deal_step, world_on
 from routing_env.types import State
 
@@ -189,6 +191,27 @@ def test_a_cuda_device_gets_all_of_cifar() -> None:
         world_on("cpu", 0, quick=True)
     with pytest.raises(ValueError, match="'cuda:9' is not available"):
         world_on("cuda:9", 1, quick=True)
+
+
+def test_one_seed_at_once_is_that_seed() -> None:
+    game, router = many_seeds(SMALL, 1)
+    alone = make_router("wpl", SMALL.game().spec)
+    router.play(game, 8 * SMALL.batch)
+    alone.play(SMALL.game(), 8 * SMALL.batch)
+    policy, other = router.state_dict()["tables"]["policy"], alone.state_dict()["tables"]["policy"]
+    assert policy.equal(other)
+    assert not policy.equal(make_router("wpl", SMALL.game().spec).state_dict()["tables"]["policy"])
+
+
+def test_seeds_at_once_route_among_their_own_blocks() -> None:
+    game, router = many_seeds(SMALL, 3)
+    seen: set[tuple[int, int]] = set()
+    for _ in range(20):
+        router.play(game, 3 * SMALL.batch)
+        trace = game.game.trace
+        assert (trace.actions // SMALL.blocks == (trace.task // SMALL.tasks)[:, None]).all()
+        seen |= set(zip(trace.task.tolist(), trace.actions[:, 0].tolist(), strict=True))
+    assert len(seen) == 3 * SMALL.tasks * SMALL.blocks
 
 
 def test_memory_is_measured_in_a_fresh_process() -> None:

@@ -1,7 +1,7 @@
 """Measuring ratios: contestants take turns in one process, and medians are compared.
 
 One contestant is the base, such as the plain network. A round measures everyone once, in an order that turns with the
-rounds, so that what slows the machine for a while slows them all. What is measured is in ``speed_rows``.
+rounds, so that what slows the machine for a while slows them all. What is measured is in ``rows``.
 """
 
 from __future__ import annotations

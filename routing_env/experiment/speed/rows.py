@@ -24,6 +24,7 @@ from routing_env.experiment.run import Run
 from routing_env.experiment.speed.measure import Comparison, Side, Timed
 from routing_env.experiment.speed.plain import ordinary_evaluation, ordinary_step, plain_network
 from routing_env.experiment.speed.processes import memory, start_up
+from routing_env.experiment.speed.seeds import many_seeds
 from routing_env.experiment.speed.worlds import LEARNING_RATE, World, deal_step, random_policy, random_routes
 from routing_env.game import RoutingGame
 from routing_env.types import Router, Trace
@@ -39,6 +40,7 @@ SHELL_BAR = 1.15
 EPOCH_BAR = 1.2
 """An epoch of a run with WPL over one with the plain network."""
 EVALUATION_BATCH = 1024
+SEEDS = (3, 10)
 
 PLAIN = "routing_env.experiment.speed.plain:Plain"
 
@@ -258,6 +260,24 @@ def _epoch(world: World, router: str) -> Callable[[], None]:
     return epoch
 
 
+def seeds(world: World) -> list[Comparison]:
+    """i) A deal of several seeds in one computation, shared among them, over a deal of one seed."""
+    return [
+        Comparison("i", f"a seed's deal with WPL, {_kind(own)}, batch {own.batch}", partial(_seed_sides, own), weight=3)
+        for convolutional in (True, False)
+        for own in (replace(world, convolutional=convolutional, batch=batch) for batch in world.batches[:2])
+    ]
+
+
+def _seed_sides(world: World) -> list[Side]:
+    def share(seeds: int) -> Callable[[], float]:
+        game, router = many_seeds(world, seeds)
+        timed = _timed(world, lambda: router.play(game, seeds * world.batch))
+        return lambda: timed() / seeds
+
+    return [Side("alone", share(1)), *(Side(f"{seeds} seeds at once", share(seeds)) for seeds in SEEDS)]
+
+
 def _timed(world: World, step: Callable[[], object]) -> Timed:
     """Where one thread of the CPU does it all, its own clock is the fairest."""
     alone = world.threads == 1 and not world.on_cuda
@@ -277,4 +297,5 @@ ROWS: dict[str, Callable[[World], Sequence[Comparison]]] = {
     "f": memory,
     "g": start_up,
     "h": epochs,
+    "i": seeds,
 }
