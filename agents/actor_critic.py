@@ -8,7 +8,8 @@ from torch import Tensor
 from routing_env.agents.base import Rate
 from routing_env.agents.gradient import OptimizerName, along_routes, of_taken
 from routing_env.agents.networks import Network, make_network
-from routing_env.agents.policy_gradient import SoftmaxRouter, entropy, policy_gradient_loss
+from routing_env.agents.policy_gradient import SoftmaxRouter, entropy, policy_gradient_loss, usual_rate
+from routing_env.agents.q_learning import one_step_return
 from routing_env.agents.sarsa import sarsa_target
 from routing_env.types import GameSpec, Trace
 
@@ -16,9 +17,10 @@ from routing_env.types import GameSpec, Trace
 def generalized_advantage(
     value: Tensor, rewards: Tensor, final_reward: Tensor, gamma: float, trace_decay: float
 ) -> Tensor:
-    """A_i = delta_i + gamma lambda A_(i+1), delta_i = r_i + gamma V(i+1) - V(i) (Schulman et al., 2016, equation 16).
+    """A_i = delta_i + gamma lambda A_(i+1) (Schulman et al., 2016, equation 16).
 
-    r_final ends the route undiscounted. Lambda 0 is the one-step TD error, lambda 1 the return minus V.
+    delta_i is the one-step return with V(i+1) for what follows, minus V(i); r_final is not discounted. Lambda 0 is
+    delta itself, lambda 1 the return minus V.
 
     Args:
         value: V, float32 [B, D].
@@ -30,8 +32,7 @@ def generalized_advantage(
     Returns:
         float32 [B, D].
     """
-    following = torch.cat([gamma * value[:, 1:], final_reward.unsqueeze(1)], dim=1)
-    delta = rewards + following - value
+    delta = one_step_return(value[:, 1:], rewards, final_reward, gamma) - value
     advantage = [delta[:, -1]]
     for i in reversed(range(delta.shape[1] - 1)):
         advantage.append(delta[:, i] + gamma * trace_decay * advantage[-1])
@@ -72,7 +73,7 @@ class ActorCritic(SoftmaxRouter):
             {"critic": self.critic},
             seed=seed,
             network=network,
-            learning_rate=learning_rate or (0.05 if network == "table" else 0.003),
+            learning_rate=usual_rate(network) if learning_rate is None else learning_rate,
             optimizer=optimizer,
             gamma=gamma,
             epsilon=epsilon,

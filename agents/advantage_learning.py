@@ -16,9 +16,10 @@ from routing_env.types import GameSpec, Trace
 def advantage_target(
     value: Tensor, rewards: Tensor, final_reward: Tensor, legal: Tensor, gamma: float, scale: float
 ) -> Tensor:
-    """V(i) + (r_i + gamma V(i+1) - V(i)) / scale with V = max_a A: Harmon & Baird's equation 4 with scale = K dt.
+    """V(i) + (target(i) - V(i)) / scale with V = max_a A: Harmon & Baird's equation 4 with scale = K dt.
 
-    Scale 1 is Q-learning; below 1 it widens the distance between the best action and the others by 1 / scale.
+    The target is Q-learning's. Scale 1 is Q-learning; below 1 it widens the distance between the best action and the
+    others by 1 / scale.
 
     Args:
         value: A, float32 [N, D, A].

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -27,6 +27,18 @@ def rate_at(rate: Rate, samples: int) -> float:
         raise ValueError(f"rate is {rate!r}; it must be a number or (start, end, samples) with samples above 0")
     start, end, duration = rate
     return start + min(1.0, samples / duration) * (end - start)
+
+
+def sum_of_losses(parts: Iterable[tuple[Router, Callable[[Trace], Trace]]]) -> Callable[[Trace], Tensor] | None:
+    """The block losses of several routers, each of the trace as that router sees it; None where none has one."""
+    losses = [(router.block_loss, seen) for router, seen in parts if router.block_loss is not None]
+    if not losses:
+        return None
+
+    def loss(trace: Trace) -> Tensor:
+        return torch.stack([own(seen(trace)) for own, seen in losses if own is not None]).sum(0)
+
+    return loss
 
 
 def acting_agent(state: State, spec: GameSpec) -> Tensor:
@@ -55,7 +67,13 @@ def uniform(legal: Tensor) -> Tensor:
 
 
 def epsilon_greedy(preference: Tensor, legal: Tensor, epsilon: float) -> Tensor:
-    """Epsilon spread over the legal actions, the rest on the most preferred one, float32 [B, A]."""
+    """Epsilon spread over the legal actions, the rest on the most preferred one, float32 [B, A].
+
+    Raises:
+        ValueError: epsilon outside [0, 1].
+    """
+    if not 0 <= epsilon <= 1:
+        raise ValueError(f"epsilon is {epsilon}; it must be in [0, 1]")
     best = best_action(preference, legal).unsqueeze(1)
     spread = epsilon * uniform(legal)
     return spread.scatter_add(1, best, torch.full_like(best, 1 - epsilon, dtype=spread.dtype))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from routing_env.agents import make_router
+from routing_env.agents.base import sum_of_losses
 from routing_env.types import Decision, GameSpec, Router, State, Trace
 
 
@@ -28,6 +29,9 @@ class Dispatched(Router):
         dispatcher: name of the dispatcher's algorithm.
         dispatcher_options: of the dispatcher.
         agents: how many the dispatcher chooses among; by default one per task.
+
+    Raises:
+        ValueError: no agents.
     """
 
     def __init__(
@@ -41,7 +45,9 @@ class Dispatched(Router):
         dispatcher_options: Mapping[str, Any] | None = None,
         agents: int | None = None,
     ) -> None:
-        agents = agents or spec.tasks
+        agents = spec.tasks if agents is None else agents
+        if agents < 1:
+            raise ValueError(f"agents is {agents}; it must be at least 1")
         choice = GameSpec(
             tasks=spec.tasks,
             depth=1,
@@ -83,12 +89,24 @@ class Dispatched(Router):
 
     def learn(self, trace: Trace) -> dict[str, float]:
         """The agents learn from the routes, the dispatcher from what they came to."""
-        question, choice = self._dispatched[False]
-        states = tuple(replace(state, agent=choice.action) for state in trace.states)
-        learned = self.router.learn(replace(trace, states=states))
-        on_the_way = trace.action_rewards.sum(1, keepdim=True)
-        dispatched = self.dispatcher.learn(Trace((question,), (choice,), on_the_way, trace.outcome))
+        learned = self.router.learn(self._to_agents(trace))
+        dispatched = self.dispatcher.learn(self._to_dispatcher(trace))
         return {**learned, **{f"dispatcher_{name}": value for name, value in dispatched.items()}}
+
+    @property
+    def block_loss(self) -> Callable[[Trace], Tensor] | None:
+        """Those of both parts."""
+        return sum_of_losses([(self.router, self._to_agents), (self.dispatcher, self._to_dispatcher)])
+
+    def _to_agents(self, trace: Trace) -> Trace:
+        """The routes as the agents see them."""
+        return replace(trace, states=tuple(replace(state, agent=self.picked) for state in trace.states))
+
+    def _to_dispatcher(self, trace: Trace) -> Trace:
+        """The routes as the dispatcher sees them."""
+        question, choice = self._dispatched[False]
+        question = replace(question, v=trace.states[0].v)
+        return Trace((question,), (choice,), trace.action_rewards.sum(1, keepdim=True), trace.outcome)
 
     def state_dict(self) -> dict[str, Any]:
         """Both parts."""

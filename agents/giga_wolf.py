@@ -53,6 +53,8 @@ class GIGAWoLF(PolicyTableRouter):
         gamma: discount of the action rewards.
     """
 
+    policies = ("policy", "slow")
+
     def __init__(
         self,
         spec: GameSpec,
@@ -71,12 +73,10 @@ class GIGAWoLF(PolicyTableRouter):
         self.slow = self.policy.clone()
         self.tables |= {"slow": self.slow}
 
-    def update(self, samples: Samples) -> None:
+    def improve(self, samples: Samples, *policies: Tensor) -> tuple[Tensor, ...]:
         """The averages, then both policies."""
-        agent = samples.agent
+        (policy, slow), agent = policies, samples.agent
         value_step, step = rate_at(self.value_step, self.samples), rate_at(self.step, self.samples)
         value = q_update(self.value[agent], samples.action, samples.return_, value_step)
-        policy, slow = giga_wolf_update(
-            self.policy[agent], self.slow[agent], value, self.spec.legal, step, self.minimum
-        )
-        self.value[agent], self.policy[agent], self.slow[agent] = value, policy, slow
+        self.value[agent] = value
+        return giga_wolf_update(policy, slow, value, samples.legal, step, self.minimum)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from routing_env.agents.base import PolicyRouter, Rate, rate_at
-from routing_env.types import Game, GameSpec, State, Trace
+from routing_env.types import Decision, GameSpec, State, Trace
 
 OptimizerName = Literal["adam", "sgd"]
 
@@ -57,12 +57,19 @@ class GradientRouter(PolicyRouter):
         """What is minimised, float32 [B]."""
         ...
 
+    def act(self, state: State, *, greedy: bool = False) -> Decision:
+        """As usual; a greedy choice takes the networks in evaluation mode."""
+        if self.networks.training == greedy:
+            self.networks.train(not greedy)
+        return super().act(state, greedy=greedy)
+
     def learn(self, trace: Trace) -> dict[str, float]:
         """One step on the mean loss of the deal.
 
         Raises:
             FloatingPointError: the loss is not finite; nothing has been changed.
         """
+        self.networks.train()
         self.optimizer.zero_grad()
         loss = self.loss(trace).mean()
         value = loss.item()
@@ -79,15 +86,10 @@ class GradientRouter(PolicyRouter):
             group["lr"] = rate_at(self.learning_rate, self.samples)
         self.optimizer.step()
 
-    def play(self, game: Game, samples: int) -> None:
-        """As usual; with ``train_blocks`` the blocks minimise this loss too."""
-        if not self.train_blocks:
-            return super().play(game, samples)
-        game.router_loss = self.loss
-        try:
-            super().play(game, samples)
-        finally:
-            game.router_loss = None
+    @property
+    def block_loss(self) -> Callable[[Trace], Tensor] | None:
+        """The loss itself, with ``train_blocks``."""
+        return self.loss if self.train_blocks else None
 
     def state_dict(self) -> dict[str, Any]:
         """Networks and optimiser as well."""

@@ -70,9 +70,14 @@ class GumbelSoftmax(SoftmaxRouter):
         """Gumbel-max, with the gate that brings the gradient back."""
         if greedy:
             return super().act(state, greedy=True)
+        if not self.networks.training:
+            self.networks.train()
         log_policy = log_softmax(self.policy(state), state.legal)
         noise = torch.rand(log_policy.shape, generator=self.generator, device=log_policy.device)
-        action, gate = straight_through(log_policy, gumbel(noise), rate_at(self.temperature, self.samples))
+        temperature = rate_at(self.temperature, self.samples)
+        if not temperature > 0:
+            raise ValueError(f"temperature is {temperature}; it must stay above 0")
+        action, gate = straight_through(log_policy, gumbel(noise), temperature)
         return Decision(action, log_policy.detach().exp(), gate)
 
     def loss(self, trace: Trace) -> Tensor:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+from torch import Tensor
+
 from routing_env.agents import make_router
+from routing_env.agents.base import sum_of_losses
 from routing_env.types import Decision, GameSpec, Router, State, Trace
 
 
@@ -52,14 +56,22 @@ class PerLayer(Router):
     def learn(self, trace: Trace) -> dict[str, float]:
         """Every router learns from its own decision."""
         learned: dict[str, float] = {}
-        returns = trace.returns(self.gamma)
         for depth, router in enumerate(self.routers):
-            reward = trace.action_rewards[:, depth]
-            outcome = replace(trace.outcome, final_reward=returns[:, depth] - reward)
-            state = replace(trace.states[depth], depth=0)
-            own = router.learn(Trace((state,), (trace.decisions[depth],), reward.unsqueeze(1), outcome))
+            own = router.learn(self._decision(depth, trace))
             learned |= {f"depth{depth + 1}_{name}": value for name, value in own.items()}
         return learned
+
+    @property
+    def block_loss(self) -> Callable[[Trace], Tensor] | None:
+        """Those of all parts."""
+        return sum_of_losses((router, partial(self._decision, depth)) for depth, router in enumerate(self.routers))
+
+    def _decision(self, depth: int, trace: Trace) -> Trace:
+        """The routes as the router of one depth sees them."""
+        reward = trace.action_rewards[:, depth]
+        outcome = replace(trace.outcome, final_reward=trace.returns(self.gamma)[:, depth] - reward)
+        state = replace(trace.states[depth], depth=0)
+        return Trace((state,), (trace.decisions[depth],), reward.unsqueeze(1), outcome)
 
     def state_dict(self) -> dict[str, Any]:
         """All parts."""

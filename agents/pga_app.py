@@ -67,13 +67,11 @@ class PGAAPP(PolicyTableRouter):
         self.minimum = minimum
         self.gamma = gamma
 
-    def update(self, samples: Samples) -> None:
+    def improve(self, samples: Samples, *policies: Tensor) -> tuple[Tensor, ...]:
         """Q-learning, then the policy."""
-        agent, value = samples.agent, self.value[samples.agent]
+        (policy,), value = policies, self.value[samples.agent]
         target = td_target(value, samples.reward, samples.final_reward, samples.legal, self.gamma)
         value = q_update(value, samples.action, target, rate_at(self.value_step, self.samples))
+        self.value[samples.agent] = value
         step = rate_at(self.step, self.samples)
-        self.value[agent] = value
-        self.policy[agent] = pga_app_update(
-            self.policy[agent], value, self.spec.legal, step, self.prediction, self.minimum
-        )
+        return (pga_app_update(policy, value, samples.legal, step, self.prediction, self.minimum),)

@@ -36,6 +36,11 @@ def policy_gradient_loss(log_probability: Tensor, weight: Tensor) -> Tensor:
     return -(weight.detach() * log_probability).sum(-1)
 
 
+def usual_rate(network: Network) -> float:
+    """A learning rate of Adam for tables, or for other networks."""
+    return 0.05 if network == "table" else 0.003
+
+
 class SoftmaxRouter(GradientRouter):
     """Draws from softmax(logits) over the legal actions.
 

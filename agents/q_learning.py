@@ -11,22 +11,39 @@ from routing_env.agents.value_network import ValueNetworkRouter
 from routing_env.types import GameSpec, State, Trace
 
 
+def one_step_return(following: Tensor, rewards: Tensor, final_reward: Tensor, gamma: float) -> Tensor:
+    """R_i by what is thought of R_(i+1): r_i + gamma R_(i+1) + (1 - gamma) r_final; at the last depth r_i + r_final.
+
+    This follows from the paper's R_i (Algorithm 3, line 3), where gamma discounts the action rewards, not r_final.
+
+    Args:
+        following: the estimates of R_2 to R_D, float32 [N, D - 1].
+        rewards: float32 [N, D].
+        final_reward: float32 [N].
+        gamma: discount of the action rewards.
+
+    Returns:
+        float32 [N, D].
+    """
+    final = final_reward.unsqueeze(1)
+    return rewards + torch.cat([gamma * following + (1 - gamma) * final, final], dim=1)
+
+
 def td_target(value: Tensor, rewards: Tensor, final_reward: Tensor, legal: Tensor, gamma: float) -> Tensor:
-    """r_i + gamma max_a Q(i+1, a) before the last depth; the last reward plus r_final at it.
+    """The one-step return with max_a Q(i+1, a) for what follows.
 
     Args:
         value: Q, float32 [N, D, A].
         rewards: float32 [N, D].
         final_reward: float32 [N].
         legal: bool [N, D, A], legality in the states that were visited.
-        gamma: discount.
+        gamma: discount of the action rewards.
 
     Returns:
         float32 [N, D].
     """
     best = value.masked_fill(~legal, -torch.inf).max(-1).values
-    following = torch.cat([gamma * best[:, 1:], final_reward.unsqueeze(1)], dim=1)
-    return rewards + following
+    return one_step_return(best[:, 1:], rewards, final_reward, gamma)
 
 
 def q_update(value: Tensor, action: Tensor, target: Tensor, step: float) -> Tensor:

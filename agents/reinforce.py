@@ -7,7 +7,7 @@ from torch import Tensor
 from routing_env.agents.base import Rate
 from routing_env.agents.gradient import OptimizerName, along_routes, of_taken
 from routing_env.agents.networks import Network, make_network
-from routing_env.agents.policy_gradient import SoftmaxRouter, entropy, policy_gradient_loss
+from routing_env.agents.policy_gradient import SoftmaxRouter, entropy, policy_gradient_loss, usual_rate
 from routing_env.types import GameSpec, Trace
 
 
@@ -50,7 +50,7 @@ class Reinforce(SoftmaxRouter):
             {"baseline": self.baseline} if self.baseline else {},
             seed=seed,
             network=network,
-            learning_rate=learning_rate or (0.05 if network == "table" else 0.003),
+            learning_rate=usual_rate(network) if learning_rate is None else learning_rate,
             optimizer=optimizer,
             gamma=gamma,
             epsilon=epsilon,

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from routing_env.agents.base import Rate
 from routing_env.agents.gradient import OptimizerName, along_routes
 from routing_env.agents.networks import Network, make_network
-from routing_env.agents.policy_gradient import SoftmaxRouter
+from routing_env.agents.policy_gradient import SoftmaxRouter, usual_rate
 from routing_env.types import GameSpec, Trace
 
 
@@ -93,7 +93,7 @@ class RELAX(SoftmaxRouter):
             {"value": self.value},
             seed=seed,
             network=network,
-            learning_rate=learning_rate or (0.05 if network == "table" else 0.003),
+            learning_rate=usual_rate(network) if learning_rate is None else learning_rate,
             optimizer=optimizer,
             gamma=gamma,
         )

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from routing_env.agents.gradient import of_taken
-from routing_env.agents.q_learning import QLearning
+from routing_env.agents.q_learning import QLearning, one_step_return
 from routing_env.agents.table import Samples
 from routing_env.agents.value_network import ValueNetworkRouter
 from routing_env.types import Trace
 
 
 def sarsa_target(value: Tensor, action: Tensor, rewards: Tensor, final_reward: Tensor, gamma: float) -> Tensor:
-    """r_i + gamma Q(i+1, a_(i+1)) before the last depth; the last reward plus r_final at it.
+    """The one-step return with Q(i+1, a_(i+1)) for what follows.
 
     Args:
         value: Q, float32 [N, D, A].
@@ -25,8 +24,7 @@ def sarsa_target(value: Tensor, action: Tensor, rewards: Tensor, final_reward: T
     Returns:
         float32 [N, D].
     """
-    following = of_taken(value, action)[:, 1:]
-    return rewards + torch.cat([gamma * following, final_reward.unsqueeze(1)], dim=1)
+    return one_step_return(of_taken(value, action)[:, 1:], rewards, final_reward, gamma)
 
 
 class Sarsa(QLearning):

@@ -127,6 +127,37 @@ class PolicyTableRouter(TableRouter):
         self.value = self.new_table()
         self.tables = {"policy": self.policy, "value": self.value}
 
+    policies: tuple[str, ...] = ("policy",)
+    """The tables that hold policies."""
+
+    @abstractmethod
+    def improve(self, samples: Samples, *policies: Tensor) -> tuple[Tensor, ...]:
+        """Learn the values, and return the policies after one sample of each of some agents, all of them different.
+
+        Args:
+            samples: the routes.
+            policies: the agents' rows, float32 [N, D, A], over the actions that were legal.
+        """
+        ...
+
+    def update(self, samples: Samples) -> None:
+        """Improve the rows over the actions that were legal; what a row gives to others it goes on giving.
+
+        One row serves all states of its task and depth. Where v can have several shapes (recursive routing with PASS),
+        these differ in what is legal.
+        """
+        agent, legal = samples.agent, samples.legal
+        rows = [self.tables[name][agent] for name in self.policies]
+        if legal.equal(self.spec.legal.expand_as(legal)):
+            improved = self.improve(samples, *rows)
+        else:
+            others = [row.masked_fill(legal, 0.0) for row in rows]
+            masses = [1 - other.sum(-1, keepdim=True) for other in others]
+            improved = self.improve(samples, *(clip_and_normalise(row, legal) for row in rows))
+            improved = [o + mass * own for o, mass, own in zip(others, masses, improved, strict=True)]
+        for name, row in zip(self.policies, improved, strict=True):
+            self.tables[name][agent] = row
+
     def probability(self, state: State) -> Tensor:
         """The table's row, over the actions that are legal in this very state."""
         return clip_and_normalise(self.row(self.policy, state), state.legal)

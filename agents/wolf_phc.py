@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from routing_env.agents.base import Rate, rate_at
+from routing_env.agents.base import Rate, rate_at, uniform
 from routing_env.agents.q_learning import q_update, td_target
 from routing_env.agents.table import PolicyTableRouter, Samples
-from routing_env.types import GameSpec
+from routing_env.types import GameSpec, State
 
 
 def wolf_phc_update(
@@ -47,9 +47,11 @@ class WoLFPHC(PolicyTableRouter):
         step: delta while winning.
         losing: delta while losing, as a multiple of ``step``.
         value_step: of Q.
-        minimum: least share of exploration, spread over the legal actions.
-        gamma: discount.
+        exploration: probability of a uniformly random legal action, without which Q would forget the actions given up.
+        gamma: discount of the action rewards.
     """
+
+    policies = ("policy", "average")
 
     def __init__(
         self,
@@ -72,14 +74,16 @@ class WoLFPHC(PolicyTableRouter):
         self.visits = torch.zeros(self.agents, 1, 1, device=spec.device)
         self.tables |= {"average": self.average, "visits": self.visits}
 
-    def update(self, samples: Samples) -> None:
-        """Q-learning, then the policy."""
-        agent, step = samples.agent, rate_at(self.step, self.samples)
-        value = self.value[agent]
+    def probability(self, state: State) -> Tensor:
+        """The policy with its share of exploration."""
+        return torch.lerp(super().probability(state), uniform(state.legal), rate_at(self.exploration, self.samples))
+
+    def improve(self, samples: Samples, *policies: Tensor) -> tuple[Tensor, ...]:
+        """Q-learning, then the policy and its average."""
+        (policy, average), agent = policies, samples.agent
+        value, visits = self.value[agent], self.visits[agent] + 1
         target = td_target(value, samples.reward, samples.final_reward, samples.legal, self.gamma)
         value = q_update(value, samples.action, target, rate_at(self.value_step, self.samples))
-        visits = self.visits[agent] + 1
-        policy, average = wolf_phc_update(
-            self.policy[agent], self.average[agent], visits, value, self.spec.legal, step, self.losing * step
-        )
-        self.value[agent], self.visits[agent], self.policy[agent], self.average[agent] = value, visits, policy, average
+        self.value[agent], self.visits[agent] = value, visits
+        winning = rate_at(self.step, self.samples)
+        return wolf_phc_update(policy, average, visits, value, samples.legal, winning, self.losing * winning)

@@ -125,13 +125,14 @@ class WPL(PolicyTableRouter):
         self.minimum = minimum
         self.gamma = gamma
 
-    def update(self, samples: Samples) -> None:
+    def improve(self, samples: Samples, *policies: Tensor) -> tuple[Tensor, ...]:
         """Algorithm 3, lines 2 to 13, or Abdallah & Lesser's rule."""
-        agent, legal = samples.agent, self.spec.legal
-        rows = self.policy[agent], self.value[agent], samples.action, samples.return_, legal
+        (policy,), value = policies, self.value[samples.agent]
+        rows = policy, value, samples.action, samples.return_, samples.legal
         step, value_step = rate_at(self.step, self.samples), rate_at(self.value_step, self.samples)
         if self.rule == "full-vector":
             policy, value = full_vector_update(*rows, step, value_step, self.minimum)
         else:
             policy, value = sampled_update(*rows, step, self.rule)
-        self.policy[agent], self.value[agent] = policy, value
+        self.value[samples.agent] = value
+        return (policy,)

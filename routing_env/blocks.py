@@ -20,7 +20,8 @@ class BlockBank(nn.Module):
     """Blocks of one input and one output shape.
 
     Blocks may be any modules. Where all of them are ``nn.Linear``, or all are ``nn.Sequential(nn.Linear, activation)``
-    with the same element-wise activation, they take a path that spares autograd's work per block.
+    with the same element-wise activation, they take a path that spares autograd's work per block; not while a chosen
+    block has hooks, is reparametrised, or has been replaced.
 
     Args:
         blocks: the K modules.
@@ -56,15 +57,28 @@ class BlockBank(nn.Module):
         counts = torch.bincount(choice, minlength=len(self)).tolist()
         chosen = [k for k, count in enumerate(counts) if count]
         rows = [counts[k] for k in chosen]
-        if self._linears is None:
-            parts = v[order].split(rows)
+        linears = self._linear_maps(chosen)
+        if linears is None:
+            parts = [v.index_select(0, lanes) for lanes in order.split(rows)]
             output = torch.cat([self.blocks[k](part) for k, part in zip(chosen, parts, strict=True)])
             return output[torch.argsort(order)]
-        linears = [self._linears[k] for k in chosen]
         weights = [linear["weight"] for linear in linears]
         biases = [linear["bias"] for linear in linears if linear["bias"] is not None]
         output = cast(Tensor, _GroupedLinear.apply(v, order, rows, *weights, *biases))
         return output if self._activation is None else self._activation(output)
+
+    def _linear_maps(self, chosen: list[int]) -> list[_Parameters] | None:
+        """The parameters of the chosen blocks, where they are still the linear maps that they were; None otherwise."""
+        if self._linears is None:
+            return None
+        maps: list[_Parameters] = []
+        blocks = self.blocks._modules  # pyright: ignore[reportPrivateUsage]
+        for k in chosen:
+            name, block, parameters, hooks = self._linears[k]
+            if blocks[name] is not block or any(hooks) or "weight" not in parameters or "bias" not in parameters:
+                return None
+            maps.append(parameters)
+        return maps
 
 
 class _GroupedLinear(torch.autograd.Function):
@@ -97,21 +111,27 @@ class _GroupedLinear(torch.autograd.Function):
         return (grad_v, None, None, *grad_weights, *grad_biases)
 
 
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _ELEMENTWISE = (nn.ReLU, nn.GELU, nn.Tanh, nn.Sigmoid, nn.SiLU, nn.ELU, nn.LeakyReLU)
 
 
-def _as_linears(blocks: Sequence[nn.Module]) -> list[dict[str, nn.Parameter | None]] | None:
-    """The linear maps of blocks that are all ``Linear`` or all ``Linear, activation``; None where they are not.
+_Parameters = dict[str, nn.Parameter | None]
+"""The dictionary that holds a module's weight and bias: a module's own look-up takes seven times as long."""
 
-    Of each map the dictionary that holds its weight and bias: a module's own look-up takes seven times as long.
-    """
-    linears: list[dict[str, nn.Parameter | None]] = []
+_Linear = tuple[str, nn.Module, _Parameters, tuple[dict[int, Any], ...]]
+"""A block that is a linear map: its name in the list, itself, its parameters, and what holds the hooks of its parts."""
+
+
+def _as_linears(blocks: Sequence[nn.Module]) -> list[_Linear] | None:
+    """Blocks that are all ``Linear`` or all ``Linear, activation``; None where they are not."""
+    linears: list[_Linear] = []
     kinds: set[tuple[bool, str]] = set()
-    for block in blocks:
+    for k, block in enumerate(blocks):
         linear, *rest = list(block) if type(block) is nn.Sequential and len(block) else [block]
         if type(linear) is not nn.Linear or len(rest) > 1 or (rest and type(rest[0]) not in _ELEMENTWISE):
             return None
-        linears.append(linear._parameters)  # pyright: ignore[reportPrivateUsage]
+        hooks = tuple(getattr(part, kind) for part in (block, linear, *rest) for kind in _HOOKS)
+        linears.append((str(k), block, linear._parameters, hooks))  # pyright: ignore[reportPrivateUsage]
         # A module with its default attributes is described completely by its repr.
         kinds.add((cast(Tensor | None, linear.bias) is None, repr(rest)))
     return linears if len(kinds) == 1 else None

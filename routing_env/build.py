@@ -57,6 +57,8 @@ def make_game(
     device = find_device(config.device)
     if data is None:
         data = load_data(config)
+    elif config.tasks not in (None, data.tasks):
+        raise ValueError(f"tasks is {config.tasks}, but the data have {data.tasks} tasks; cut them with first_tasks")
     data = data.to(device)
     config = resolve(config, data)
     with torch.random.fork_rng(devices=[]):
@@ -90,6 +92,8 @@ def make_game(
 
 def resolve(config: GameConfig, data: MultiTaskData) -> GameConfig:
     """The same settings with the data set's recipe where they leave the choice to it."""
+    if data.classes is None and config.final_reward == "correct":
+        raise ValueError("final_reward is 'correct', which regression never is; use 'negative_loss', or leave it out")
     usual = recipe(data)
     choices: dict[str, Any] = {
         "network": usual.network,

@@ -46,7 +46,7 @@ def check_legal(action: Tensor, state: State, playing: Tensor | None = None) -> 
         )
 
 
-def check_batch(batch: Batch, data: MultiTaskData) -> None:
+def check_batch(batch: Batch, data: MultiTaskData, dtype: torch.dtype) -> None:
     """Check samples that the data did not deal.
 
     Raises:
@@ -57,6 +57,8 @@ def check_batch(batch: Batch, data: MultiTaskData) -> None:
         raise ValueError(
             f"the batch has inputs of shape {list(batch.x.shape)}; it must be [lanes, *{data.input_shape}]"
         )
+    if batch.x.dtype != dtype:
+        raise ValueError(f"inputs of the batch must be {dtype}, as the network is; got {batch.x.dtype}")
     if not batch.x.isfinite().all():
         raise ValueError("the batch holds NaN or infinity; remove or replace such values")
     task = batch.task

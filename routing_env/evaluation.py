@@ -19,7 +19,7 @@ class Score:
     """Prediction, loss and correctness per lane, the same for every kind of network.
 
     Args:
-        data: the tasks; outputs that are no class of a lane's task are left out.
+        data: the tasks; outputs that are no class of a lane's task are left out: the loss finds -inf there.
         loss: per lane; by default cross-entropy, for regression the squared error.
     """
 

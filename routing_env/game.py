@@ -160,7 +160,7 @@ class RoutingGame:
         if batch is None:
             batch = self.dealer.next_batch()
         else:
-            check_batch(batch, self.data)
+            check_batch(batch, self.data, next(self.network.parameters()).dtype)
         with self._mode(train=train and self._block_batch is None):
             route = self.network.start(batch.x)
         self._deal = _Deal(batch, route, train, [route.observe(batch.task, attached=self._attached(train))])
@@ -259,7 +259,7 @@ class RoutingGame:
     def state_dict(self) -> dict[str, Any]:
         """Everything but the deal that is on its way, as nested dicts and lists of tensors and numbers."""
         return {
-            "network": self.network.state_dict(),
+            "network": {name: value.clone() for name, value in self.network.state_dict().items()},
             "trainer": self.trainer.state_dict(),
             "dealer": self.dealer.state_dict(),
             "collaboration": self.collaboration.state_dict(),
@@ -274,7 +274,8 @@ class RoutingGame:
         self.dealer.load_state_dict(state["dealer"])
         self.collaboration.load_state_dict(state["collaboration"])
         self.samples = int(state["samples"])
-        self._pending = [(Batch(x, task, target), actions) for x, task, target, actions in state["pending"]]
+        pending = [[tensor.to(self.data.device) for tensor in collected] for collected in state["pending"]]
+        self._pending = [(Batch(x, task, target), actions) for x, task, target, actions in pending]
         self._deal = self._trace = None
 
     def _end(self, deal: _Deal) -> Trace:
@@ -339,5 +340,13 @@ class RoutingGame:
         """The network in training or evaluation mode, with or without a graph."""
         if self.network.training != train:
             self.network.train(train)
-        with torch.set_grad_enabled(train):
-            yield
+        try:
+            with torch.set_grad_enabled(train):
+                yield
+        except ValueError as error:
+            if "Expected more than 1 value per channel" not in str(error):
+                raise
+            raise ValueError(
+                "batch norm cannot train on a single sample, and a deal, or a block's share of it, has come down to "
+                "one: deal more samples at a time, collect them with block_batch, or leave batch norm out of blocks"
+            ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
 from typing import Any, Literal
 
 import torch
@@ -98,8 +99,8 @@ class BlockTrainer:
         mean = loss.mean()
         if not torch.isfinite(mean):
             raise FloatingPointError(
-                f"the loss is {mean.item()}: training has diverged; lower learning_rate "
-                f"(now {self.learning_rate:g}) or check the data's scale"
+                f"the loss is {mean.item()}: training has diverged; lower learning_rate (now {self.learning_rate:g}), "
+                "check the data's scale, or make a loss of your own bear -inf, the output of a class that a task lacks"
             )
         if not mean.requires_grad:
             return
@@ -136,9 +137,9 @@ class BlockTrainer:
 
     def state_dict(self) -> dict[str, Any]:
         """Optimiser and schedule."""
-        return {"optimizer": self.optimizer.state_dict(), "epoch": self.epoch}
+        return {"optimizer": deepcopy(self.optimizer.state_dict()), "epoch": self.epoch}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back optimiser and schedule."""
-        self.optimizer.load_state_dict(dict(state["optimizer"]))
+        self.optimizer.load_state_dict(deepcopy(dict(state["optimizer"])))
         self.epoch = int(state["epoch"])

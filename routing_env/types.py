@@ -229,18 +229,27 @@ class Router(Protocol):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what :meth:`state_dict` returned."""
 
+    @property
+    def block_loss(self) -> Callable[[Trace], Tensor] | None:
+        """A loss float32 [B] of this router that the blocks minimise beside their own (section 3.1.2, end), if any."""
+        return None
+
     def play(self, game: Game, samples: int) -> None:
         """Route and learn until ``samples`` more samples have been dealt (Algorithm 2).
 
         A router that owns its loop (a Stable-Baselines3 model, say) overrides this.
         """
         dealt = 0
-        while dealt < samples:
-            state: State | None = game.reset()
-            dealt += len(state.task)
-            while state is not None:
-                state = game.step(self.act(state))
-            game.log(self.learn(game.trace))
+        game.router_loss = self.block_loss
+        try:
+            while dealt < samples:
+                state: State | None = game.reset()
+                dealt += len(state.task)
+                while state is not None:
+                    state = game.step(self.act(state))
+                game.log(self.learn(game.trace))
+        finally:
+            game.router_loss = None
 
 
 Policy = Callable[[State], Tensor]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import exp, log
 from typing import Any
 
@@ -67,23 +68,23 @@ def test_rates() -> None:
 
 
 def test_sarsa() -> None:
-    """Its own next action's value, its reward, its discount; r_final beside the last reward."""
+    """Its own next action's value, its reward, its discount, which spares r_final."""
     value = torch.tensor([[[9.0, 1.0], [2.0, 3.0], [4.0, -5.0]]])
     target = sarsa_target(value, torch.tensor([[0, 1, 1]]), row(0.1, 0.2, 0.4)[None], row(2.0), gamma=0.5)
-    torch.testing.assert_close(target, torch.tensor([[0.1 + 1.5, 0.2 - 2.5, 0.4 + 2.0]]))
+    torch.testing.assert_close(target, torch.tensor([[0.1 + 1.5 + 1.0, 0.2 - 2.5 + 1.0, 0.4 + 2.0]]))
     router = Sarsa(SPEC, step=0.5, gamma=0.5)
     router.value[1, 1] = row(8, 0, 2)
     router.learn(ROUTE)
-    # (0.5 + 0.5 * 2) / 2, not 0.5 * 8: the action taken next was 2. Then 2 + (1 - 2) / 2.
-    torch.testing.assert_close(router.value[1], torch.tensor([[0.75, 0, 0], [8, 0, 1.5]]))
+    # (0.5 + 0.5 * 2 + 0.5 * 1) / 2, not 0.5 * 8: the action taken next was 2. Then 2 + (1 - 2) / 2.
+    torch.testing.assert_close(router.value[1], torch.tensor([[1.0, 0, 0], [8, 0, 1.5]]))
 
 
 def test_advantage_learning() -> None:
     value, rewards, legal = torch.tensor([[[1.0, 3], [2, 0]]]), torch.tensor([[0.5, 0.25]]), torch.ones(1, 2, 2).bool()
-    # V = (3, 2); Q-learning's targets are 0.5 + 2 / 2 and 0.25 + 1. 3 + (1.5 - 3) / 0.5 = 0; 2 + (1.25 - 2) / 0.5.
+    # V = (3, 2); Q-learning's targets are 0.5 + 2 / 2 + 1 / 2 and 0.25 + 1. 3 + (2 - 3) / 0.5; 2 + (1.25 - 2) / 0.5.
     target = advantage_target(value, rewards, row(1.0), legal, 0.5, 0.5)
-    torch.testing.assert_close(target, torch.tensor([[0.0, 0.5]]))
-    torch.testing.assert_close(advantage_target(value, rewards, row(1.0), legal, 0.5, 1.0), torch.tensor([[1.5, 1.25]]))
+    torch.testing.assert_close(target, torch.tensor([[1.0, 0.5]]))
+    torch.testing.assert_close(advantage_target(value, rewards, row(1.0), legal, 0.5, 1.0), torch.tensor([[2.0, 1.25]]))
 
 
 def test_hysteretic_q() -> None:
@@ -160,8 +161,8 @@ def test_actor_critic() -> None:
 
 def test_generalized_advantage() -> None:
     value, rewards, final = row(1, 2, 3)[None], row(0.5, 0, 1)[None], row(2.0)
-    # delta = (0.5 + 1 - 1, 1.5 - 2, 1 + 2 - 3); A = (0.5 + 0.25 * -0.5, -0.5, 0).
-    torch.testing.assert_close(generalized_advantage(value, rewards, final, 0.5, 0.5), row(0.375, -0.5, 0)[None])
+    # delta = (0.5 + 1 + 1 - 1, 1.5 + 1 - 2, 1 + 2 - 3); A = (1.5 + 0.25 * 0.5, 0.5, 0).
+    torch.testing.assert_close(generalized_advantage(value, rewards, final, 0.5, 0.5), row(1.625, 0.5, 0)[None])
     torch.testing.assert_close(generalized_advantage(value, rewards, final, 1.0, 1.0), row(2.5, 1, 0)[None])
 
 
@@ -203,11 +204,92 @@ def test_wolf_phc_learns_values_by_q_learning() -> None:
     router = WoLFPHC(SPEC, value_step=0.5, step=0.1, losing=4.0, gamma=0.5)
     router.value[1, 1] = row(8, 0, 2)
     router.learn(ROUTE)
-    torch.testing.assert_close(router.value[1], torch.tensor([[2.25, 0, 0], [8, 0, 1.5]]))
+    torch.testing.assert_close(router.value[1], torch.tensor([[2.5, 0, 0], [8, 0, 1.5]]))
     # Policy and average are both uniform, so neither wins: 0.4 / 2 from each other action.
     expected = row(1 / 3 + 0.4, 1 / 3 - 0.2, 1 / 3 - 0.2).expand(2, -1)
     torch.testing.assert_close(router.policy[1], expected)
     assert router.visits.flatten().tolist() == [0, 1]
+
+
+def test_wolf_phc_goes_on_exploring() -> None:
+    router = WoLFPHC(SPEC, exploration=(0.3, 0.0, 4))
+    router.policy[1, 0] = row(1, 0, 0)
+    state = ROUTE.states[0]
+    torch.testing.assert_close(router.probability(state), row(0.8, 0.1, 0.1)[None])
+    router.samples = 4
+    torch.testing.assert_close(router.probability(state), row(1, 0, 0)[None])
+
+
+@pytest.mark.parametrize("name", ["reinforce", "reinforce-approx", "actor-critic", "advantage-actor-critic", "relax"])
+def test_a_learning_rate_of_zero_learns_nothing(name: str) -> None:
+    router = make_router(name, SPEC, learning_rate=0.0)
+    before = router.state_dict()["networks"]
+    router.learn(ROUTE)
+    assert all(value.equal(before[key]) for key, value in router.state_dict()["networks"].items())
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("wolf-phc", {}), ("pga-app", {}), ("giga-wolf", {}), ("wpl", {"rule": "full-vector"})]
+)
+def test_what_one_shape_of_v_is_taught_leaves_the_other_alone(name: str, options: dict[str, Any]) -> None:
+    """Rewards are negative: against the values 0 of actions that are never legal here, all that is legal loses."""
+    spec = replace(SPEC, tasks=1, depth=1, actions=4, legal=torch.ones(1, 4, dtype=torch.bool), layers=((0, 1, 2, 3),))
+    router = make_router(name, spec, **options)
+    legal = torch.tensor([[True, True, False, False]])
+    state = State(torch.zeros(1, 2), torch.tensor([0]), 0, legal)
+    nothing = torch.zeros(1)
+    for _ in range(1500):
+        decision = router.act(state)
+        final = torch.where(decision.action == 0, -0.2, -1.0)
+        outcome = Outcome(nothing[:, None], state.task, state.task, nothing, nothing > 0, final, nothing > 0)
+        router.learn(Trace((state,), (decision,), nothing[:, None], outcome))
+    probability = router.act(state).probability
+    assert probability is not None
+    assert probability[0, 0] > 0.9
+    other = router.act(replace(state, legal=~legal)).probability
+    torch.testing.assert_close(other, row(0, 0, 0.5, 0.5)[None])
+
+
+def test_greedy_choices_take_the_networks_in_evaluation_mode() -> None:
+    def with_dropout(spec: GameSpec, outputs: int) -> torch.nn.Module:
+        class Network(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.layers = torch.nn.Sequential(
+                    torch.nn.Linear(spec.features, 32),
+                    torch.nn.BatchNorm1d(32),
+                    torch.nn.Dropout(0.9),
+                    torch.nn.Linear(32, outputs),
+                )
+
+            def forward(self, state: State) -> Tensor:
+                return self.layers(state.v)
+
+        return Network()
+
+    router = make_router("reinforce", SPEC, network=with_dropout)
+    state = State(torch.randn(64, 2), torch.zeros(64, dtype=torch.int64), 0, SPEC.legal[:1].expand(64, -1))
+    before = router.state_dict()["networks"]
+    choices = [router.act(state, greedy=True).action for _ in range(5)]
+    assert all(choice.equal(choices[0]) for choice in choices)
+    assert all(value.equal(before[key]) for key, value in router.state_dict()["networks"].items())
+    router.act(state)
+    after = router.state_dict()["networks"]
+    assert not all(value.equal(before[key]) for key, value in after.items()), "exploring counts batches"
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("q-learning", {"epsilon": 1.5}, "epsilon is 1.5"),
+        ("gumbel-softmax", {"temperature": (1.0, 0.0, 1)}, "temperature is 0.0"),
+    ],
+)
+def test_rates_out_of_range_are_named(name: str, options: dict[str, Any], message: str) -> None:
+    router = make_router(name, SPEC, **options)
+    router.load_state_dict({**router.state_dict(), "samples": 5})
+    with pytest.raises(ValueError, match=message):
+        router.act(ROUTE.states[0])
 
 
 def test_giga_wolf() -> None:

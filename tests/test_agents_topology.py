@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -134,6 +135,33 @@ def test_a_router_per_layer_learns_as_one_for_all() -> None:
         assert isinstance(router, WPL)
         torch.testing.assert_close(router.policy[:, 0], whole.policy[:, depth])
     assert not torch.allclose(whole.policy, whole.policy[:1])
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("dispatched", {"router": "reinforce-approx", "dispatcher": "q-learning", "router_options": {}}),
+        ("dispatched", {"router": "q-learning", "dispatcher": "reinforce-approx", "dispatcher_options": {}}),
+        ("per-layer", {"routers": ["wpl", "reinforce-approx", "wpl"], "options": [{}, {}, {}]}),
+    ],
+)
+def test_a_part_may_train_the_blocks(name: str, options: dict[str, Any]) -> None:
+    asked = deepcopy(options)
+    part = asked["options"][1] if name == "per-layer" else next(own for own in asked.values() if own == {})
+    part["train_blocks"] = True
+    weights: list[dict[str, Tensor]] = []
+    for chosen in (options, asked):
+        game = make_game(GameConfig(batch_size=32))
+        router = make_router(name, game.spec, **chosen)
+        router.play(game, 10 * 32)
+        weights.append(game.network.state_dict())
+        assert game.router_loss is None
+    assert not all(value.equal(weights[1][key]) for key, value in weights[0].items())
+
+
+def test_a_dispatcher_needs_agents() -> None:
+    with pytest.raises(ValueError, match="agents is 0"):
+        make_router("dispatched", SPEC, agents=0)
 
 
 def test_every_layer_can_have_its_own_reward() -> None:

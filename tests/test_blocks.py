@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn.utils import parametrize, prune
 from worlds import noise
 
 from routing_env.blocks import BlockBank
@@ -117,6 +119,44 @@ def test_every_chosen_block_is_called_once_and_no_other() -> None:
     output = bank(torch.zeros(6, 2), torch.tensor([3, 1, 3, 1, 1, 3]))
     assert calls == [0, 1, 0, 1]
     assert output[:, 0].tolist() == [3, 1, 3, 1, 1, 3]
+
+
+def _hook(bank: BlockBank) -> None:
+    bank.blocks[1].register_forward_hook(lambda *_: torch.zeros(2, 2, dtype=torch.float64))
+
+
+def _replace(bank: BlockBank) -> None:
+    bank.blocks[1] = nn.Sequential(nn.Linear(3, 2), nn.ReLU()).double()
+
+
+def _reparametrise(bank: BlockBank) -> None:
+    linear = cast(nn.Sequential, bank.blocks[1])[0]
+    parametrize.register_parametrization(linear, "weight", nn.Softplus())
+
+
+def _prune(bank: BlockBank) -> None:
+    prune.l1_unstructured(cast(nn.Sequential, bank.blocks[1])[0], "bias", amount=1)
+
+
+@pytest.mark.parametrize("change", [_hook, _replace, _reparametrise, _prune])
+def test_what_is_done_to_a_block_later_counts(change: Callable[[BlockBank], None]) -> None:
+    bank = make_bank(["linear and leaky ReLU"] * 3, 3, 2, seed=4)
+    v, choice = noise(5, 3), [1, 0, 1, 2, 2]
+    before = bank(v, torch.tensor(choice))
+    change(bank)
+    after = bank(v, torch.tensor(choice))
+    for number, block in enumerate(bank.blocks):
+        rows = [row for row, chosen in enumerate(choice) if chosen == number]
+        torch.testing.assert_close(after[rows], block(v[rows]))
+        assert after[rows].equal(before[rows]) == (number != 1)
+
+
+def test_a_block_may_begin_in_place() -> None:
+    blocks = [nn.Sequential(nn.ReLU(inplace=True), nn.Linear(3, 2)) for _ in range(2)]
+    bank = BlockBank(blocks, (3,)).double()
+    v = noise(4, 3).requires_grad_()
+    bank(2 * v, torch.tensor([1, 0, 1, 1])).sum().backward()
+    assert v.grad is not None
 
 
 def test_blocks_of_more_dimensions() -> None:

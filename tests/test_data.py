@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 
+from routing_env import parallel_env
 from routing_env.build import make_game
 from routing_env.config import GameConfig
 from routing_env.data import MultiTaskData, Split, load, make_data
@@ -52,6 +53,12 @@ def test_a_constant_channel_stays_finite() -> None:
     inputs = torch.ones(20, 3)
     inputs[:, 1] = torch.arange(20)
     assert one_task(inputs).gather(one_task(inputs).test).x.isfinite().all()
+
+
+def test_a_constant_feature_keeps_its_scale_whatever_its_value() -> None:
+    inputs = torch.randn(300, 1, generator=torch.Generator().manual_seed(0)).repeat(1, 500)
+    inputs[:, 1:] = 100 * torch.randn(1, 499, generator=torch.Generator().manual_seed(1))
+    assert (one_task(inputs).std[1:] == 1).all()
 
 
 @pytest.mark.parametrize("validation", [0.0, 0.1, 0.5])
@@ -158,6 +165,9 @@ X, Y = RNG.normal(size=(20, 3)), np.arange(20) % 2
         ({"a": (X[:, 0], Y)}, {}, r"inputs of task 'a' have shape \[20\]"),
         ({"a": (X[:0], Y[:0])}, {}, r"inputs of task 'a' have shape \[0, 3\]"),
         ({"a": (np.array([["x"]] * 20), Y)}, {}, "no array of numbers"),
+        ({"a": (X, np.array(["no", "yes"])[Y])}, {}, "targets of task 'a' are no numbers"),
+        ({"a": (X, X[:, :2])}, {"test": {"a": (X, X[:, :1])}}, "targets of own differ in kind or width"),
+        ({"a": (X, Y)}, {"test": {"a": (X, Y * 0.5)}}, "targets of own differ in kind or width"),
         ({"a": (X, Y)}, {"test": 0}, "test is 0; it must be a share"),
         ({"a": (X, Y)}, {"test": {"b": (X, Y)}}, r"test has the tasks \['b'\]"),
         ({"a": (X, Y)}, {"test": {"a": (X[:, :2], Y)}}, r"test inputs of task 'a' are .*\[20, 2\]"),
@@ -166,6 +176,37 @@ X, Y = RNG.normal(size=(20, 3)), np.arange(20) % 2
 def test_arrays_that_make_no_sense_are_refused_by_name(tasks: Any, options: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MultiTaskData.from_arrays(tasks, **options)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.uint32, np.uint64, np.int8, bool])
+def test_classes_may_be_of_any_whole_type(kind: Any) -> None:
+    data = MultiTaskData.from_arrays({"a": (X, Y.astype(kind))})
+    assert data.train.target.dtype == torch.int64
+    assert data.classes == (2,)
+
+
+def test_settings_that_data_of_ones_own_would_ignore_are_refused() -> None:
+    data = MultiTaskData.from_arrays({"a": (X, Y), "b": (X, 1 - Y)})
+    with pytest.raises(ValueError, match="tasks is 1, but the data have 2"):
+        make_game(GameConfig(tasks=1), data=data)
+    with pytest.raises(TypeError, match="first_tasks and training_share"):
+        parallel_env(data=data, tasks=1)
+    with pytest.raises(TypeError, match="first_tasks and training_share"):
+        parallel_env(data=data, fraction=0.5)
+
+
+def test_regression_cannot_be_right() -> None:
+    data = MultiTaskData.from_arrays({"a": (X, X[:, :1])})
+    with pytest.raises(ValueError, match="final_reward is 'correct'"):
+        make_game(GameConfig(final_reward="correct"), data=data)
+
+
+def test_one_task_is_a_game_too() -> None:
+    env = parallel_env(data="digits", tasks=1, blocks=2)
+    for _ in range(3):
+        env.reset()
+        while env.agents:
+            env.step({"task_0": 0})
 
 
 # Summaries

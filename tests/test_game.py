@@ -194,12 +194,15 @@ def test_a_game_continues_from_its_state_bitwise(optimizer: str, block_batch: in
     game, resumed = make(1), make(2)
     for _ in range(7):
         play(game, RECURSIVE.routes[::-1])
-    resumed.load_state_dict(deepcopy(game.state_dict()))
+    kept = game.state_dict()
+    resumed.load_state_dict(kept)
+    before = deepcopy(kept)
     for _ in range(12):
         traces = play(game, RECURSIVE.routes), play(resumed, RECURSIVE.routes)
         assert torch.equal(traces[0].states[0].v, traces[1].states[0].v)
         assert torch.equal(traces[0].action_rewards, traces[1].action_rewards)
     assert snapshot(game) == snapshot(resumed)
+    assert repr(kept) == repr(before), "a state that was kept does not move with the game"
 
 
 def test_outputs_beyond_a_tasks_classes_are_never_predicted_and_never_trained() -> None:
@@ -318,6 +321,7 @@ def _batch(x: Tensor | None = None, task: list[int] | None = None, target: list[
     [
         (_batch(x=torch.tensor([[1.0, torch.nan, 0.0]] * 2)), "NaN or infinity"),
         (_batch(x=torch.tensor([[1.0, torch.inf, 0.0]] * 2)), "NaN or infinity"),
+        (_batch(x=torch.ones(2, 3, dtype=torch.float64)), "must be torch.float32, as the network is"),
         (_batch(x=torch.ones(2, 4)), r"inputs of shape \[2, 4\]"),
         (_batch(x=torch.ones(0, 3)), r"inputs of shape \[0, 3\]"),
         (_batch(task=[0, 3]), "tasks of the batch must be .* in 0 to 2"),
@@ -392,3 +396,10 @@ def test_blocks_learn_where_the_caller_has_switched_gradients_off(block_batch: i
     with torch.no_grad():
         play(games[1], LAYERED.routes)
     assert snapshot(games[1]) == snapshot(games[0]) != before
+
+
+def test_a_single_sample_for_batch_norm_is_explained() -> None:
+    network = LAYERED.network(stem=nn.BatchNorm1d(3))
+    game = little_game(network, data_for(LAYERED))
+    with pytest.raises(ValueError, match="collect them with block_batch"):
+        game.reset(_batch(x=torch.ones(1, 3), task=[0], target=[1]))

@@ -6,7 +6,9 @@ import pytest
 import torch
 from worlds import Blueprint
 
+from routing_env.agents.actor_critic import generalized_advantage
 from routing_env.agents.q_learning import QLearning, q_update, td_target
+from routing_env.agents.sarsa import sarsa_target
 from routing_env.types import Decision, Outcome, State, Trace
 
 SPEC = Blueprint((2, 2, 2), (3, 3), depth=2).network().spec(tasks=2, device=torch.device("cpu"))
@@ -25,8 +27,9 @@ def test_the_target_by_hand() -> None:
     value = torch.tensor([[[9.0, 9.0, 9.0], [1.0, 3.0, 8.0], [-5.0, -4.0, -6.0]]])
     legal = torch.tensor([[[True, True, True], [True, True, False], [True, False, True]]])
     target = td_target(value, torch.tensor([[0.1, 0.2, 0.4]]), torch.tensor([2.0]), legal, gamma=0.5)
-    # 0.1 + max(1, 3) / 2, where 8 is illegal; 0.2 + max(-5, -6) / 2, where -4 is; 0.4 + 2, not discounted.
-    torch.testing.assert_close(target, torch.tensor([[1.6, -2.3, 2.4]]))
+    # 0.1 + max(1, 3) / 2, where 8 is illegal; 0.2 + max(-5, -6) / 2, where -4 is; to both the half of r_final that has
+    # been discounted with what follows, but must not be; 0.4 + 2.
+    torch.testing.assert_close(target, torch.tensor([[2.6, -1.3, 2.4]]))
 
 
 def test_the_update_by_hand() -> None:
@@ -38,10 +41,22 @@ def test_the_update_by_hand() -> None:
 def test_two_samples_of_one_task_are_learned_one_after_the_other() -> None:
     router = QLearning(SPEC, step=0.5, gamma=0.5)
     router.learn(make_trace([1, 1], [[0, 2], [0, 1]], [[1.0, 0.5], [0.0, 0.0]], [1.0, -1.0]))
-    # First: Q_0(0) = (1 + 0) / 2 = 0.5 and Q_1(2) = (0.5 + 1) / 2 = 0.75.
-    # Then: Q_0(0) = 0.5 + (0 + 0.5 * 0.75 - 0.5) / 2 = 0.4375 and Q_1(1) = -0.5.
-    torch.testing.assert_close(router.value[1], torch.tensor([[0.4375, 0, 0], [0, -0.5, 0.75]]))
+    # First: Q_0(0) = (1 + 0 + 0.5 * 1) / 2 = 0.75 and Q_1(2) = (0.5 + 1) / 2 = 0.75.
+    # Then: Q_0(0) = 0.75 + (0 + 0.5 * 0.75 + 0.5 * -1 - 0.75) / 2 = 0.3125 and Q_1(1) = -0.5.
+    torch.testing.assert_close(router.value[1], torch.tensor([[0.3125, 0, 0], [0, -0.5, 0.75]]))
     assert not router.value[0].any(), "the other task's agent has learned nothing"
+
+
+def test_values_of_exact_returns_are_their_own_targets() -> None:
+    """The paper's R_i, in which gamma discounts the action rewards and not r_final, is what all of them estimate."""
+    trace = make_trace([0], [[0, 2]], [[0.5, 0.25]], [3.0])
+    returns = trace.returns(0.5)
+    value = torch.full((1, 2, 3), -9.0).scatter(2, trace.actions.unsqueeze(-1), returns.unsqueeze(-1))
+    given = trace.action_rewards, trace.final_reward
+    legal = torch.ones(1, 2, 3, dtype=torch.bool)
+    torch.testing.assert_close(td_target(value, *given, legal, 0.5), returns)
+    torch.testing.assert_close(sarsa_target(value, trace.actions, *given, 0.5), returns)
+    torch.testing.assert_close(generalized_advantage(returns, *given, 0.5, 0.7), torch.zeros(1, 2))
 
 
 def test_epsilon_falls_with_the_samples_and_spares_illegal_actions() -> None:

@@ -55,7 +55,8 @@ def from_arrays(
             raise ValueError(f"test is {test}; it must be a share in (0, 1), or arrays like those for training")
         held_out = torch.isin(train.index, store.draw(test, torch.Generator().manual_seed(seed)))
         train, tests = train[~held_out], train[held_out]
-    counts = None if train.target.is_floating_point() else _class_counts(store.names, (train, tests), classes)
+    regression = train.target.is_floating_point() or tests.target.is_floating_point()
+    counts = None if regression else _class_counts(store.names, (train, tests), classes)
     inputs = store.inputs()
     return make_data(name, inputs, train, tests, store.names, counts, validation=validation, seed=seed)
 
@@ -138,8 +139,12 @@ def _tensor(values: ArrayLike | Tensor, label: str) -> Tensor:
 
 def _targets(values: ArrayLike | Tensor, label: str) -> Tensor:
     """int64 [N] for whole numbers, float32 [N, O] otherwise."""
-    tensor = values.detach().cpu() if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
+    try:
+        tensor = values.detach().cpu() if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{label} are no numbers: {error}; number the classes from 0") from error
     if not tensor.is_floating_point():
+        tensor = tensor.to(torch.int64)
         if tensor.dim() != 1:
             raise ValueError(f"{label} have shape {list(tensor.shape)}; classes must be of shape [samples]")
         if len(tensor) and tensor.min() < 0:

@@ -187,11 +187,16 @@ def make_data(
     )
 
 
+_ROUNDING = 1e-6
+"""A deviation of no more than this share of the mean is rounding: the values are constant."""
+
+
 def channel_statistics(inputs: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and deviation over the given rows, as :class:`MultiTaskData` says, shaped to broadcast over a sample."""
     images, vectors = inputs.dim() == 4, inputs.dim() == 2
-    count, total, squares = 0, torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
-    grey = torch.arange(256, dtype=torch.float64)
+    count, device = 0, inputs.device
+    total = squares = torch.zeros((), dtype=torch.float64, device=device)
+    grey = torch.arange(256, dtype=torch.float64, device=device)
     for part in rows.split(1024):
         values = inputs[part]
         values = values.transpose(0, 1).flatten(1) if images or vectors else values.reshape(1, -1)
@@ -204,7 +209,7 @@ def channel_statistics(inputs: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
             total, squares = total + values.sum(1), squares + values.square().sum(1)
     mean = total / count
     std = (squares / count - mean.square()).clamp_min(0).sqrt()
-    std = std.where(std > 0, 1.0)
+    std = std.where(std > _ROUNDING * mean.abs(), 1.0)
     shape = (-1, 1, 1) if images else (-1,) if vectors else ()
     return mean.to(torch.float32).reshape(shape), std.to(torch.float32).reshape(shape)
 
@@ -217,6 +222,10 @@ def _check(
     if inputs.dtype == torch.float32 and not inputs.isfinite().all():
         row = int((~inputs.flatten(1).isfinite()).any(1).nonzero()[0])
         raise ValueError(f"inputs of {name} hold NaN or infinity, first in row {row}; remove or replace such values")
+    kinds = {which: (split.target.is_floating_point(), *split.target.shape[1:]) for which, split in splits.items()}
+    if len(set(kinds.values())) > 1:
+        described = ", ".join(f"{which}: {s.target.dtype} {list(s.target.shape)}" for which, s in splits.items())
+        raise ValueError(f"targets of {name} differ in kind or width ({described}); make them alike")
     for which, split in splits.items():
         if not len(split.index) == len(split.task) == len(split.target):
             raise ValueError(

@@ -64,12 +64,12 @@ class World:
             settings: the keyword arguments that it has no name for.
             own: the names that it has beside data and network, to suggest from.
             lanes: so many samples of a shuffled pass make a deal. Where they are fewer than the data set's usual
-                batch, the blocks collect so many for a step, unless ``block_batch`` says otherwise. None deals
-                ``copies`` samples of every task instead.
+                batch, the blocks collect so many for a step, unless ``block_batch`` says otherwise; a single sample
+                is always collected. None deals ``copies`` samples of every task instead.
             copies: see ``lanes``.
 
         Raises:
-            TypeError: a setting that does not exist, with the nearest that does.
+            TypeError: a setting that does not exist, with the nearest that does, or one that data of one's own ignore.
             RuntimeError: somebody is spreading environments over processes.
         """
         refuse_worker_processes()
@@ -86,11 +86,17 @@ class World:
         config = GameConfig(**named, network=cast(Any, None if callable(network) else network), **settings)
         if isinstance(data, str):
             data = load_data(config)
+        elif config.tasks is not None or config.fraction != 1:
+            raise TypeError(
+                "tasks and fraction cut data sets by name; cut data of your own with routing_env.data.first_tasks "
+                "and training_share"
+            )
         config = resolve(config, data)
         usual, collect = config.batch_size or 1, config.block_batch
-        if lanes is not None and lanes < usual and collect is None:
+        dealt = copies * data.tasks if lanes is None else lanes
+        if collect is None and (dealt == 1 or (lanes is not None and dealt < usual)):
             collect = usual
-        config = replace(config, batch_size=copies * data.tasks if lanes is None else lanes, block_batch=collect)
+        config = replace(config, batch_size=dealt, block_batch=collect)
         return cls(
             config,
             data.to(find_device(config.device)),
