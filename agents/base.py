@@ -23,7 +23,7 @@ def rate_at(rate: Rate, samples: int) -> float:
     """
     if not isinstance(rate, Sequence):
         return float(rate)
-    if len(rate) != 3 or not rate[2] > 0:
+    if isinstance(rate, str) or len(rate) != 3 or not rate[2] > 0:
         raise ValueError(f"rate is {rate!r}; it must be a number or (start, end, samples) with samples above 0")
     start, end, duration = rate
     return start + min(1.0, samples / duration) * (end - start)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from routing_env.agents.base import Rate
+from routing_env.agents.base import Rate, rate_at
 from routing_env.agents.gradient import OptimizerName, along_routes
 from routing_env.agents.networks import Network, make_network
 from routing_env.agents.policy_gradient import SoftmaxRouter, usual_rate
@@ -82,7 +82,7 @@ class RELAX(SoftmaxRouter):
         *,
         seed: int = 0,
         network: Network = "table",
-        temperature: float = 0.5,
+        temperature: Rate = 0.5,
         learning_rate: Rate | None = None,
         optimizer: OptimizerName = "adam",
         gamma: float = 1.0,
@@ -101,10 +101,13 @@ class RELAX(SoftmaxRouter):
 
     def loss(self, trace: Trace) -> Tensor:
         """Its gradient is RELAX's for the policy, and the squared norm's of that for the control variate."""
+        temperature = rate_at(self.temperature, self.samples)
+        if not temperature > 0:
+            raise ValueError(f"temperature is {temperature}; it must stay above 0")
         log_policy, value = self.log_policy(trace), along_routes(self.value, trace.states)
         leaf = log_policy.detach().requires_grad_()
         noise = torch.rand((2, *leaf.shape), generator=self.generator, device=leaf.device)
-        gradient = relax_gradient(leaf, trace.actions, trace.returns(self.gamma), value, noise, self.temperature)
+        gradient = relax_gradient(leaf, trace.actions, trace.returns(self.gamma), value, noise, temperature)
         by_logits = gradient - leaf.detach().exp() * gradient.sum(-1, keepdim=True)
         ascent = gradient.detach() * log_policy.clamp_min(torch.finfo(log_policy.dtype).min)
         return by_logits.square().sum((1, 2)) - ascent.sum((1, 2))

@@ -17,7 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from routing_env.agents.base import Rate
+from routing_env.agents.base import Rate, rate_at
 from routing_env.agents.gradient import OptimizerName, along_routes, legal_actions, of_taken
 from routing_env.agents.networks import Network, make_network
 from routing_env.agents.policy_gradient import SoftmaxRouter
@@ -63,7 +63,7 @@ class WPLApprox(SoftmaxRouter):
         *,
         seed: int = 0,
         network: Network = "mlps",
-        step: float = 1.0,
+        step: Rate = 1.0,
         minimum: float = 0.001,
         learning_rate: Rate = 3e-3,
         optimizer: OptimizerName = "adam",
@@ -87,6 +87,7 @@ class WPLApprox(SoftmaxRouter):
     def loss(self, trace: Trace) -> Tensor:
         """The policy's cross-entropy and the values' squared error, summed over depth."""
         value = along_routes(self.value, trace.states)
-        policy_loss = wpl_loss(self.log_policy(trace), value, legal_actions(trace), self.step_size, self.minimum)
+        step = rate_at(self.step_size, self.samples)
+        policy_loss = wpl_loss(self.log_policy(trace), value, legal_actions(trace), step, self.minimum)
         error = trace.returns(self.gamma) - of_taken(value, trace.actions)
         return policy_loss.sum(1) + error.square().sum(1) / 2

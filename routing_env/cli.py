@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
+from rich.text import Text
 
 from routing_env.config import GameConfig
 from routing_env.experiment.config import SB3_PREFIX, BenchmarkConfig, RunConfig, resumed
@@ -43,7 +44,13 @@ def train(
 
     if resume is not None:
         directory = RunDirectory.open(resume)
-        run = Run(resumed(config, directory.read_config()))
+        stored = directory.read_config()
+        directory.refuse_recorded()
+        run = Run(resumed(config, stored))
+        if directory.checkpoint_path.exists() and len(done := directory.read_metrics()) > run.epochs:
+            raise ValueError(
+                f"{resume} has trained {len(done)} epochs; --epochs {run.epochs} would have to forget some"
+            )
     else:
         run = Run(config)
         router = config.router.removeprefix(SB3_PREFIX).partition(":")[0]
@@ -54,7 +61,8 @@ def train(
             directory.write_config(run.config)
             train_and_show(run, directory, console)
         except KeyboardInterrupt:
-            console.print(f"\ninterrupted; continue with: routing-env train --resume {directory.path}", soft_wrap=True)
+            command = f"routing-env train --resume {directory.path}"
+            console.print(f"\ninterrupted; continue with: {command}", soft_wrap=True, markup=False)
             sys.exit(130)
         except OSError as error:
             raise OSError(
@@ -120,13 +128,16 @@ def report(
         if config != BenchmarkConfig(run_dir=config.run_dir):
             raise ValueError("folders of runs say themselves what was run; leave out all options but --run-dir")
         jobs = found_jobs(folders)
-        entrants = list(dict.fromkeys(job.entrant.name for job in jobs))
-        save_report(jobs, config.run_dir / "reports" / report_name("runs", jobs, entrants), console)
+        arenas, entrants = (
+            list(dict.fromkeys(getattr(job, kind).name for job in jobs)) for kind in ("arena", "entrant")
+        )
+        name = report_name("-".join(("runs", *arenas)), jobs, entrants)
+        save_report(jobs, config.run_dir / "reports" / name, console)
         return
     name, jobs = asked_for(what[0], config)
     save_report(jobs, config.run_dir / "reports" / name, console)
     for path in policies(jobs):
-        console.print(f"saved  {path}", soft_wrap=True, highlight=False)
+        console.print(f"saved  {path}", soft_wrap=True, highlight=False, markup=False)
 
 
 @app.command
@@ -162,7 +173,7 @@ def speed(
     console.print(terminal_table(results))
     console.print(machine(world), style="dim", highlight=False)
     for path in save(results, world, run_dir):
-        console.print(f"saved  {path}", soft_wrap=True, highlight=False)
+        console.print(f"saved  {path}", soft_wrap=True, highlight=False, markup=False)
 
 
 @app.command
@@ -185,6 +196,7 @@ def evaluate(
 
     directory = RunDirectory.open(run)
     config = directory.read_config()
+    directory.refuse_recorded()
     if device is not None:
         config = replace(config, game=replace(config.game, device=device))
     trained = Run(config)
@@ -246,7 +258,7 @@ def data(
         return
     path = sheet or Path(f"{name}.png")
     save_contact_sheet(loaded, path)
-    console.print(f"examples       {path}", soft_wrap=True, highlight=False)
+    console.print(f"examples       {path}", soft_wrap=True, highlight=False, markup=False)
 
 
 @app.command
@@ -270,5 +282,5 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (ValueError, OSError, ArithmeticError) as error:
-        Console(stderr=True).print(f"[bold red]error:[/bold red] {error}", soft_wrap=True, highlight=False)
+        Console(stderr=True).print(Text.assemble(("error:", "bold red"), f" {error}"), soft_wrap=True)
         sys.exit(2)

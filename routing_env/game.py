@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from functools import wraps
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +21,22 @@ from routing_env.network import Route, RoutedNetwork
 from routing_env.rewards import FORFEIT, Collaboration, FinalReward, correct_or_not, negative_loss
 from routing_env.training import BlockTrainer, Loss
 from routing_env.types import Batch, Decision, Evaluation, GameSpec, Outcome, Policy, State, Trace
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _trainable(method: Callable[P, R]) -> Callable[P, R]:
+    """Let libraries play in inference mode, whose tensors cannot be trained on: leave it for the call."""
+
+    @wraps(method)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        if not torch.is_inference_mode_enabled():  # the usual case, and leaving takes time
+            return method(*args, **kwargs)
+        with torch.inference_mode(mode=False):
+            return method(*args, **kwargs)
+
+    return call
 
 
 class Dealer(Protocol):
@@ -144,6 +161,7 @@ class RoutingGame:
             raise RuntimeError("nothing has been decided in this deal yet; call step first")
         return self._deal.rewards[-1]
 
+    @_trainable
     def reset(self, batch: Batch | None = None, *, train: bool = True) -> State:
         """Deal samples to the lanes; routes that have not ended are given up.
 
@@ -167,6 +185,7 @@ class RoutingGame:
         self._trace = None
         return self._deal.states[0]
 
+    @_trainable
     def step(self, decision: Decision, *, forfeit: Tensor | None = None) -> State | None:
         """Apply one block per lane; after the last decision score, reward and train.
 

@@ -53,6 +53,18 @@ def import_object(reference: str) -> Any:
     return getattr(module, attribute)
 
 
+def source_file(reference: str) -> Path | None:
+    """The Python file that such a reference names, without running it; None where there is none."""
+    module_name = reference.rpartition(":")[0]
+    if module_name.endswith(".py"):
+        return Path(module_name) if Path(module_name).is_file() else None
+    try:
+        spec = importlib.util.find_spec(module_name)
+    except (ImportError, ValueError):
+        return None
+    return Path(spec.origin) if spec is not None and spec.origin is not None and spec.has_location else None
+
+
 def _import_file(path: Path) -> Any:
     if not path.is_file():
         raise ValueError(f"there is no file {path}; give the path of a Python file before the colon")

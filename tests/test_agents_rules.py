@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from worlds import little_data
 
 from routing_env.agents import make_router
 from routing_env.agents.actor_critic import ActorCritic, AdvantageActorCritic, generalized_advantage
@@ -24,6 +25,8 @@ from routing_env.agents.reinforce import Reinforce
 from routing_env.agents.sarsa import Sarsa, SarsaApprox, sarsa_target
 from routing_env.agents.wolf_phc import WoLFPHC, wolf_phc_update
 from routing_env.agents.wpl_approx import wpl_loss
+from routing_env.build import make_game
+from routing_env.config import GameConfig
 from routing_env.types import Decision, GameSpec, Outcome, State, Trace
 
 ALL = torch.ones(3, dtype=torch.bool)
@@ -356,6 +359,41 @@ def test_the_rate_of_the_router_follows_its_own_schedule() -> None:
     first = table(router.policy).clone()
     router.learn(ROUTE)
     torch.testing.assert_close(table(router.policy), first)
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "at_start", "options"),
+    [
+        ("relax", "temperature", 2.0, {}),
+        ("wpl-approx", "step", 2.0, {"network": "table"}),
+    ],
+)
+def test_temperature_and_step_of_networks_follow_their_schedule(
+    name: str, rate: str, at_start: float, options: dict[str, Any]
+) -> None:
+    """As the first number goes until the schedule begins, and as the second when it has ended."""
+    rates: list[Any] = [(at_start, 0.3, len(ROUTE.task)), at_start, 0.3]
+    scheduled, start, end = (make_router(name, SPEC, **options | {rate: value}) for value in rates)
+
+    def parameters(router: Any) -> list[Tensor]:
+        return [parameter.detach().clone() for parameter in router.networks.parameters()]
+
+    scheduled.learn(ROUTE)
+    start.learn(ROUTE)
+    assert all(map(torch.equal, parameters(scheduled), parameters(start)))
+    end.load_state_dict(start.state_dict())
+    scheduled.learn(ROUTE)
+    start.learn(ROUTE)
+    end.learn(ROUTE)
+    assert all(map(torch.equal, parameters(scheduled), parameters(end)))
+    assert not all(map(torch.equal, parameters(scheduled), parameters(start)))
+
+
+@pytest.mark.parametrize("name", ["relax", "gumbel-softmax"])
+def test_a_temperature_stays_above_0(name: str) -> None:
+    game = make_game(GameConfig(network="mlp", batch_size=4), data=little_data())
+    with pytest.raises(ValueError, match=r"temperature is 0\.0; it must stay above 0"):
+        make_router(name, game.spec, temperature=(1.0, 0.0, 8)).play(game, 16)
 
 
 @pytest.mark.parametrize(

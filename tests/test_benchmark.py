@@ -25,7 +25,7 @@ from routing_env.experiment.benchmark.jobs import asked_for, choose_entrants, fo
 from routing_env.experiment.benchmark.leaderboard import BEHAVIOUR, leaderboards
 from routing_env.experiment.benchmark.paper import EPOCHS, TABLE_2
 from routing_env.experiment.benchmark.suites import SUITES
-from routing_env.experiment.benchmark.tables import verdict
+from routing_env.experiment.benchmark.tables import cells, verdict
 from routing_env.experiment.config import BenchmarkConfig, RunConfig
 from routing_env.experiment.learners import is_baseline
 from routing_env.experiment.results import RunDirectory
@@ -193,16 +193,21 @@ def test_a_killed_benchmark_goes_on_and_ends_with_the_same_table(
     assert (report / "planted-routing.png").is_file()
 
 
+def pretend(folder: Path, router: str, tested: float, *, epochs: int = 2, **game: Any) -> None:
+    """Write the files of a run as if it had been trained."""
+    config = RunConfig(router=router, epochs=epochs, game=GameConfig(data="planted", **game))
+    directory = RunDirectory(folder)
+    directory.write_config(config)
+    for epoch in range(1, epochs + 1):
+        row = {"epoch": epoch, "samples": 9, "seconds": 1.0, "validation_accuracy": tested, "test_accuracy": tested}
+        row |= {"test_balanced_accuracy": tested, "test_task_accuracy": [tested] * 4}
+        routed = {"test_routes": [[[9, 0]]] * 4, **dict.fromkeys(BEHAVIOUR, 1.0)}
+        directory.append_metrics(row | ({} if router == "mmoe" else routed))
+
+
 def test_any_runs_make_a_leaderboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def write(name: str, router: str, tested: float, *, epochs: int = 2, **game: Any) -> None:
-        config = RunConfig(router=router, epochs=epochs, game=GameConfig(data="planted", **game))
-        directory = RunDirectory(tmp_path / "runs" / name)
-        directory.write_config(config)
-        for epoch in range(1, epochs + 1):
-            row = {"epoch": epoch, "samples": 9, "seconds": 1.0, "validation_accuracy": tested, "test_accuracy": tested}
-            row |= {"test_balanced_accuracy": tested, "test_task_accuracy": [tested] * 4}
-            routed = {"test_routes": [[[9, 0]]] * 4, **dict.fromkeys(BEHAVIOUR, 1.0)}
-            directory.append_metrics(row | ({} if router == "mmoe" else routed))
+    def write(name: str, router: str, tested: float, **settings: Any) -> None:
+        pretend(tmp_path / "runs" / name, router, tested, **settings)
 
     write("mine/a-seed0", "my-ppo", 0.5)  # a loop of somebody else's: no router of ours has that name
     write("mine/a-seed1", "my-ppo", 0.7, seed=1)
@@ -234,7 +239,7 @@ def test_any_runs_make_a_leaderboard(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["routing-env", "report", "runs/mine", "runs/mmoe"])
     main()
-    (board,) = tmp_path.glob("runs/benchmark/reports/runs-2epochs-2seeds-my-ppo-mmoe/leaderboard.csv")
+    (board,) = tmp_path.glob("runs/benchmark/reports/runs-planted-2epochs-2seeds-my-ppo-mmoe/leaderboard.csv")
     assert [row["entrant"] for row in csv.DictReader(board.open())] == ["my-ppo", "mmoe"]
     with pytest.raises(FileNotFoundError, match="there is no run in"):
         found_jobs([tmp_path / "runs/benchmark"])
@@ -295,3 +300,84 @@ def test_wrong_values_are_named(
     assert exit_.value.code == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_what_makes_a_comparison_unfair_is_told(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        pretend(tmp_path / f"mine/a-seed{seed}", "my-ppo", 0.5, seed=seed)
+    pretend(tmp_path / "long/a-seed0", "wpl", 0.9, epochs=3)
+    pretend(tmp_path / "long/z-seed0", "wpl", 0.2, epochs=2)
+    directory = RunDirectory(tmp_path / "long/z-seed0")
+    directory.keep_metrics(1)  # as if it had been cut off: it must not hide the one that has finished
+    pretend(tmp_path / "long/b-seed1", "wpl", 0.7, epochs=3, seed=1, validation=0.0)
+    found = found_jobs([tmp_path])
+    (board,) = leaderboards(found)
+    assert {row.name for row in board.standings} == {
+        "wpl epochs=3 validation=0.1",
+        "wpl epochs=3 validation=0.0",
+        "my-ppo epochs=2 validation=0.1",
+    }
+    names = {row[1].replace(" *", "") for row in cells(board)}
+    assert "wpl epochs=3 validation=0.1 (1 of 2 seeds)" in names
+    assert "my-ppo epochs=2 validation=0.1" in names
+
+
+def test_whoever_lacks_a_validation_split_is_not_chosen_by_another_measure(tmp_path: Path) -> None:
+    def write(router: str, seen: dict[str, float | None]) -> None:
+        directory = RunDirectory(tmp_path / router)
+        directory.write_config(RunConfig(router=router, epochs=1, game=GameConfig(data="planted")))
+        row = {"epoch": 1, "samples": 9, "seconds": 1.0, "test_accuracy": 0.5, "test_balanced_accuracy": 0.5}
+        directory.append_metrics(row | {"test_task_accuracy": [0.5]} | seen)
+
+    write("mmoe", {"validation_accuracy": 0.4, "train_accuracy": 0.9})
+    write("dense", {"train_accuracy": 0.8})
+    (board,) = leaderboards(found_jobs([tmp_path]))
+    assert board.best_baseline == "mmoe"
+
+
+ENTRANTS = """
+import os, signal, torch
+from routing_env import Decision, Router
+
+class Kill(Router):
+    def __init__(self, spec, *, seed=0): pass
+    def act(self, state, *, greedy=False): os.kill(os.getpid(), signal.SIGKILL)
+
+class Raise(Kill):
+    def act(self, state, *, greedy=False): raise RuntimeError("no [batch, features] in [/tmp/x]")
+"""
+
+
+def test_a_run_that_takes_its_process_down_leaves_the_others_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(ENTRANTS)
+    entrants = ("--entrants", "mine.py:Kill", "mmoe", "mine.py:Raise", "random", "--workers", "2")
+    ended = routing_env("benchmark", "planted", "--epochs", "1", "--seeds", "1", *entrants, cwd=tmp_path)
+    assert ended.returncode == 2
+    assert "2 of 4 runs failed" in ended.stderr
+    assert "its process was killed" in ended.stderr
+    assert "RuntimeError: no [batch, features] in [/tmp/x]" in ended.stderr
+    (board,) = tmp_path.glob("runs/benchmark/reports/*/leaderboard.csv")
+    assert {row["entrant"] for row in csv.DictReader(board.open())} == {"mmoe", "random"}
+
+
+def test_another_text_of_a_router_is_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = BenchmarkConfig(entrants=("mine.py:Kill", "wpl"), seeds=1)
+    Path("mine.py").write_text(ENTRANTS)
+    before = [job.path for job in asked_for("planted", config)[1]]
+    assert [job.path for job in asked_for("planted", config)[1]] == before
+    Path("mine.py").write_text(ENTRANTS + "# changed")
+    after = [job.path for job in asked_for("planted", config)[1]]
+    assert [one == other for one, other in zip(before, after, strict=True)] == [False, True]
+
+
+def test_a_benchmark_that_cannot_be_is_refused_before_it_starts(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for arguments, message in (
+        (("--fraction", "0"), "fraction is 0"),
+        (("--run-dir", "file"), "choose another --run-dir"),
+    ):
+        ended = routing_env("benchmark", "planted", *arguments, cwd=tmp_path)
+        assert ended.returncode == 2
+        assert message in ended.stderr
+        assert "Traceback" not in ended.stderr

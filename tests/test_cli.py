@@ -133,6 +133,9 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path) -> None:
         (["--router", "wpll"], "did you mean 'wpl'?"),
         (["--router", "nowhere.py:Router"], "there is no file nowhere.py"),
         (["--router", "json:dumps"], "is no router"),
+        (["--router-options", "seed=1"], "seed is no option of wpl"),
+        (["--router", "cross_stitch", "--router-options", "own=x"], "cannot be made with the options own=x"),
+        (["--router", "q-learning", "--router-options", "epsilon=abc"], "rate is 'abc'; it must be a number"),
         (["--router-options", "stepp=1"], "did you mean 'step'?"),
         (["--router-options", "rule=best"], "rule is 'best'"),
         (["--rho", "1.5"], "rho is 1.5"),
@@ -175,6 +178,64 @@ def test_a_resumed_run_keeps_its_settings(tmp_path: Path) -> None:
     failed = routing_env("train", "--resume", run, "--rho", "0.5", cwd=tmp_path)
     assert failed.returncode == 2
     assert "--rho 0.5 differs from the run's 0.0" in failed.stderr
+
+
+def test_a_resumed_run_forgets_no_epoch(tmp_path: Path) -> None:
+    assert routing_env("train", *QUICK, "--epochs", "2", cwd=tmp_path).returncode == 0
+    run = only_run(tmp_path)
+    before = (run / "config.json").read_bytes()
+    failed = routing_env("train", "--resume", str(run), "--epochs", "1", cwd=tmp_path)
+    assert failed.returncode == 2
+    assert "has trained 2 epochs" in failed.stderr
+    assert (run / "config.json").read_bytes() == before
+
+
+def test_evaluating_changes_nothing(tmp_path: Path) -> None:
+    assert routing_env("train", *QUICK, "--epochs", "2", cwd=tmp_path).returncode == 0
+    run = only_run(tmp_path)
+    checkpoint = run / "checkpoint.safetensors"
+    content = checkpoint.read_bytes()
+    checkpoint.unlink()
+    before = (run / "metrics.jsonl").read_bytes()
+    failed = routing_env("evaluate", str(run), cwd=tmp_path)
+    assert failed.returncode == 2
+    assert "has no checkpoint yet" in failed.stderr
+    assert (run / "metrics.jsonl").read_bytes() == before
+    checkpoint.write_bytes(content)
+    (run / "metrics.jsonl").write_text(before.decode() + '{"epoch": 3}\n')  # as the run itself may write meanwhile
+    assert routing_env("evaluate", str(run), cwd=tmp_path).returncode == 0
+    assert [row["epoch"] for row in map(json.loads, (run / "metrics.jsonl").read_text().splitlines())] == [1, 2, 3]
+
+
+def test_a_router_that_keeps_nothing_is_not_taken_for_trained(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import torch\n"
+        "from routing_env import Decision, Router\n"
+        "class Counts(Router):\n"
+        "    def __init__(self, spec, *, seed=0):\n"
+        "        self.deals = 0\n"
+        "    def act(self, state, *, greedy=False):\n"
+        "        return Decision(torch.full_like(state.task, min(self.deals, 1)))\n"
+        "    def learn(self, trace):\n"
+        "        self.deals += 1\n"
+        "        return {}\n"
+    )
+    trained = routing_env("train", *QUICK, "--epochs", "1", "--router", "mine.py:Counts", cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    assert "it has no state_dict" in trained.stdout
+    for command in (("evaluate",), ("train", "--resume")):
+        failed = routing_env(*command, str(only_run(tmp_path)), cwd=tmp_path)
+        assert failed.returncode == 2
+        assert "Counts learns, but has no state_dict" in failed.stderr
+
+
+def test_brackets_in_names_are_no_markup(tmp_path: Path) -> None:
+    trained = routing_env("train", *QUICK, "--epochs", "1", "--run-dir", "runs[old]", cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    (again,) = [line for line in trained.stdout.splitlines() if line.startswith("again")]
+    assert Path(tmp_path / again.split()[-1]).is_dir()
+    failed = routing_env("evaluate", "runs/[/x]", cwd=tmp_path)
+    assert "there is no run directory runs/[/x]" in failed.stderr
 
 
 def test_a_router_of_ones_own(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,6 +16,13 @@ FILE = Path(__file__).parent.parent / "examples" / "custom_router.py"
 
 def test_it_does_what_every_router_must() -> None:
     check_router(router_class(f"{FILE}:Greedy"))
+
+
+def test_the_router_of_the_readme_does_too() -> None:
+    text = (FILE.parent.parent / "README.md").read_text().split("### With a router of one's own")[1]
+    names: dict[str, Any] = {}
+    exec(text.split("```python\n")[1].split("```")[0], names)
+    check_router(names["First"])
 
 
 def test_it_learns_and_is_short() -> None:

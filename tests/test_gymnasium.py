@@ -13,8 +13,9 @@ import torch
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 from sb3_contrib import MaskablePPO
-from stable_baselines3 import DQN
+from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
+from stable_baselines3.common.env_util import make_vec_env
 from worlds import bits, little_data
 
 from routing_env.envs.single import RoutingEnv
@@ -48,6 +49,26 @@ def test_make_gives_an_env_that_usual_agents_train_on() -> None:
     assert env.unwrapped.game.samples == 16
     assert model.num_timesteps == 48
     DQN("MlpPolicy", gymnasium.make(ID, **SMALL), learning_starts=5, buffer_size=50).learn(20)
+
+
+def test_stable_baselines3_takes_it_by_its_name() -> None:
+    model = PPO("MlpPolicy", ID, n_steps=6, batch_size=6).learn(6)
+    lanes: Any = make_vec_env(ID, n_envs=1, seed=3, env_kwargs=SMALL)
+    lanes.reset()
+    assert lanes.envs[0].unwrapped.config.seed == 3
+    envs: list[Any] = [model.get_env(), lanes]
+    assert [env.render().dtype for env in envs] == [np.uint8] * 2
+
+
+def test_the_picture_follows_the_route() -> None:
+    env = RoutingEnv(**SMALL, render_mode="rgb_array")
+    images: list[Any] = [env.render()]
+    env.reset()
+    for action in range(3):
+        env.step(action)
+        images.append(env.render())
+    assert len({image.shape for image in images}) == 1
+    assert all(not np.array_equal(a, b) for a, b in itertools.pairwise(images))
 
 
 def test_an_episode_routes_one_sample_and_says_what_came_of_it() -> None:
@@ -161,6 +182,21 @@ def test_the_same_seed_gives_the_same_world() -> None:
     assert run(3) == run(3) != run(4)
 
 
+@pytest.mark.parametrize("make", [RoutingEnv, lambda **settings: RoutingVectorEnv(4, **settings)])
+def test_any_integer_is_a_seed_and_nothing_else(make: Any) -> None:
+    env = make(**SMALL, seed=np.int64(2))
+    first = env.reset(seed=np.int64(3))[0]
+    assert np.array_equal(first, make(**SMALL).reset(seed=3)[0])
+    assert type(env.config.seed) is int
+    game, numbers = env.game, env.np_random
+    for seed in (-1, 2**63, 1.5):
+        with pytest.raises(ValueError, match=r"seed is .*; it must be an integer from 0"):
+            env.reset(seed=seed)
+    assert env.game is game
+    assert env.np_random is numbers
+    assert env.config.seed == 3
+
+
 def test_every_sample_comes_once_a_pass_whatever_the_number_of_lanes() -> None:
     envs = RoutingVectorEnv(5, **SMALL, parts=("v",))
     samples = len(envs.game.data.train)
@@ -189,4 +225,4 @@ def test_what_is_not_supported_says_what_to_change() -> None:
     with pytest.raises(ValueError, match="did you mean 'NextStep'"):
         RoutingVectorEnv(2, **SMALL, autoreset_mode="NextStop")
     with pytest.raises(ValueError, match="render_mode is 'human'"):
-        gymnasium.make(ID, render_mode="human", **SMALL)
+        RoutingEnv(render_mode="human", **SMALL)

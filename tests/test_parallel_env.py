@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from zoo import MASKS, RECURSIVE, TOPOLOGIES, legal_actions, play, same, weights
+from zoo import MASKS, RECURSIVE, TOPOLOGIES, legal_actions, play, same, small_data, weights
 
 from routing_env import Decision, GameConfig, MultiTaskData, State, make_game, parallel_env
 from routing_env.agents.fixed import Fixed
 from routing_env.data import Split, load, make_data
-from routing_env.network import RoutedNetwork, linear_layers
+from routing_env.network import RoutedNetwork, linear_layers, mlp
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +66,53 @@ def test_the_seed_of_a_reset_is_that_of_the_constructor(digits: MultiTaskData) -
     constructed, reset = parallel_env(data=digits, seed=5, hidden=8), parallel_env(data=digits, seed=1, hidden=8)
     assert same(constructed.reset(), reset.reset(seed=5))
     assert same(weights(constructed), weights(reset))
+
+
+@pytest.mark.parametrize("seed", [np.int64(5), np.uint8(5), np.array(5), 2**63 - 1], ids=repr)
+def test_any_integer_is_a_seed(small: MultiTaskData, seed: Any) -> None:
+    env, constructed = parallel_env(data=small, hidden=4), parallel_env(data=small, hidden=4, seed=seed)
+    assert same(env.reset(seed=seed), parallel_env(data=small, hidden=4, seed=int(seed)).reset())
+    assert type(env.config.seed) is type(constructed.config.seed) is int
+    assert env.config == constructed.config
+    copy.deepcopy(env)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 1.0, "1"], ids=repr)
+def test_a_reset_that_fails_changes_nothing(small: MultiTaskData, seed: Any) -> None:
+    env = parallel_env(data=small, hidden=4, seed=2)
+    game, config = env.game, env.config
+    with pytest.raises(ValueError, match=r"seed is .*; it must be an integer from 0 to 2\*\*63 - 1"):
+        env.reset(seed=seed)
+    assert env.game is game
+    assert env.config == config
+
+    broken = False
+
+    def network(data: MultiTaskData) -> RoutedNetwork:
+        if broken:
+            raise ArithmeticError
+        return mlp(data.input_shape, data.outputs, 2)
+
+    own = parallel_env(data=small, network=network)
+    game, broken = own.game, True
+    with pytest.raises(ArithmeticError):
+        own.reset(seed=7)
+    assert own.game is game
+    assert own.config.seed == 0
+
+
+def test_libraries_may_play_in_inference_mode(small: MultiTaskData) -> None:
+    def run(*, inference: bool) -> list[torch.Tensor]:
+        with torch.inference_mode(inference):
+            env, rng = parallel_env(data=small, rho=0.3, **RECURSIVE), np.random.default_rng(0)
+            play(env, rng, seed=1)
+            for _ in range(5):
+                play(env, rng)
+            env.evaluate(Fixed(env.game.spec))
+        play(env, rng)
+        return weights(env)
+
+    assert same(run(inference=True), run(inference=False))
 
 
 @pytest.mark.parametrize("options", [{"rho": 0.3}, {"rho": 1.0, "collaboration": "count", **RECURSIVE}])
@@ -160,6 +207,25 @@ def test_an_illegal_action_loses_the_route_and_trains_nothing(digits: MultiTaskD
     assert not same(weights(env), start)
 
 
+def test_a_lost_route_ends_where_it_was_lost(small: MultiTaskData) -> None:
+    env = parallel_env(data=small, **RECURSIVE)
+    env.reset()
+    last_layer = env.game.network.own_actions(2)
+    env.step(dict.fromkeys(env.agents, 1))
+    with pytest.warns(UserWarning, match="task_1 chose action"):
+        env.step({"task_0": 3, "task_1": last_layer[0], "task_2": 4})
+    infos = env.step(dict.fromkeys(env.agents, last_layer[1]))[-1]
+    assert [infos[agent]["route"] for agent in infos] == [[1, 3, last_layer[1]], [1, -1, -1], [1, 4, last_layer[1]]]
+
+
+def test_who_asks_for_an_agent_that_does_not_exist_is_told_of_no_dispatcher(small: MultiTaskData) -> None:
+    observations, infos = parallel_env(data=small, hidden=4).reset()
+    for told in (observations, infos):
+        with pytest.raises(KeyError) as error:
+            told["task_99"]
+        assert str(error.value) == "'task_99'"
+
+
 @pytest.mark.parametrize("action", [-1, 9, 1.0, 1.5, None, "1", np.array([1])], ids=repr)
 def test_an_action_outside_the_space_is_an_error_that_changes_nothing(small: MultiTaskData, action: Any) -> None:
     env, twin = parallel_env(data=small, hidden=4), parallel_env(data=small, hidden=4)
@@ -211,6 +277,9 @@ def test_steps_outside_an_episode_are_errors(small: MultiTaskData) -> None:
         ({"data": "digit"}, ValueError, "did you mean 'digits'"),
         ({"network": "mpl"}, ValueError, "did you mean 'mlp'"),
         ({"rho": 2.0}, ValueError, "rho is 2.0"),
+        ({"seed": -1}, ValueError, "seed is -1; it must be an integer from 0 to 2**63 - 1"),
+        ({"seed": None}, ValueError, "seed is None"),
+        ({"data": small_data(), "validation": 0.3}, TypeError, "give validation where they are made"),
     ],
 )
 def test_wrong_arguments_are_named(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
@@ -227,6 +296,7 @@ def test_a_network_and_a_loss_of_ones_own(small: MultiTaskData) -> None:
         return 0 * output.sum(1) + 2.5
 
     env = parallel_env(data=small, network=narrow, loss=constant)
+    assert str(env.config.network).endswith(":test_a_network_and_a_loss_of_ones_own.<locals>.narrow")
     observations, _ = env.reset()
     assert observations["task_0"]["action_mask"].tolist() == [1, 0, 0, 0]
     end = play(env, np.random.default_rng(0))[-1]
@@ -234,6 +304,29 @@ def test_a_network_and_a_loss_of_ones_own(small: MultiTaskData) -> None:
     first = weights(env)
     env.reset(seed=1)
     assert not same(weights(env), first)
+
+
+def test_the_settings_say_what_a_network_function_has_built(small: MultiTaskData) -> None:
+    def deep(data: MultiTaskData) -> RoutedNetwork:
+        return mlp(data.input_shape, data.outputs, [2, 5], layers=2, recursive=True, pass_action=True, depth=4)
+
+    env = parallel_env(data=small, network=deep)
+    env.reset(seed=3)
+    config = env.config
+    assert (config.recursive, config.pass_action, config.depth, config.layers, config.blocks) == (True, True, 4, 2, 5)
+    assert config.seed == 3
+    hash(config)
+    ignored: dict[str, Any] = {
+        "recursive": True,
+        "pass_action": False,
+        "depth": 2,
+        "blocks": 3,
+        "layers": 1,
+        "hidden": 8,
+    }
+    for name, value in ignored.items():
+        with pytest.raises(TypeError, match=f"{name} is {value} beside a network function"):
+            parallel_env(data=small, network=deep, **{name: value})
 
 
 def test_regression_tasks_report_values(small: MultiTaskData) -> None:

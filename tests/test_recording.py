@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -17,9 +18,11 @@ from rich.console import Console
 from sb3_contrib import MaskablePPO
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
-from worlds import bits, little_data
+from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
+from worlds import Blueprint, bits, little_data, little_game
 
-from routing_env import GameConfig, State, parallel_env
+from routing_env import Decision, GameConfig, State, parallel_env, routing_v0
+from routing_env.cli import main
 from routing_env.envs.sb3 import RoutingVecEnv
 from routing_env.envs.vector import RoutingVectorEnv
 from routing_env.experiment.benchmark.jobs import found_jobs
@@ -27,10 +30,12 @@ from routing_env.experiment.benchmark.leaderboard import leaderboards
 from routing_env.experiment.config import RunConfig
 from routing_env.experiment.display import Display
 from routing_env.experiment.learners import RoutedLearner
+from routing_env.experiment.recorder import Recorder
 from routing_env.experiment.recording import Recording
 from routing_env.experiment.results import RunDirectory
 from routing_env.experiment.run import Run
 from routing_env.experiment.sb3 import load, save
+from routing_env.types import Batch
 
 DATA = little_data()
 SMALL: dict[str, Any] = {"data": DATA, "network": "mlp", "hidden": 4, "learning_rate": 0.1}
@@ -99,6 +104,44 @@ def test_a_model_and_its_game_come_back_together(make: Any, tmp_path: Path) -> N
         load(tmp_path / "both.safetensors", strange)
     with pytest.raises(FileNotFoundError, match="there is no checkpoint"):
         load(tmp_path / "none.safetensors", restored)
+
+
+def test_the_statistics_of_vec_normalize_come_back_with_the_model(tmp_path: Path) -> None:
+    def build(**options: Any) -> tuple[Any, BaseAlgorithm]:
+        env = VecNormalize(RoutingVecEnv(**SMALL, copies=2), **options)
+        return env, PPO("MlpPolicy", env, n_steps=6, batch_size=6, seed=0)
+
+    env, model = build()
+    model.learn(150)
+    save(tmp_path / "model.safetensors", model)
+    other, restored = build()
+    load(tmp_path / "model.safetensors", restored)
+    for ours, theirs in ((env.obs_rms, other.obs_rms), (env.ret_rms, other.ret_rms)):
+        assert (str(ours.mean), str(ours.var), ours.count) == (str(theirs.mean), str(theirs.var), theirs.count)
+    vectors = env.unwrapped.reset()
+    assert np.array_equal(other.normalize_obs(vectors), env.normalize_obs(vectors))
+    restored.learn(60)  # the statistics go on
+
+    plain = PPO("MlpPolicy", RoutingVecEnv(**SMALL, copies=2), n_steps=6, batch_size=6)
+    for strange in (plain, build(norm_obs=False)[1]):
+        with pytest.raises(ValueError, match=r"of VecNormalize, the model .*build both as they were"):
+            load(tmp_path / "model.safetensors", strange)
+
+
+def test_lanes_that_lost_their_route_tell_nothing_of_policy_and_loss() -> None:
+    game = little_game(Blueprint((3, 4, 2), (3, 3), depth=2).network(), DATA)
+    recorder = Recorder(game.spec, every=100)
+    game.observers.append(recorder)
+    untouched = recorder.policy[1].clone()
+    task = torch.tensor([0, 0, 1])
+    game.reset(Batch(DATA.inputs[:3], task, torch.tensor([0, 1, 0])))
+    forfeit = torch.tensor([False, True, True])
+    game.step(Decision(torch.tensor([2, 1, 1])), forfeit=forfeit)
+    game.step(Decision(torch.tensor([1, 2, 2])))
+    outcome = game.trace.outcome
+    assert recorder.policy[0].tolist() == [[0, 0, 1], [0, 1, 0]]
+    assert torch.equal(recorder.policy[1], untouched)
+    assert recorder.drain() == {"train_accuracy": float(outcome.correct[0]) / 3, "train_loss": float(outcome.loss[0])}
 
 
 def first(state: State) -> torch.Tensor:
@@ -192,6 +235,44 @@ def test_a_recording_is_of_one_world(tmp_path: Path) -> None:
     check_files(recording, passes=1)
 
 
+def test_a_recording_begins_with_blocks_that_know_nothing(tmp_path: Path) -> None:
+    env = RoutingVecEnv(**SMALL)
+    with Recording(env, "mine", first, run_dir=tmp_path):
+        play_passes(env, 1)
+    second = Recording(env, "mine", first, run_dir=tmp_path)
+    with pytest.raises(RuntimeError, match="before the recording began, and its blocks have learned"), second:
+        play_passes(env, 1)
+    assert len(list(tmp_path.glob("mine/*"))) == 1
+    with Recording(env, "mine", first, run_dir=tmp_path) as third:
+        env.seed(5)
+        play_passes(env, 2)
+    check_files(third, passes=2)
+    assert rows_of(third)[0]["samples"] >= len(DATA.train)
+
+
+def test_environments_are_recorded_through_their_wrappers(tmp_path: Path) -> None:
+    turns = routing_v0.env(**SMALL)
+    with Recording(turns, "mine", first, run_dir=tmp_path / "aec") as recording:
+        turns.reset(seed=1)
+        for agent in turns.agent_iter():
+            turns.step(None if turns.terminations[agent] else 0)
+    check_files(recording, passes=1)
+
+    env: Any = gymnasium.make("routing_env:Routing-v0", **SMALL)
+    with Recording(env, "mine", first, run_dir=tmp_path / "gymnasium") as recording:
+        env.reset(seed=1)
+        while not env.step(0)[2]:
+            pass
+    check_files(recording, passes=1)
+
+    monitored = VecMonitor(RoutingVecEnv(**SMALL))
+    with Recording(monitored, "mine", first, run_dir=tmp_path / "sb3") as recording:
+        monitored.reset()
+        for _ in range(3):
+            monitored.step(np.zeros(3, np.int64))
+    check_files(recording, passes=1)
+
+
 def test_a_loop_that_fails_leaves_the_passes_that_it_has_completed(tmp_path: Path) -> None:
     env = RoutingVecEnv(**SMALL)
     recording = Recording(env, "mine", first, run_dir=tmp_path)
@@ -223,6 +304,19 @@ def test_recorded_runs_stand_on_the_leaderboard_beside_others(tmp_path: Path) ->
         "wpl": (2, False),
         "mine": (2, False),
     }
+
+
+@pytest.mark.parametrize("command", [["evaluate"], ["train", "--resume"]])
+def test_a_recorded_run_is_not_taken_for_our_own(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    env = RoutingVecEnv(**SMALL)
+    with Recording(env, "wpl", env.policy(PPO("MlpPolicy", env)), run_dir=tmp_path) as recording:
+        play_passes(env, 1)
+    monkeypatch.setattr(sys, "argv", ["routing-env", *command, str(recording.directory.path)])
+    with pytest.raises(SystemExit):
+        main()
+    assert "was recorded from a loop that is not routing-env's" in capsys.readouterr().err
 
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"

@@ -104,6 +104,23 @@ def test_the_csv_holds_what_the_page_shows(base: Path, tmp_path: Path) -> None:
     assert (runs[0].version, runs[0].torch) == (versions["routing-env"], versions["torch"])
 
 
+def test_rows_of_runs_that_are_elsewhere_stay(base: Path, tmp_path: Path) -> None:
+    docs, other = tmp_path / "docs", tmp_path / "other"
+    docs.mkdir()
+    (docs / "replication.md").write_text("")
+    main(base, docs)
+    before = read(docs / "replication.csv")
+    with pytest.raises(ValueError, match="no run of a suite has finished in"):
+        main(other, docs)
+    assert read(docs / "replication.csv") == before
+    (job,) = plan_jobs(SUITES["min"], other, seeds=1)[:1]
+    pretend(job, (0.1, 0.2, 0.3), 10)
+    main(other, docs)
+    after = read(docs / "replication.csv")
+    assert after[:-1] == before
+    assert after[-1].arena == "min"
+
+
 def test_marks_are_checked() -> None:
     with pytest.raises(ValueError, match="table-3"):
         fill("<!-- begin table-3 -->\n<!-- end -->", {"table-2": ""})

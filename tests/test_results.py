@@ -59,7 +59,7 @@ def test_what_is_no_plain_state_is_refused_with_its_place(tmp_path: Path) -> Non
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "flipped header", "other file"])
+@pytest.mark.parametrize("damage", ["truncated", "empty", "flipped header", "flipped tree", "other file"])
 def test_a_damaged_checkpoint_is_named(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "checkpoint.safetensors"
     save_tree(path, {"weights": torch.ones(100)})
@@ -69,6 +69,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path, damage: str) -> None:
             "truncated": content[:-10],
             "empty": b"",
             "flipped header": b"\xff" + content[1:],
+            "flipped tree": content.replace(b"__pairs__", b"__pairz__"),
             "other file": b"hello, I am a text file",
         }[damage]
     )
@@ -134,6 +135,22 @@ def test_metrics_survive_a_cut_last_line_but_no_other_damage(tmp_path: Path) -> 
     directory.metrics_path.write_text("{broken\n" + whole)
     with pytest.raises(ValueError, match=r"metrics\.jsonl line 1 is damaged"):
         directory.read_metrics()
+    directory.metrics_path.write_text("".join(whole.splitlines(keepends=True)[1:]))
+    with pytest.raises(ValueError, match="does not go from epoch to epoch"):
+        directory.read_metrics()
+    directory.metrics_path.write_bytes(b"\xff" + whole.encode())
+    with pytest.raises(ValueError, match=r"metrics\.jsonl is damaged"):
+        directory.read_metrics()
+
+
+def test_versions_are_those_that_the_run_began_with(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    directory.write_config(RunConfig())
+    old = directory.config_path.read_text().replace('"torch": "', '"torch": "0.')
+    directory.config_path.write_text(old)
+    directory.write_config(RunConfig(epochs=3))
+    assert directory.read_versions()["torch"].startswith("0.")
+    assert directory.read_config().epochs == 3
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:

@@ -125,6 +125,21 @@ def test_a_seed_starts_the_world_over_once() -> None:
     assert weights(env) != new
 
 
+def test_a_seed_is_an_integer_of_any_kind() -> None:
+    env, other = (RoutingVecEnv(**SMALL) for _ in range(2))
+    env.seed(cast(Any, np.int64(3)))
+    other.seed(3)
+    assert np.array_equal(env.reset(), other.reset())
+    assert type(env.config.seed) is int
+    copy.deepcopy(env)
+    for seed in (-1, 2**63, 1.5):
+        with pytest.raises(ValueError, match=r"seed is .*; it must be an integer from 0"):
+            env.seed(cast(Any, seed))
+    before = weights(env)
+    env.reset()
+    assert weights(env) == before
+
+
 @pytest.mark.parametrize("make", [ppo, dqn])
 def test_the_same_seed_gives_the_same_result(make: Any) -> None:
     def result() -> tuple[dict[str, bytes], dict[str, bytes]]:

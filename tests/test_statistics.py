@@ -61,6 +61,10 @@ def test_intervals_and_paired_comparison_are_scipys() -> None:
     assert float(mean + half) == pytest.approx(high)
     assert math.isnan(paired_comparison([0.5], [0.4]).p)
     assert paired_comparison([0.5, 0.6], [0.5, 0.6]).p == 1.0
+    alike = paired_comparison([0.5, 0.6], [0.499, 0.599])  # two seeds that agree by chance are no proof
+    assert alike.difference == pytest.approx(0.001)
+    assert math.isnan(alike.p)
+    assert math.isnan(alike.low)
     with pytest.raises(ValueError, match="no pairs"):
         paired_comparison([0.5, 0.6], [0.5])
 

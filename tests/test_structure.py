@@ -156,3 +156,14 @@ def test_a_wheel_holds_the_tree_and_nothing_else(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert names == {place for place, _ in files()} | {"routing_env/py.typed"}
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name
+)
+def test_commands_in_the_docs_can_be_pasted(page: Path) -> None:
+    """What explains a command stands behind a #."""
+    for line in page.read_text().splitlines():
+        if line.startswith("    routing-env "):
+            command = line.partition("#")[0].strip()
+            assert "  " not in command, f"{page.name}: {line}"

@@ -29,7 +29,7 @@ from routing_env.data import MultiTaskData, SplitName
 from routing_env.envs.lanes import Lanes
 from routing_env.envs.observation import PARTS
 from routing_env.envs.sb3 import greedy, values_of
-from routing_env.envs.world import World
+from routing_env.envs.world import World, check_seed
 from routing_env.game import RoutingGame
 from routing_env.training import Loss
 from routing_env.types import Evaluation, State
@@ -74,8 +74,9 @@ class TaskEnv(gymnasium.Env[Vector, np.int64]):
 
         Raises:
             RuntimeError: outside of :func:`learn_together`, or in the middle of an episode.
+            ValueError: a seed that is no integer from 0 to 2**63 - 1.
         """
-        super().reset(seed=seed)
+        super().reset(seed=None if seed is None else check_seed(seed))
         self.table.check(self.task)
         if self.table.lanes.depth:
             raise RuntimeError(f"task_{self.task} resets in the middle of an episode, which all agents end together")
@@ -208,7 +209,16 @@ def independent_envs(
     parts: Sequence[str] = PARTS,
     **settings: Any,
 ) -> list[TaskEnv]:
-    """One environment for each task, all of one game; arguments as for RoutingVecEnv."""
+    """One environment for each task, all of one game.
+
+    Args:
+        data: as for RoutingVecEnv, like the others; but there is one lane per task and nothing to see, so neither
+            ``copies`` nor ``render_mode``.
+        network: likewise.
+        loss: likewise.
+        parts: likewise.
+        settings: likewise.
+    """
     world = World.of(data, network, loss, settings, own=("loss", "parts"))
     table = Table(Lanes(world, world.data.tasks, parts=parts))
     return [TaskEnv(table, task) for task in range(world.data.tasks)]

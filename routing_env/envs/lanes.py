@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from routing_env.config import GameConfig
 from routing_env.data import OnePerTask, SplitName
 from routing_env.envs.observation import PARTS, Masks, ObservationFormat, Vectors, masks
-from routing_env.envs.world import World, refuse_worker_processes
+from routing_env.envs.world import World, check_seed, refuse_worker_processes
 from routing_env.game import RoutingGame
 from routing_env.types import Decision, State
 
@@ -40,14 +40,14 @@ class Lanes:
         depth: decisions taken in this deal.
         illegal: the first illegal action of each lane that has lost its route in this deal.
         ends: None while the routes are on their way, then what came of them: task, correct, prediction, label, loss,
-            final_reward and route as arrays of B rows.
+            final_reward and route as arrays of B rows; a lost route is -1 from where it was lost.
     """
 
     def __init__(
         self, origin: World | RoutingGame, number: int, *, mask: str = "none", parts: Sequence[str] = PARTS
     ) -> None:
-        self.world = origin if isinstance(origin, World) else None
         self.game = origin.game() if isinstance(origin, World) else origin
+        self.world = origin.built(self.game) if isinstance(origin, World) else None
         self.spec = self.game.spec
         self.number = number
         self.format = ObservationFormat(self.spec, mask, parts)
@@ -85,14 +85,14 @@ class Lanes:
             seed: start the whole world over from here first: blocks, order of the data, history of the rewards.
 
         Raises:
-            ValueError: a seed, where the game is somebody else's.
+            ValueError: a seed that is no integer from 0 to 2**63 - 1, or any, where the game is somebody else's.
             RuntimeError: a vectorising wrapper has taken the lanes into another process.
         """
         if self._process != os.getpid():
             refuse_worker_processes()
             self._process = os.getpid()
         if seed is not None:
-            self._start_over(seed)
+            self._start_over(check_seed(seed))
         state = self._deal()
         if len(state.task) != self.number:
             raise ValueError(f"the game deals {len(state.task)} samples to {self.number} lanes; they must agree")
@@ -186,10 +186,10 @@ class Lanes:
     def _start_over(self, seed: int) -> None:
         if self.world is None:
             raise ValueError("the game is not this environment's own; give the seed where the game is built")
-        observers = self.game.observers
-        self.world = replace(self.world, config=replace(self.world.config, seed=seed))
-        self.game = self.world.game()
-        self.game.observers = observers
+        world = replace(self.world, config=replace(self.world.config, seed=seed))
+        game = world.game()
+        game.observers = self.game.observers
+        self.world, self.game = world, game  # not before: what has failed has changed nothing
 
     def _deal(self) -> State:
         return self.game.reset()
@@ -220,9 +220,9 @@ class Lanes:
             "label": outcome.target,
             "loss": outcome.loss,
             "final_reward": outcome.final_reward,
-            "route": trace.actions,
         }
-        self.ends = {"task": self.tasks, **{name: value.cpu().numpy() for name, value in ends.items()}}
+        told = {name: value.cpu().numpy() for name, value in ends.items()}
+        self.ends = {"task": self.tasks, **told, "route": self.routes}
 
     def _warn_once(self, who: Sequence[str]) -> None:
         if not self._warned:

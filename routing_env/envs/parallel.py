@@ -67,7 +67,7 @@ from routing_env.envs.lanes import Lanes
 from routing_env.envs.observation import PARTS, Masks, Observation, check_choice
 from routing_env.envs.picture import mark, picture
 from routing_env.envs.render import routes_text
-from routing_env.envs.topology import AgentPolicy, OfAgents, make_topology
+from routing_env.envs.topology import AgentPolicy, make_topology
 from routing_env.envs.window import Window
 from routing_env.envs.world import World
 from routing_env.game import RoutingGame
@@ -168,6 +168,9 @@ class RoutingParallelEnv(ParallelEnv[str, Observation, Any]):
             seed: starts the whole world over from here: blocks, order of the data, history of rewards. Without it the
                 blocks keep what they have learned and the next samples are dealt.
             options: there are none; taken because PettingZoo passes them.
+
+        Raises:
+            ValueError: a seed that is no integer from 0 to 2**63 - 1; nothing has changed.
         """
         self._lanes.deal(seed)
         self._topology.start()
@@ -287,12 +290,12 @@ class RoutingParallelEnv(ParallelEnv[str, Observation, Any]):
         """What each agent is told; ``shown`` are the masks of all that take part."""
         agents, lane, form = self._topology.agents, self._topology.lane, self._lanes.format
         seen = form.observations(self._lanes.vectors[lane], shown)
-        told = self._lanes.infos()
-        infos: Infos = OfAgents(zip(agents, (told[own].copy() for own in lane.tolist()), strict=True))
+        told, of_agents = self._lanes.infos(), self._topology.told
+        infos: Infos = of_agents(zip(agents, (told[own].copy() for own in lane.tolist()), strict=True))
         if form.in_info:
             for info, mask in zip(infos.values(), shown, strict=True):
                 info["action_mask"] = mask.copy()
-        return OfAgents(zip(agents, seen, strict=True)), infos
+        return of_agents(zip(agents, seen, strict=True)), infos
 
 
 parallel_env = RoutingParallelEnv

@@ -26,7 +26,7 @@ from routing_env.config import GameConfig
 from routing_env.data import MultiTaskData, SplitName
 from routing_env.envs.lanes import Lanes
 from routing_env.envs.observation import PARTS, ObservationFormat, check_choice
-from routing_env.envs.world import World
+from routing_env.envs.world import World, check_seed
 from routing_env.game import RoutingGame
 from routing_env.training import Loss
 from routing_env.types import Evaluation, Policy, State
@@ -87,6 +87,14 @@ class LanesVecEnv(VecEnv):
     def config(self) -> GameConfig:
         """The settings of the game."""
         return self.lanes.config
+
+    def seed(self, seed: int | None = None) -> Sequence[int | None]:
+        """Start the whole world over from here at the next reset; None draws a seed from NumPy's own generator.
+
+        Raises:
+            ValueError: the seed is no integer from 0 to 2**63 - 1.
+        """
+        return super().seed(None if seed is None else check_seed(seed))
 
     def reset(self) -> NDArray[np.float32]:
         """Deal the next samples; after :meth:`seed` start the whole world over first."""

@@ -23,7 +23,7 @@ from routing_env.config import GameConfig
 from routing_env.data import MultiTaskData, SplitName
 from routing_env.envs.lanes import Lanes
 from routing_env.envs.observation import PARTS, Observation, check_choice
-from routing_env.envs.world import World
+from routing_env.envs.world import World, check_seed
 from routing_env.game import RoutingGame
 from routing_env.training import Loss
 from routing_env.types import Evaluation, Policy
@@ -38,7 +38,7 @@ class RoutingEnv(gymnasium.Env[Observation, np.int64]):
         loss: in place of cross-entropy or squared error.
         mask: where the action mask is: "info" (the observation is a plain Box), "obs", "both" or "none".
         parts: which of "v", "task" and "depth" an observation has.
-        render_mode: "ansi" or None.
+        render_mode: "rgb_array", "ansi" or None.
         settings: fields of :class:`~routing_env.config.GameConfig`.
 
     Raises:
@@ -47,7 +47,7 @@ class RoutingEnv(gymnasium.Env[Observation, np.int64]):
     """
 
     metadata: ClassVar[dict[str, Any]] = {  # pyright: ignore[reportIncompatibleVariableOverride]
-        "render_modes": ["ansi"],
+        "render_modes": ["rgb_array", "ansi"],
         "render_fps": 4,
     }
 
@@ -88,9 +88,12 @@ class RoutingEnv(gymnasium.Env[Observation, np.int64]):
         Args:
             seed: starts the whole world over from here: blocks, order of the data, history of rewards.
             options: there are none.
+
+        Raises:
+            ValueError: a seed that is no integer from 0 to 2**63 - 1; nothing has changed.
         """
-        super().reset(seed=seed)
         self._lanes.deal(seed)
+        super().reset(seed=None if seed is None else check_seed(seed))
         return self._observation(), self._info()
 
     def step(self, action: int | np.integer[Any]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -110,14 +113,19 @@ class RoutingEnv(gymnasium.Env[Observation, np.int64]):
         """The legal actions, bool [A], under the name that MaskablePPO looks for."""
         return self._lanes.masks[0].astype(np.bool_)
 
-    def render(self) -> str | None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The route of this episode in a line."""
+    def render(self) -> NDArray[np.uint8] | str | None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The route of this episode, as the routing map or in a line of text."""
         if self.render_mode is None:
             gymnasium.logger.warn("render was called without a render_mode; pass one to gymnasium.make")
             return None
-        lanes = self._lanes
+        lanes, tasks = self._lanes, self.game.data.task_names
+        if self.render_mode == "rgb_array":
+            from routing_env.envs.picture import picture  # matplotlib is slow to import
+
+            title = f"{self.game.samples:,} samples dealt · step {lanes.depth} of {lanes.spec.depth}"
+            return picture(lanes.spec, tasks, lanes.tasks, lanes.routes, lanes.correct, title=title)
         names = {-1: "lost", lanes.spec.pass_action: "PASS"}
-        name = self.game.data.task_names[lanes.tasks[0]] if len(lanes.tasks) else "no sample yet"
+        name = tasks[lanes.tasks[0]] if len(lanes.tasks) else "no sample yet"
         mark = "" if lanes.correct is None else "right" if lanes.correct[0] else "wrong"
         return f"{name}  {' → '.join(str(names.get(a, a)) for a in lanes.routes[:1].ravel().tolist())}  {mark}".rstrip()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from operator import index
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,8 +24,8 @@ TOPOLOGIES = ("per_task", "single", "dispatched")
 DISPATCHER = "dispatcher_0"
 
 
-class OfAgents(dict[str, T]):
-    """What agents are told. To ask for one that does not take part yet is an error that says so."""
+class OfPicked(dict[str, T]):
+    """What agents are told where they join when they are picked: to ask for one sooner is an error that says so."""
 
     def __missing__(self, agent: str) -> T:
         raise KeyError(
@@ -69,8 +69,10 @@ class Topology(ABC):
         deciding: for each lane the agent that decides next.
         agents: all that take part at the moment.
         lane: int64 [len(agents)], the lane that each of them belongs to.
+        told: what observations and infos are put in, by agent.
     """
 
+    told: type[dict[str, Any]] = dict
     deciding: list[str]
     agents: list[str]
     lane: NDArray[np.int64]
@@ -210,6 +212,8 @@ class Dispatched(Topology):
     Raises:
         ValueError: ``agents`` below 1.
     """
+
+    told = OfPicked
 
     def __init__(self, spec: GameSpec, agents: int) -> None:
         if agents < 1:

@@ -22,7 +22,7 @@ from routing_env.config import GameConfig
 from routing_env.data import MultiTaskData, SplitName
 from routing_env.envs.lanes import Lanes
 from routing_env.envs.observation import PARTS, check_choice
-from routing_env.envs.world import World
+from routing_env.envs.world import World, check_seed
 from routing_env.game import RoutingGame
 from routing_env.training import Loss
 from routing_env.types import Evaluation, Policy
@@ -100,14 +100,14 @@ class RoutingVectorEnv(VectorEnv[Arrays, ArrayLike, Arrays]):
             options: a `reset_mask` must name all lanes, which end together.
 
         Raises:
-            ValueError: a `reset_mask` that leaves lanes out.
+            ValueError: a `reset_mask` that leaves lanes out, or a seed that is no integer from 0 to 2**63 - 1.
         """
         mask = (options or {}).get("reset_mask")
         if mask is not None and not np.all(mask):
             raise ValueError("reset_mask leaves lanes out; all lanes of a game are dealt together, reset them all")
         seed = seed[0] if isinstance(seed, list) else seed
-        super().reset(seed=seed)
         self._lanes.deal(seed)
+        super().reset(seed=None if seed is None else check_seed(seed))
         return self._lanes.vectors, self._infos()
 
     def step(self, actions: ArrayLike) -> tuple[Arrays, Arrays, Arrays, Arrays, dict[str, Any]]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
+from operator import index
 from typing import Any, Literal, cast
+
+import torch
 
 from routing_env.build import NetworkFactory, find_device, load_data, make_game, resolve
 from routing_env.config import GameConfig
@@ -23,12 +26,16 @@ _WORKERS = {
 """Functions, by their modules, that build or run environments only where these are spread over processes."""
 
 
+_OF_NAMED_NETWORKS = ("hidden", "layers", "blocks", "recursive", "pass_action", "depth")
+"""Settings that a network function settles by itself."""
+
+
 @dataclass(frozen=True)
 class World:
     """Everything that a game follows from.
 
     Attributes:
-        config: settings, with nothing left open.
+        config: settings, with nothing left open; see :meth:`built` for those of a network function.
         data: the tasks.
         network: builds a network of one's own, or None.
         loss: in place of cross-entropy or squared error.
@@ -69,7 +76,9 @@ class World:
             copies: see ``lanes``.
 
         Raises:
-            TypeError: a setting that does not exist, with the nearest that does, or one that data of one's own ignore.
+            TypeError: a setting that does not exist, with the nearest that does, or one that data or a network of one's
+                own would ignore.
+            ValueError: a setting out of range.
             RuntimeError: somebody is spreading environments over processes.
         """
         refuse_worker_processes()
@@ -82,14 +91,22 @@ class World:
                 "there is no batch_size: the number of lanes says how many samples are routed together; "
                 "set block_batch to collect more of them for each step of the blocks"
             )
+        for name in _OF_NAMED_NETWORKS if callable(network) else ():
+            if settings.get(name) is not None:
+                raise TypeError(
+                    f"{name} is {settings[name]!r} beside a network function, which settles it by itself; leave it "
+                    "out, or give the name of a network"
+                )
+        if "seed" in settings:
+            settings = {**settings, "seed": check_seed(settings["seed"])}
         named = {"data": data} if isinstance(data, str) else {}
         config = GameConfig(**named, network=cast(Any, None if callable(network) else network), **settings)
         if isinstance(data, str):
             data = load_data(config)
-        elif config.tasks is not None or config.fraction != 1:
+        elif config.tasks is not None or config.fraction != 1 or "validation" in settings:
             raise TypeError(
-                "tasks and fraction cut data sets by name; cut data of your own with routing_env.data.first_tasks "
-                "and training_share"
+                "tasks, fraction and validation cut data sets by name; cut data of your own with "
+                "routing_env.data.first_tasks and training_share, and give validation where they are made"
             )
         config = resolve(config, data)
         usual, collect = config.batch_size or 1, config.block_batch
@@ -106,11 +123,48 @@ class World:
             copies,
         )
 
+    @torch.inference_mode(mode=False)
     def game(self) -> RoutingGame:
-        """A new game."""
+        """A new game, whose blocks can be trained whatever mode the caller is in."""
         return make_game(
             self.config, data=self.data, network=self.network, loss=self.loss, deal=self.deal, copies=self.copies
         )
+
+    def built(self, game: RoutingGame) -> World:
+        """The same world, whose settings say what its network function has built.
+
+        The network's name is then the function's, ``module:function``; ``blocks`` is the size of the largest layer, and
+        ``hidden`` says nothing.
+        """
+        if self.network is None:
+            return self
+        named, network = self.network, game.network
+        kind = named if hasattr(named, "__qualname__") else type(named)
+        config = replace(
+            self.config,
+            network=cast(Any, f"{kind.__module__}:{kind.__qualname__}"),
+            layers=len(network.banks),
+            blocks=max(len(network.bank(layer)) for layer in range(len(network.banks))),
+            recursive=network.recursive,
+            pass_action=network.pass_action is not None,
+            depth=network.depth,
+        )
+        return replace(self, config=config)
+
+
+def check_seed(seed: Any) -> int:
+    """The seed of a world as a Python integer.
+
+    Raises:
+        ValueError: it is no integer from 0 to 2**63 - 1.
+    """
+    try:
+        number = index(seed)
+    except TypeError:
+        number = -1
+    if not 0 <= number < 2**63:
+        raise ValueError(f"seed is {seed!r}; it must be an integer from 0 to 2**63 - 1")
+    return number
 
 
 def refuse_worker_processes() -> None:

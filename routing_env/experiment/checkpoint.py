@@ -71,20 +71,19 @@ def load_tree(path: Path) -> Any:
     """
     if not path.exists():
         raise FileNotFoundError(f"there is no checkpoint {path}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {})["tree"]
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise ValueError(f"checkpoint {path} is damaged ({error}); delete it and resume from the start") from error
 
-    def restore(node: Any) -> Any:
+    def restore(node: Any, tensors: dict[str, torch.Tensor]) -> Any:
         if isinstance(node, list):
-            return [restore(value) for value in cast(list[Any], node)]
+            return [restore(value, tensors) for value in cast(list[Any], node)]
         if not isinstance(node, dict):
             return node
         if _TENSOR in node:
             return tensors[cast(str, node[_TENSOR])]
-        return {key: restore(value) for key, value in cast(list[list[Any]], node[_PAIRS])}
+        return {key: restore(value, tensors) for key, value in cast(list[list[Any]], node[_PAIRS])}
 
-    return restore(json.loads(text))
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            return restore(json.loads((file.metadata() or {})["tree"]), tensors)
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise ValueError(f"checkpoint {path} is damaged ({error}); delete it and resume from the start") from error

@@ -78,7 +78,7 @@ class Display:
         """Print one evaluation."""
         elapsed = time.perf_counter() - self._began
         rate = (row["samples"] - self._dealt) / elapsed
-        left = (self._run.epochs / row["epoch"] - 1) * row["samples"] / rate
+        left = (self._run.epochs / row["epoch"] - 1) * row["samples"] / rate if rate else 0.0
         counted = f"{row['epoch']:>4}/{self._run.epochs:<3}{row['samples']:>10,}{rate:>10,.0f}{clock(left):>7}"
         measured = "".join(f"{_SHOWN[name](row[key]):>9}" for name, key in zip(_SHOWN, _KEYS, strict=True))
         self.console.print(counted + measured, highlight=False, soft_wrap=True)

@@ -134,7 +134,16 @@ class RoutedLearner:
         return {name: part.state_dict() for name, part in parts.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what :meth:`state_dict` returned."""
+        """Take back what :meth:`state_dict` returned.
+
+        Raises:
+            ValueError: the router learns and has not said what.
+        """
+        if forgets(self.router):
+            raise ValueError(
+                f"{type(self.router).__name__} learns, but has no state_dict: what it has learned is not in the "
+                "checkpoint; give it state_dict and load_state_dict, and train it again"
+            )
         self.game.load_state_dict(state["game"])
         self.router.load_state_dict(state["router"])
         self.recorder.load_state_dict(state["recorder"])
@@ -226,7 +235,22 @@ def make_learner(config: RunConfig, data: MultiTaskData) -> RoutedLearner | Base
     Raises:
         ValueError: an unknown name, with the nearest known one, or an option that does not exist or fit.
     """
-    return (BaselineLearner if is_baseline(config.router) else RoutedLearner)(config, data)
+    options = parse_options(config.router_options)
+    for name in sorted({"spec", "plan", "seed"} & options.keys()):
+        raise ValueError(f"{name} is no option of {config.router}; the run's own settings decide it")
+    try:
+        return (BaselineLearner if is_baseline(config.router) else RoutedLearner)(config, data)
+    except (TypeError, AssertionError) as error:
+        if not options:
+            raise
+        given = " ".join(config.router_options)
+        raise ValueError(f"{config.router} cannot be made with the options {given}: {error}") from error
+
+
+def forgets(router: Router) -> bool:
+    """Whether a router learns, but keeps nothing of it in a checkpoint."""
+    kind: type[Any] = type(router)
+    return kind.state_dict is Router.state_dict and (kind.learn is not Router.learn or kind.play is not Router.play)
 
 
 def _sb3_router(config: RunConfig, game: RoutingGame) -> Router:

@@ -72,7 +72,7 @@ def learning_curve(rows: Sequence[dict[str, Any]], reference: Sequence[dict[str,
             ("train_accuracy", "training accuracy, exploring", "C0", ":"),
         ]
     )
-    scale = 1 if regression else 100
+    scale, marker = 1 if regression else 100, "." if len(rows) < 3 else ""
     if not regression and all(abs(row["test_balanced_accuracy"] - row["test_accuracy"]) < 1e-6 for row in rows):
         del measures[1]  # it would hide the first
     tested = [measure for measure in measures if measure[0].startswith("test")]
@@ -81,12 +81,14 @@ def learning_curve(rows: Sequence[dict[str, Any]], reference: Sequence[dict[str,
             if runs:
                 values = [np.nan if row[key] is None else scale * row[key] for row in runs]
                 epochs = [row["epoch"] for row in runs]
-                upper.plot(epochs, values, style or line, color=color, alpha=alpha, label=prefix + label, marker="")
+                upper.plot(epochs, values, style or line, color=color, alpha=alpha, label=prefix + label, marker=marker)
     upper.set_ylabel("loss" if regression else "%")
     upper.set_title(f"Learning curve: {subject}", loc="left")
     upper.legend(frameon=False, fontsize=8)
     if routed:
-        panels[1].plot([row["epoch"] for row in rows], [row["policy_entropy"] for row in rows], color="C3")
+        panels[1].plot(
+            [row["epoch"] for row in rows], [row["policy_entropy"] for row in rows], color="C3", marker=marker
+        )
         panels[1].set_ylabel("policy entropy\n(nats)")
         panels[1].set_ylim(bottom=0)
     panels[-1].set_xlabel("epoch")

@@ -16,7 +16,8 @@ class Recorder:
 
     The policy of task t at depth i is the mean of the probabilities that the router gave to its lanes in the latest
     deal with that task; where a router gives none, of its choices. It is kept every so many samples, ever less often
-    as the run goes on: policies move most at the beginning.
+    as the run goes on: policies move most at the beginning. Lanes that forfeited their route tell nothing of policy and
+    loss, as the game has put actions of its own in the place of theirs; they do count as not correct.
 
     Args:
         spec: of the game.
@@ -40,7 +41,8 @@ class Recorder:
         """Take in one deal."""
         if not self._samples:
             self._keep()
-        outcome, task = trace.outcome, trace.task
+        outcome, played = trace.outcome, ~trace.outcome.forfeited
+        task = trace.task[played]
         tasks, _, actions = self.policy.shape
         given = [
             decision.probability.detach()
@@ -49,12 +51,13 @@ class Recorder:
             for decision in trace.decisions
         ]
         lanes = torch.bincount(task, minlength=tasks).view(-1, 1, 1)
-        total = torch.zeros_like(self.policy).index_add_(0, task, torch.stack(given, dim=1))
+        total = torch.zeros_like(self.policy).index_add_(0, task, torch.stack(given, dim=1)[played])
         self.policy = torch.where(lanes > 0, total / lanes, self.policy)
         self._correct += outcome.correct.sum()
-        self._loss += outcome.loss.nan_to_num().sum()
-        self._dealt += len(task)
-        self._samples += len(task)
+        self._loss += outcome.loss[played].nan_to_num().sum()
+        self._played += played.sum()
+        self._dealt += len(played)
+        self._samples += len(played)
         last = self.snapshot_samples[-1]
         if self._samples >= max(last + self._every, 1.02 * last):
             self._keep()
@@ -65,8 +68,8 @@ class Recorder:
 
     def drain(self) -> dict[str, float]:
         """Accuracy and loss of the training deals since the last call, as routed while exploring."""
-        dealt = max(1, self._dealt)
-        means = {"train_accuracy": float(self._correct) / dealt, "train_loss": float(self._loss) / dealt}
+        dealt, played = max(1, self._dealt), max(1, int(self._played))
+        means = {"train_accuracy": float(self._correct) / dealt, "train_loss": float(self._loss) / played}
         self._clear()
         return means
 
@@ -97,4 +100,5 @@ class Recorder:
     def _clear(self) -> None:
         self._correct = torch.zeros((), dtype=torch.int64, device=self.policy.device)
         self._loss = torch.zeros((), device=self.policy.device)
+        self._played = torch.zeros((), dtype=torch.int64, device=self.policy.device)
         self._dealt = 0

@@ -32,6 +32,15 @@ SNAPSHOTS_PER_PASS = 20
 """Of the policy; how long the loop will go on is not known."""
 
 
+class Wrapped(Protocol):
+    """A wrapper, or several, around an environment of this package; so is every such environment."""
+
+    @property
+    def unwrapped(self) -> Any:
+        """The environment itself."""
+        ...
+
+
 class Recorded(Protocol):
     """An environment of this package."""
 
@@ -72,14 +81,16 @@ class Recording:
     error, or by Ctrl-C, leaves the passes that it has completed.
 
     Args:
-        env: one of this package's environments; only its game is watched.
+        env: one of this package's environments, or a wrapper of one; only its game is watched. It must be new, or a
+            seed must start its world over before the first deal ends: a run counts from blocks that know nothing.
         name: of the run's kind, and of who routes; runs of one name and of different seeds are one entrant.
         policy: from a :class:`~routing_env.types.State` to legal actions int64 [B], for the measurements.
         run_dir: folder of all runs.
     """
 
-    def __init__(self, env: Recorded, name: str, policy: Policy, *, run_dir: Path | str = "runs") -> None:
-        self._env, self._name, self._policy, self._run_dir = env, name, policy, Path(run_dir)
+    def __init__(self, env: Wrapped, name: str, policy: Policy, *, run_dir: Path | str = "runs") -> None:
+        self._env: Recorded = env.unwrapped
+        self._name, self._policy, self._run_dir = name, policy, Path(run_dir)
         self._directory: RunDirectory | None = None
 
     @property
@@ -127,13 +138,18 @@ class Recording:
                 )
             self._begin()
             self._began = 0
+        if self._began:
+            raise RuntimeError(
+                f"{self._began} samples were dealt before the recording began, and its blocks have learned from them; "
+                "record a new environment, or start the world over with a seed first"
+            )
         self._learner.recorder(trace)
-        if self._learner.samples - self._began >= (self._run.epoch + 1) * self._learner.pass_size:
+        if self._learner.samples >= (self._run.epoch + 1) * self._learner.pass_size:
             self._end_epoch()
 
     def _end_epoch(self) -> None:
         if self._directory is None:
-            self._directory = RunDirectory.create(self._run_dir, self._name, self._run.config)
+            self._directory = RunDirectory.create(self._run_dir, self._name, self._run.config, recorded=True)
         self._run.end_epoch(self._directory, self._started)
         self._directory.write_config(replace(self._run.config, epochs=self._run.epoch))
         self._started = time.perf_counter()

@@ -48,8 +48,14 @@ class RunDirectory:
         self.reference = path / "reference"
 
     @classmethod
-    def create(cls, base: Path, name: str, config: RunConfig) -> RunDirectory:
+    def create(cls, base: Path, name: str, config: RunConfig, *, recorded: bool = False) -> RunDirectory:
         """A new folder ``base/name/<time>-seed<seed>`` with its config.
+
+        Args:
+            base: folder of all runs.
+            name: of its kind.
+            config: of the run.
+            recorded: whether another loop trains it, whose policy is not in its checkpoint.
 
         Raises:
             OSError: it cannot be written.
@@ -61,7 +67,7 @@ class RunDirectory:
         except OSError as error:
             raise OSError(f"cannot make a run directory in {base / name}: {error}; choose another --run-dir") from error
         directory = cls(path)
-        directory.write_config(config)
+        directory.write_config(config, recorded=recorded)
         return directory
 
     @classmethod
@@ -99,10 +105,13 @@ class RunDirectory:
         except Timeout as error:
             raise OSError(f"another process is training in {self.path}; wait until it ends, or end it") from error
 
-    def write_config(self, config: RunConfig) -> None:
-        """Write settings and versions."""
-        versions = {"python": platform.python_version(), **{name: version(name) for name in _VERSIONS}}
-        content = {**asdict(config), "versions": versions}
+    def write_config(self, config: RunConfig, *, recorded: bool = False) -> None:
+        """Write settings, and the versions that the run began with."""
+        if self.config_path.exists():
+            versions = self.read_versions()
+        else:
+            versions = {"python": platform.python_version(), **{name: version(name) for name in _VERSIONS}}
+        content = {**asdict(config), "recorded": recorded, "versions": versions}
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self.config_path, lambda path: path.write_text(json.dumps(content, indent=2) + "\n"))
 
@@ -114,13 +123,26 @@ class RunDirectory:
         """
         try:
             content = json.loads(self.config_path.read_text())
-            content.pop("versions", None)
+            for name in ("recorded", "versions"):
+                content.pop(name, None)
             options = tuple(content.pop("router_options"))
             return RunConfig(game=GameConfig(**content.pop("game")), router_options=options, **content)
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{self.config_path} is damaged or of another version ({error}); start a new run"
             ) from error
+
+    def refuse_recorded(self) -> None:
+        """Raise where there is no policy to go on with.
+
+        Raises:
+            ValueError: another loop has trained the run.
+        """
+        if json.loads(self.config_path.read_text()).get("recorded"):
+            raise ValueError(
+                f"{self.path} was recorded from a loop that is not routing-env's, and its policy is not in the "
+                "checkpoint; routing-env report can read it, that loop alone can evaluate or resume it"
+            )
 
     def read_versions(self) -> dict[str, str]:
         """The versions of Python and of the packages that the run began with."""
@@ -140,14 +162,21 @@ class RunDirectory:
         Raises:
             ValueError: a damaged line before the last.
         """
-        lines = self.metrics_path.read_text().splitlines() if self.metrics_path.exists() else []
+        try:
+            lines = self.metrics_path.read_text().splitlines() if self.metrics_path.exists() else []
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{self.metrics_path} is damaged: {error}; start a new run") from error
         rows: list[dict[str, Any]] = []
         for number, line in enumerate(lines, 1):
             try:
                 rows.append(json.loads(line))
             except json.JSONDecodeError as error:
                 if number < len(lines):
-                    raise ValueError(f"{self.metrics_path} line {number} is damaged: {error}; remove it") from error
+                    raise ValueError(
+                        f"{self.metrics_path} line {number} is damaged: {error}; start a new run"
+                    ) from error
+        if [row["epoch"] for row in rows] != list(range(1, len(rows) + 1)):
+            raise ValueError(f"{self.metrics_path} does not go from epoch to epoch; start a new run")
         return rows
 
     def keep_metrics(self, epoch: int) -> None:

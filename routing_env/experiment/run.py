@@ -58,6 +58,7 @@ class Run:
         """Train to the last epoch; continue where the directory's checkpoint stands."""
         if not self._restore(directory):
             torch.manual_seed(self.config.game.seed)  # for blocks that draw from torch's own generator, such as dropout
+        directory.keep_metrics(self.epoch)
         tick = display.start(self)
         try:
             while self.epoch < self.epochs:
@@ -139,7 +140,6 @@ class Run:
     def _restore(self, directory: RunDirectory) -> bool:
         state = directory.load_checkpoint()
         if state is None:
-            directory.keep_metrics(0)
             return False
         try:
             self.learner.load_state_dict(state["learner"])
@@ -148,7 +148,6 @@ class Run:
         self.epoch = int(state["epoch"])
         self.seconds = float(state["seconds"])
         torch.set_rng_state(state["torch_generator"])
-        directory.keep_metrics(self.epoch)
         return True
 
 

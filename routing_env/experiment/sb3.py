@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.utils import set_random_seed
 
 from routing_env.envs.lanes import Lanes
@@ -127,7 +128,7 @@ def defaults(algorithm: str, depth: int, lanes: int) -> dict[str, Any]:
 
 
 def save(path: str | Path, model: BaseAlgorithm) -> None:
-    """Save a model and the game of its environment in one safetensors file.
+    """Save a model, the statistics of its VecNormalize and the game of its environment in one safetensors file.
 
     Args:
         path: of the file; replaced in one step.
@@ -154,7 +155,7 @@ def load(path: str | Path, model: BaseAlgorithm) -> None:
     try:
         env.load_game(tree["game"])
         _load_state(model, tree["model"])
-    except (KeyError, RuntimeError, TypeError) as error:
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{path} does not fit this model and its game: {error}; build both as they were") from error
 
 
@@ -175,6 +176,8 @@ def _state(model: BaseAlgorithm) -> dict[str, Any]:
         "numpy": [torch.from_numpy(np.asarray(keys).astype(np.int64)), int(place), int(has_gauss), float(cached)],
         "actions": model.action_space.np_random.bit_generator.state,
     }
+    if running := _running(model):
+        state["normalise"] = {name: _moments(rms) for name, rms in running.items()}
     replay: Any = getattr(model, "replay_buffer", None)
     if replay is not None:
         filled = replay.buffer_size if replay.full else replay.pos
@@ -190,8 +193,26 @@ def _load_state(model: BaseAlgorithm, state: Mapping[str, Any]) -> None:
     keys, place, has_gauss, cached = state["numpy"]
     np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), place, has_gauss, cached))  # noqa: NPY002
     model.action_space.np_random.bit_generator.state = state["actions"]
+    running, stored = _running(model), state.get("normalise", {})
+    if running.keys() != stored.keys():
+        raise ValueError(f"it has the statistics {list(stored)} of VecNormalize, the model {list(running)}")
+    for name, rms in running.items():
+        mean, var, count = stored[name]
+        rms.mean, rms.var, rms.count = mean.numpy(), var.numpy(), count
     if "replay" in state:
         replay: Any = model.replay_buffer  # pyright: ignore[reportAttributeAccessIssue]
         for name, array in state["replay"]["arrays"].items():
             getattr(replay, name)[: len(array)] = array.numpy()
         replay.pos, replay.full = int(state["replay"]["pos"]), bool(state["replay"]["full"])
+
+
+def _running(model: BaseAlgorithm) -> dict[str, RunningMeanStd]:
+    """The running statistics of the model's VecNormalize; none where it has none."""
+    normalise = model.get_vec_normalize_env()
+    names = () if normalise is None else ("obs_rms", "ret_rms")
+    return {name: getattr(normalise, name) for name in names if hasattr(normalise, name)}
+
+
+def _moments(rms: RunningMeanStd) -> list[Any]:
+    """Mean, variance and count."""
+    return [torch.from_numpy(np.asarray(rms.mean)), torch.from_numpy(np.asarray(rms.var)), float(rms.count)]

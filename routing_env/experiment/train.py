@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from rich.console import Console
+from rich.markup import escape
 
 from routing_env.experiment.display import Display
+from routing_env.experiment.learners import RoutedLearner, forgets
 from routing_env.experiment.plots import save_figures
 from routing_env.experiment.report import task_table
 from routing_env.experiment.results import RunDirectory
@@ -16,11 +18,13 @@ def train_and_show(run: Run, directory: RunDirectory, console: Console) -> None:
     display = Display(console)
     data = run.learner.data
     console.print(
-        f"[bold]{run.config.router}[/bold] on [bold]{data.name}[/bold]: {data.tasks} tasks, "
+        f"[bold]{escape(run.config.router)}[/bold] on [bold]{data.name}[/bold]: {data.tasks} tasks, "
         f"{len(data.train):,} training, {len(data.validation):,} validation and {len(data.test):,} test samples; "
         f"{run.description}",
         highlight=False,
     )
+    if isinstance(run.learner, RoutedLearner) and forgets(run.learner.router):
+        console.print("it has no state_dict: the run can be neither resumed nor evaluated later", highlight=False)
     run.train(directory, display)
     evaluation = run.evaluate()
     reference = None
@@ -35,7 +39,9 @@ def train_and_show(run: Run, directory: RunDirectory, console: Console) -> None:
     console.print()
     title = f"{run.config.router} on {data.name}: test split after {run.epoch} epochs"
     console.print(task_table(evaluation, data, title, pass_action=run.pass_action, reference=reference))
-    console.print(f"run directory  {directory.path}", soft_wrap=True, highlight=False)
+    console.print(f"run directory  {directory.path}", soft_wrap=True, highlight=False, markup=False)
     for figure in figures:
-        console.print(f"figure         {figure}", soft_wrap=True, highlight=False)
-    console.print(f"again          routing-env evaluate {directory.path}", soft_wrap=True, highlight=False)
+        console.print(f"figure         {figure}", soft_wrap=True, highlight=False, markup=False)
+    console.print(
+        f"again          routing-env evaluate {directory.path}", soft_wrap=True, highlight=False, markup=False
+    )

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 from pathlib import Path
 
@@ -52,27 +53,47 @@ def run_jobs(jobs: Sequence[Job], console: Console, *, workers: int) -> dict[Job
     for name in dict.fromkeys(job.config.game.data for job in open_jobs):
         if DATASETS[name].files:  # better one clear error now than one from every process later
             load(name, data_dir=open_jobs[0].config.game.data_dir)
+    if not os.access(_nearest(open_jobs[0].path), os.W_OK) or not _nearest(open_jobs[0].path).is_dir():
+        raise OSError(f"cannot write to {_nearest(open_jobs[0].path)}; choose another --run-dir")
     failed: dict[Job, str] = {}
-    pool = ProcessPoolExecutor(
-        min(workers, len(open_jobs)), mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
-    )
+    waiting = open_jobs[::-1]
+    free = [_pool() for _ in range(min(workers, len(open_jobs)))]
+    running: dict[Future[None], tuple[Job, ProcessPoolExecutor]] = {}
     try:
         with _Progress(open_jobs, console) as progress:
-            pending: dict[Future[None], Job] = {pool.submit(_run, job.config, job.path): job for job in open_jobs}
-            while pending:
-                done, _ = wait(pending, timeout=_POLL, return_when=FIRST_COMPLETED)
+            while waiting or running:
+                while waiting and free:
+                    job, pool = waiting.pop(), free.pop()
+                    running[pool.submit(_run, job.config, job.path)] = job, pool
+                done, _ = wait(running, timeout=_POLL, return_when=FIRST_COMPLETED)
                 for future in done:
-                    job = pending.pop(future)
+                    job, pool = running.pop(future)
                     error = future.exception()
-                    if error is not None:
+                    if isinstance(error, BrokenProcessPool):
+                        failed[job] = "its process was killed; is there enough memory for so many workers?"
+                        pool.shutdown(wait=False)
+                        pool = _pool()
+                    elif error is not None:
                         failed[job] = f"{type(error).__name__}: {error}"
+                    free.append(pool)
                     progress.finished(job, failed.get(job))
                 progress.update()
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (*free, *(pool for _, pool in running.values())):
+            pool.shutdown(wait=False, cancel_futures=True)
         for worker in multiprocessing.active_children():  # idle by now, or interrupted: a run resumes from its files
             worker.terminate()
     return failed
+
+
+def _pool() -> ProcessPoolExecutor:
+    """One worker: a run that takes its process down takes no other with it."""
+    return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker)
+
+
+def _nearest(path: Path) -> Path:
+    """The path itself or the nearest above it that exists."""
+    return next(place for place in (path, *path.parents) if place.exists())
 
 
 class _Progress:
@@ -113,7 +134,8 @@ class _Progress:
             what = f"failed: {failure}"
         name = f"{job.arena.name}: {job.entrant.name}, seed {job.config.game.seed}"
         counted = f"{self._ended:>3}/{len(self._jobs)}"
-        self._console.print(f"{counted}  {name:<37} {what}  left {self._left()}", highlight=False, soft_wrap=True)
+        line = f"{counted}  {name:<37} {what}  left {self._left()}"
+        self._console.print(line, highlight=False, soft_wrap=True, markup=False)
 
     def update(self) -> None:
         self._live.update(self._bar, completed=self._epochs(), left=self._left())

@@ -14,10 +14,13 @@ from typing import Any
 from routing_env.config import GameConfig
 from routing_env.data import DATASETS
 from routing_env.experiment.benchmark.suites import SUITES, Arena, Entrant, Suite, suite_on
-from routing_env.experiment.config import BenchmarkConfig, RunConfig
+from routing_env.experiment.config import SB3_PREFIX, BenchmarkConfig, RunConfig
 from routing_env.experiment.learners import is_baseline
 from routing_env.experiment.results import RunDirectory
-from routing_env.names import look_up
+from routing_env.names import look_up, source_file
+
+_FAIRNESS = ("epochs", "validation")
+"""Settings without which a comparison misleads where entrants differ in them."""
 
 _LONGEST_NAME = 100
 """Letters of a report's folder."""
@@ -69,6 +72,8 @@ def asked_for(suite: str, config: BenchmarkConfig) -> tuple[str, list[Job]]:
     else:
         look_up("data set", config.data, DATASETS)
         name, chosen = f"data-{config.data}", suite_on(config.data)
+    if not 0 < config.fraction <= 1:
+        raise ValueError(f"fraction is {config.fraction}; it must be in (0, 1]")
     if config.entrants:
         chosen = replace(chosen, arenas=tuple(choose_entrants(arena, config.entrants) for arena in chosen.arenas))
     scale = {key: getattr(config, key) for key in ("epochs", "seeds", "fraction", "data_dir")}
@@ -139,8 +144,9 @@ def plan_jobs(
 def found_jobs(paths: Sequence[Path]) -> list[Job]:
     """The runs in folders, whoever made them: an arena for each data set, with its first tasks or share of samples.
 
-    An entrant is a router with its options; where runs of it differ in other settings, its name says in which. Of
-    several runs of an entrant with the same seed the last counts, by the order of the folders' names.
+    An entrant is a router or baseline with its options; its name says in which other settings its runs differ, and how
+    long it was trained and what validates it where others in the arena differ in that. Of several runs of an entrant
+    with the same seed the last that has finished counts, by the names of the folders.
 
     Args:
         paths: folders of runs, or above them.
@@ -148,24 +154,39 @@ def found_jobs(paths: Sequence[Path]) -> list[Job]:
     Raises:
         FileNotFoundError: a folder without runs.
     """
-    folders = [folder for path in paths for folder in _runs_in(path)]
-    configs = {folder: RunDirectory(folder).read_config() for folder in folders}
+    configs = {folder: RunDirectory(folder).read_config() for path in paths for folder in _runs_in(path)}
+    arenas: dict[str, list[Path]] = {}
     alike: dict[tuple[str, str], list[Path]] = {}
     for folder, config in configs.items():
-        alike.setdefault((_arena_name(config.game), " ".join((config.router, *config.router_options))), []).append(
-            folder
-        )
+        arena, name = _arena_name(config.game), " ".join((config.router, *config.router_options))
+        arenas.setdefault(arena, []).append(folder)
+        alike.setdefault((arena, name), []).append(folder)
     jobs: dict[tuple[str, str, int], Job] = {}
     for (arena, name), group in alike.items():
-        settings = {folder: _settings(configs[folder]) for folder in group}
-        differing = [key for key in settings[group[0]] if len({repr(one[key]) for one in settings.values()}) > 1]
+        settings = {folder: _settings(configs[folder]) for folder in arenas[arena]}
         for folder in group:
-            config = configs[folder]
-            full = " ".join((name, *(f"{key}={settings[folder][key]}" for key in differing)))
-            entrant = Entrant(full, config.router, config.router_options)
-            place = Arena(arena, {"data": config.game.data}, ())
-            jobs[arena, full, config.game.seed] = Job(place, entrant, config, folder)
+            config, own = configs[folder], settings[folder]
+            told = [
+                f"{key}={value}"
+                for key, value in own.items()
+                if any(settings[other][key] != value for other in (arenas[arena] if key in _FAIRNESS else group))
+            ]
+            full = " ".join((name, *told))
+            job = Job(
+                Arena(arena, {"data": config.game.data}, ()),
+                Entrant(full, config.router, config.router_options),
+                config,
+                folder,
+            )
+            place = arena, full, config.game.seed
+            if place not in jobs or _rank(job) > _rank(jobs[place]):
+                jobs[place] = job
     return list(jobs.values())
+
+
+def _rank(job: Job) -> tuple[bool, str]:
+    """Runs that have finished go first, then those of later names."""
+    return job.epochs_done() >= job.epochs, job.path.name
 
 
 def _runs_in(path: Path) -> list[Path]:
@@ -184,7 +205,7 @@ def _arena_name(game: GameConfig) -> str:
 
 
 def _settings(config: RunConfig) -> dict[str, Any]:
-    """What can tell two runs of a router in an arena apart, seeds aside."""
+    """What can tell two runs in an arena apart, seeds aside."""
     aside = ("data", "data_dir", "tasks", "fraction", "seed", "device")
     return {"epochs": config.epochs, **{key: v for key, v in asdict(config.game).items() if key not in aside}}
 
@@ -221,9 +242,13 @@ def report_name(suite: str, jobs: Sequence[Job], entrants: Sequence[str] = ()) -
 
 
 def _digest(config: RunConfig) -> str:
-    """Eight hexadecimal digits that change with any setting but seed and place of the data."""
+    """Eight hexadecimal digits that change with any setting but seed and place of the data.
+
+    They change with the file of a router or baseline of one's own as well.
+    """
     settings = asdict(replace(config, game=replace(config.game, seed=0, data_dir=None)))
-    return _hash(json.dumps(settings, sort_keys=True))
+    own = source_file(config.router) if ":" in config.router and not config.router.startswith(SB3_PREFIX) else None
+    return _hash(json.dumps(settings, sort_keys=True) + ("" if own is None else own.read_text(encoding="utf-8")))
 
 
 def _count(numbers: Sequence[int], what: str) -> str:

@@ -73,7 +73,8 @@ class Leaderboard:
     Attributes:
         arena: its name.
         scale: epochs, seeds and share of the training samples, in words.
-        best_baseline: the one with the best validation accuracy.
+        best_baseline: the one with the best validation accuracy; where a run has no validation split, the one with the
+            best training accuracy.
         best_router: likewise.
         standings: rows.
     """
@@ -114,14 +115,10 @@ def _leaderboard(arena: str, jobs: Sequence[Job]) -> Leaderboard:
         return float(np.mean([np.nan if value is None else value for value in values]))
 
     # Without a validation split (the paper's protocol) there is nothing but the training accuracy to choose by.
-    chosen_by = {
-        name: next(
-            value for value in (mean(name, "validation_accuracy"), mean(name, "train_accuracy"), 0.0) if value == value
-        )
-        for name in runs
-    }
-    best = max(baselines, key=lambda name: chosen_by[name], default=None)
-    best_router = max(routers, key=lambda name: chosen_by[name], default=None)
+    validated = all(mean(name, "validation_accuracy") >= 0 for name in runs)
+    chosen_by = {name: mean(name, "validation_accuracy" if validated else "train_accuracy") for name in runs}
+    best = max(baselines, key=lambda name: np.nan_to_num(chosen_by[name]), default=None)
+    best_router = max(routers, key=lambda name: np.nan_to_num(chosen_by[name]), default=None)
 
     def standing(name: str) -> Standing:
         own = runs[name]

@@ -158,7 +158,7 @@ def over_tasks(jobs: Sequence[Job]) -> Figure:
 
 
 def policies(jobs: Sequence[Job]) -> list[Path]:
-    """The paper's Figures 9, 10 and 11 of every router's first finished run, into that run's folder.
+    """The paper's Figures 9, 10 and 11 of every router's first finished run with a checkpoint, into that run's folder.
 
     Raises:
         FileNotFoundError: files of the data set are missing.
@@ -166,8 +166,8 @@ def policies(jobs: Sequence[Job]) -> list[Path]:
     first = {(job.arena.name, job.entrant.name): job for job in reversed(jobs) if job.epochs_done() >= job.epochs}
     paths: list[Path] = []
     for job in reversed(list(first.values())):
-        if "test_routes" in job.rows()[-1]:
-            directory = RunDirectory(job.path)
+        directory = RunDirectory(job.path)
+        if "test_routes" in job.rows()[-1] and directory.checkpoint_path.exists():
             run = Run(job.config)
             run.restore(directory)
             paths.extend(save_run_figures(directory, run))

@@ -22,7 +22,10 @@ def save_report(jobs: Sequence[Job], folder: Path, console: Console) -> None:
     boards = leaderboards(jobs)
     if not boards:
         places = ", ".join(dict.fromkeys(str(job.path.parents[1]) for job in jobs))
-        raise ValueError(f"none of these {len(jobs)} runs in {places} has finished; let routing-env benchmark run them")
+        raise ValueError(
+            f"none of these {len(jobs)} runs in {places} has finished; let routing-env benchmark run them, or "
+            "routing-env train --resume each"
+        )
     for board in boards:
         console.print()
         console.print(terminal_table(board))
@@ -30,4 +33,4 @@ def save_report(jobs: Sequence[Job], folder: Path, console: Console) -> None:
     console.print()
     console.print(terminal_legend())
     for path in (*save_tables(boards, jobs, folder), *save_figures(jobs, folder)):
-        console.print(f"saved  {path}", soft_wrap=True, highlight=False)
+        console.print(f"saved  {path}", soft_wrap=True, highlight=False, markup=False)

@@ -118,8 +118,8 @@ def paired_comparison(ours: ArrayLike, theirs: ArrayLike) -> Comparison:
     value, margin = float(mean), float(half)
     if len(difference) < 2:
         p = np.nan
-    elif np.ptp(difference) == 0:  # the same difference for every seed, above all none
-        p = 1.0 if value == 0 else 0.0
+    elif np.allclose(difference, value, rtol=0, atol=1e-12):  # seeds that do not differ say nothing of their spread
+        p, margin = (1.0, 0.0) if abs(value) < 1e-12 else (np.nan, np.nan)
     else:
         p = float(stats.ttest_rel(np.asarray(ours), np.asarray(theirs))[1])
     return Comparison(value, value - margin, value + margin, p)

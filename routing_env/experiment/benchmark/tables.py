@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from routing_env.experiment.benchmark.jobs import Job
-from routing_env.experiment.benchmark.leaderboard import BEHAVIOUR, Leaderboard
+from routing_env.experiment.benchmark.leaderboard import BEHAVIOUR, Leaderboard, Standing
 
 MEANINGS = {
     "accuracy": "right answers on the test split after the last epoch, mean of seeds",
@@ -18,10 +18,10 @@ MEANINGS = {
     "balanced": "accuracy if every class counts alike; guessing 1 of 2 classes gets 50",
     "worst": "accuracy of the worst task",
     "area": "mean height of the learning curve",
-    "vs best": "accuracy minus the best baseline's (*), which validation data choose",
+    "vs best": "accuracy minus the best baseline's (*), chosen by validation, or else training data",
     "p": "how often chance alone would differ as much (paired t-test over seeds)",
 }
-"""What the columns of numbers say, all in %."""
+"""What the columns of numbers say; accuracies are in %, p is a probability."""
 
 HEADINGS = ("", "entrant", "accuracy", "IQM [95 %]", "balanced", "worst", "area", "vs best", "p", "s/run")
 
@@ -35,7 +35,7 @@ def cells(board: Leaderboard) -> list[list[str]]:
         table.append(
             [
                 str(place),
-                row.name + (" *" if row.name == board.best_baseline else ""),
+                row.name + (" *" if row.name == board.best_baseline else "") + _missing_seeds(row, board),
                 _percent(row.accuracy),
                 f"{_percent(iqm.value)} [{_percent(iqm.low)}, {_percent(iqm.high)}]",
                 _percent(row.balanced),
@@ -47,6 +47,12 @@ def cells(board: Leaderboard) -> list[list[str]]:
             ]
         )
     return table
+
+
+def _missing_seeds(row: Standing, board: Leaderboard) -> str:
+    """How many seeds an entrant has, where others have more."""
+    most = max(other.seeds for other in board.standings)
+    return "" if row.seeds == most else f" ({row.seeds} of {most} seeds)"
 
 
 def terminal_table(board: Leaderboard) -> Table:
@@ -109,7 +115,7 @@ def markdown(boards: Sequence[Leaderboard]) -> str:
             lines = [[row.name, *(f"{row.behaviour[key]:.3f}" for key in keys)] for row in routed]
             headings = ("router", *(key.replace("_", " ") for key in keys))
             parts.append(f"Routing on the test split, entropies in nats:\n\n{markdown_table(headings, lines)}\n")
-    return "\n".join([*parts, f"Columns, in %:\n\n{legend}\n"])
+    return "\n".join([*parts, f"Columns, accuracies in %, seconds of a run on one thread:\n\n{legend}\n"])
 
 
 def save_tables(boards: Sequence[Leaderboard], jobs: Sequence[Job], folder: Path) -> list[Path]:

@@ -201,12 +201,17 @@ def main(runs: Path | None = None, docs: Path = Path("docs")) -> None:
     """Write the replication's CSV, figures and tables.
 
     Args:
-        runs: Folder of the benchmark's runs; without it the tables are made from the CSV that is there.
+        runs: Folder of the benchmark's runs; without it the tables are made from the CSV that is there. Rows of runs
+            that it does not hold are kept.
         docs: Folder of replication.md and replication.csv.
     """
     summary, page = docs / "replication.csv", docs / "replication.md"
     if runs is not None:
-        write(collect(runs), summary)
+        new = collect(runs)
+        if not new:
+            raise ValueError(f"no run of a suite has finished in {runs}; name the --run-dir of routing-env benchmark")
+        measured = {run.run: run for run in (*(read(summary) if summary.exists() else ()), *new)}
+        write(list(measured.values()), summary)
         for path in draw(runs, docs / "images"):
             print(path)
     page.write_text(fill(page.read_text(), tables(read(summary))))

@@ -10,6 +10,7 @@ from typing import Any
 
 from routing_env.experiment.benchmark.jobs import Job, plan_jobs
 from routing_env.experiment.benchmark.suites import SUITES
+from routing_env.experiment.checkpoint import write_atomically
 from routing_env.experiment.results import RunDirectory
 
 FIGURES = {"rl-algorithms": "4", "architectures": "5", "cifar": "6", "min": "7", "mnist": "8"}
@@ -127,10 +128,14 @@ def measure(job: Job, base: Path) -> Measured:
 
 def write(runs: Runs, path: Path) -> None:
     """Write the CSV, a row per run."""
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Measured)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(run) for run in runs)
+
+    def fill(path: Path) -> None:
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, [field.name for field in fields(Measured)], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(asdict(run) for run in runs)
+
+    write_atomically(path, fill)
 
 
 def read(path: Path) -> list[Measured]:
