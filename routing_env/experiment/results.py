@@ -106,12 +106,11 @@ class RunDirectory:
             raise OSError(f"another process is training in {self.path}; wait until it ends, or end it") from error
 
     def write_config(self, config: RunConfig, *, recorded: bool = False) -> None:
-        """Write settings, and the versions that the run began with."""
-        if self.config_path.exists():
-            versions = self.read_versions()
-        else:
-            versions = {"python": platform.python_version(), **{name: version(name) for name in _VERSIONS}}
-        content = {**asdict(config), "recorded": recorded, "versions": versions}
+        """Write settings; who trains the run, and the versions that it began with, are kept as they were."""
+        versions = {"python": platform.python_version(), **{name: version(name) for name in _VERSIONS}}
+        began = json.loads(self.config_path.read_text()) if self.config_path.exists() else {}
+        kept = {key: began.get(key, value) for key, value in {"recorded": recorded, "versions": versions}.items()}
+        content = {**asdict(config), **kept}
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self.config_path, lambda path: path.write_text(json.dumps(content, indent=2) + "\n"))
 
