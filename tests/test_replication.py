@@ -79,9 +79,10 @@ def test_tables_by_hand(base: Path) -> None:
     # Differences 0.02, 0.01 and 0.03 from the baseline that validation, not test, names: t = 2 sqrt(3) with 2 degrees
     # of freedom, so p = 1 - t / sqrt(t^2 + 2).
     assert line(made["differences"], "cifar | 100 %") == [
-        *("cifar", "100 %", "`cross_stitch`", "60.0 ± 4.3", "62.0 ± 5.0", "+2.0 ± 2.5", "0.074", "3")
+        *("cifar", "100 %", "10", "`cross_stitch`", "60.0 ± 4.3", "62.0 ± 5.0", "+2.0 ± 2.5", "0.074", "3")
     ]
-    assert line(made["differences"], "cifar | 10 %")[2] == "not run"
+    assert line(made["differences"], "cifar | 10 %")[2:4] == ["10", "not run"]
+    assert line(made["differences"], "cifar | 10 % | 40")[3] == "not run"
     assert made["rho"].count("not run") == 4 * len(SUITES["rho"].arenas[0].entrants)
     assert made["cost"].count("not run") == 10
 

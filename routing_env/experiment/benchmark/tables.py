@@ -23,6 +23,9 @@ MEANINGS = {
 }
 """What the columns of numbers say; accuracies are in %, p is a probability."""
 
+LEAST_P = 0.001
+"""What is smaller is said to be so, and no more."""
+
 HEADINGS = ("", "entrant", "accuracy", "IQM [95 %]", "balanced", "worst", "area", "vs best", "p", "s/run")
 
 
@@ -42,7 +45,7 @@ def cells(board: Leaderboard) -> list[list[str]]:
                 _percent(row.worst),
                 _percent(row.area),
                 "-" if versus is None else f"{100 * versus.difference:+.2f}",
-                "-" if versus is None or versus.p != versus.p else f"{versus.p:.3f}",
+                "-" if versus is None else p_value(versus.p),
                 f"{row.seconds:.0f}",
             ]
         )
@@ -97,7 +100,7 @@ def verdict(board: Leaderboard) -> str:
     if p != p:
         trust = "one seed cannot tell whether by chance"
     else:
-        trust = f"{'hardly' if p < 0.05 else 'perhaps'} by chance, p = {p:.3f}"
+        trust = f"{'hardly' if p < 0.05 else 'perhaps'} by chance, p {'' if p < LEAST_P else '= '}{p_value(p)}"
     return f"The best router, {router.name}, is {where} the best baseline, {board.best_baseline}: {trust}."
 
 
@@ -174,6 +177,11 @@ def markdown_table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> s
     """A table in Markdown."""
     rule = ["---"] * len(headings)
     return "\n".join("| " + " | ".join(line) + " |" for line in (headings, rule, *lines))
+
+
+def p_value(p: float) -> str:
+    """As tables print it."""
+    return "-" if p != p else f"< {LEAST_P}" if p < LEAST_P else f"{p:.3f}"
 
 
 def _percent(share: float) -> str:

@@ -17,10 +17,11 @@ import numpy as np
 from routing_env.experiment.benchmark.paper import EPOCHS, PAPERS_NAMES, TABLE_2
 from routing_env.experiment.benchmark.statistics import mean_interval, paired_comparison
 from routing_env.experiment.benchmark.suites import SUITES
-from routing_env.experiment.benchmark.tables import markdown_table
+from routing_env.experiment.benchmark.tables import markdown_table, p_value
 from routing_env.experiment.replication.runs import (
     FIGURES,
     FRACTIONS,
+    LONGER,
     OTHERS,
     Measured,
     Runs,
@@ -84,10 +85,11 @@ def draw(base: Path, folder: Path) -> list[Path]:
     return paths
 
 
-def _select(runs: Runs, suite: str, fraction: float, arena: str, entrant: str) -> list[Measured]:
-    """An entrant's runs in a suite's arena, at the suite's number of epochs."""
-    epochs = SUITES[suite].epochs
-    wanted = (fraction, arena, entrant, epochs)
+def _select(
+    runs: Runs, suite: str, fraction: float, arena: str, entrant: str, epochs: int | None = None
+) -> list[Measured]:
+    """An entrant's runs in a suite's arena, at the suite's number of epochs or another."""
+    wanted = (fraction, arena, entrant, epochs or SUITES[suite].epochs)
     return [run for run in runs if (run.fraction, run.arena, run.entrant, run.epochs) == wanted]
 
 
@@ -118,14 +120,25 @@ def _table_2(runs: Runs, fraction: float) -> str:
 
 def _differences(runs: Runs) -> str:
     """WPL against the best baseline of each arena, seed by seed."""
-    headings = ("data", "training samples", "best baseline", "its accuracy", "`wpl`", "difference", "p", "seeds")
+    headings = (
+        "data",
+        "training samples",
+        "epochs",
+        "best baseline",
+        "its accuracy",
+        "`wpl`",
+        "difference",
+        "p",
+        "seeds",
+    )
     lines: list[list[str]] = []
     for suite in ("cifar", "min", "mnist", "first-tasks"):
-        for fraction in FRACTIONS[: 1 if suite in OTHERS else None]:
+        scales = [(fraction, None) for fraction in FRACTIONS[: 1 if suite in OTHERS else None]]
+        for fraction, epochs in (*scales, *LONGER.get(suite, ())):
             for arena in SUITES[suite].arenas:
-                entered = {e.name: _select(runs, suite, fraction, arena.name, e.name) for e in arena.entrants}
+                entered = {e.name: _select(runs, suite, fraction, arena.name, e.name, epochs) for e in arena.entrants}
                 rivals = {name: own for name, own in entered.items() if own and own[0].kind == "baseline"}
-                line = [arena.name, f"{100 * fraction:g} %"]
+                line = [arena.name, f"{100 * fraction:g} %", str(epochs or SUITES[suite].epochs)]
                 if not rivals or not entered["wpl"]:
                     lines.append([*line, NOT_RUN, *[""] * 5])
                     continue
@@ -140,7 +153,7 @@ def _differences(runs: Runs) -> str:
                         _cell([theirs[seed] for seed in seeds]),
                         _cell([ours[seed] for seed in seeds]),
                         f"{100 * versus.difference:+.1f}{_half(100 * (versus.high - versus.difference))}",
-                        "-" if np.isnan(versus.p) else f"{versus.p:.3f}",
+                        p_value(versus.p),
                         str(len(seeds)),
                     ]
                 )

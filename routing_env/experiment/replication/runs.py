@@ -22,6 +22,9 @@ OTHERS = ("rho", "first-tasks", "cost")
 FRACTIONS = (1.0, 0.1)
 """Shares of the training samples."""
 
+LONGER = {"cifar": ((0.1, 40),)}
+"""Shares of a suite's training samples that are trained on for more epochs as well."""
+
 MOST_SEEDS = 20
 """As many seeds are looked for."""
 
@@ -78,15 +81,17 @@ class Measured:
 Runs = Sequence[Measured]
 
 
-def finished(base: Path, suite: str, fraction: float) -> list[Job]:
-    """The runs of a suite that have come to their end."""
-    jobs = plan_jobs(SUITES[suite], base, seeds=MOST_SEEDS, fraction=fraction)
+def finished(base: Path, suite: str, fraction: float, epochs: int | None = None) -> list[Job]:
+    """The runs of a suite that have come to their end, which may be another than the suite's."""
+    jobs = plan_jobs(SUITES[suite], base, seeds=MOST_SEEDS, fraction=fraction, epochs=epochs)
     return [job for job in jobs if job.epochs_done() >= job.epochs]
 
 
 def collect(base: Path) -> list[Measured]:
     """What the finished runs of all suites that replicate the paper came to, each once."""
-    jobs = {job.path: job for name in (*FIGURES, *OTHERS) for part in FRACTIONS for job in finished(base, name, part)}
+    usual = [(name, part, None) for name in (*FIGURES, *OTHERS) for part in FRACTIONS]
+    longer = [(name, part, epochs) for name, scales in LONGER.items() for part, epochs in scales]
+    jobs = {job.path: job for scale in (*usual, *longer) for job in finished(base, *scale)}
     return [measure(job, base) for job in jobs.values()]
 
 
