@@ -7,13 +7,15 @@ import os
 import platform
 import time
 from collections.abc import Sequence
+from itertools import groupby
 from math import isnan
 from pathlib import Path
 
 import torch
-from rich.console import Console
+from rich.console import Console, Group
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from routing_env.experiment.display import clock
 from routing_env.experiment.speed.measure import Effort, Result, Spread, compare
@@ -69,21 +71,27 @@ def measure(rows: Sequence[str], world: World, effort: Effort, console: Console)
     return results
 
 
-def terminal_table(results: Sequence[Result]) -> Table:
-    """A line for every ratio, with its bar where there is one."""
-    table = Table(header_style="bold", box=None, pad_edge=False)
-    table.add_column("what / base")
-    for name in ("itself", "base", "ratio", "quartiles", "bar"):
-        table.add_column(name, justify="right")
-    shown = ""
-    for result in results:
-        if result.title != shown:
-            shown = result.title
-            table.add_row(f"[bold]{result.row}  {shown} / {result.base}[/bold]")
-        style = {True: "green", False: "bold red", None: ""}[result.holds]
-        name, _, *cells = _cells(result)
-        table.add_row(f"   {name}", *cells, style=style)
-    return table
+def terminal_table(results: Sequence[Result]) -> Group:
+    """A line for every ratio under its title, with its bar where there is one; for a terminal of 80 columns."""
+
+    def table() -> Table:
+        made = Table(box=None, show_header=False, padding=0)
+        made.add_column(width=26)
+        for width in (9, 9, 8, 15, 13):
+            made.add_column(width=width, justify="right", no_wrap=True)
+        return made
+
+    head = table()
+    head.add_row("what", "itself", "base", "ratio", "quartiles", "bar", style="bold")
+    parts: list[Table | Text] = [head]
+    for (row, title, base), group in groupby(results, lambda result: (result.row, result.title, result.base)):
+        lines = table()
+        for result in group:
+            name, _, *cells = _cells(result)
+            style = {True: "green", False: "bold red", None: ""}[result.holds]
+            lines.add_row(f"   {name}", *cells, style=style)
+        parts += [Text(f"{row}  {title}, over {base}", style="bold"), lines]
+    return Group(*parts)
 
 
 def save(results: Sequence[Result], world: World, folder: Path) -> list[Path]:
