@@ -18,7 +18,7 @@ MEANINGS = {
     "balanced": "accuracy if every class counts alike; guessing 1 of 2 classes gets 50",
     "worst": "accuracy of the worst task",
     "area": "mean height of the learning curve",
-    "vs best": "accuracy minus the best baseline's (*), chosen by validation, or else training data",
+    "vs best": "minus the best baseline (*), chosen by validation, else training data",
     "p": "how often chance alone would differ as much (paired t-test over seeds)",
 }
 """What the columns of numbers say; accuracies are in %, p is a probability."""
