@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -29,14 +29,22 @@ def rate_at(rate: Rate, samples: int) -> float:
     return start + min(1.0, samples / duration) * (end - start)
 
 
-def sum_of_losses(parts: Iterable[tuple[Router, Callable[[Trace], Trace]]]) -> Callable[[Trace], Tensor] | None:
-    """The block losses of several routers, each of the trace as that router sees it; None where none has one."""
-    losses = [(router.block_loss, seen) for router, seen in parts if router.block_loss is not None]
-    if not losses:
+def sum_of_losses(
+    routers: Sequence[Router], seen: Callable[[Trace], Sequence[Trace]]
+) -> Callable[[Trace], Tensor] | None:
+    """The sum of the block losses of several routers; None where none has one.
+
+    Args:
+        routers: the parts of one.
+        seen: from a deal to what each of them sees of it.
+    """
+    losses = [router.block_loss for router in routers]
+    if not any(losses):
         return None
 
     def loss(trace: Trace) -> Tensor:
-        return torch.stack([own(seen(trace)) for own, seen in losses if own is not None]).sum(0)
+        pairs = zip(losses, seen(trace), strict=True)
+        return torch.stack([own(part) for own, part in pairs if own is not None]).sum(0)
 
     return loss
 

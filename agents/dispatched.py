@@ -89,24 +89,22 @@ class Dispatched(Router):
 
     def learn(self, trace: Trace) -> dict[str, float]:
         """The agents learn from the routes, the dispatcher from what they came to."""
-        learned = self.router.learn(self._to_agents(trace))
-        dispatched = self.dispatcher.learn(self._to_dispatcher(trace))
-        return {**learned, **{f"dispatcher_{name}": value for name, value in dispatched.items()}}
+        routes, dispatched = self._seen(trace)
+        learned = self.router.learn(routes)
+        return learned | {f"dispatcher_{name}": value for name, value in self.dispatcher.learn(dispatched).items()}
 
     @property
     def block_loss(self) -> Callable[[Trace], Tensor] | None:
         """Those of both parts."""
-        return sum_of_losses([(self.router, self._to_agents), (self.dispatcher, self._to_dispatcher)])
+        return sum_of_losses((self.router, self.dispatcher), self._seen)
 
-    def _to_agents(self, trace: Trace) -> Trace:
-        """The routes as the agents see them."""
-        return replace(trace, states=tuple(replace(state, agent=self.picked) for state in trace.states))
-
-    def _to_dispatcher(self, trace: Trace) -> Trace:
-        """The routes as the dispatcher sees them."""
+    def _seen(self, trace: Trace) -> tuple[Trace, Trace]:
+        """The routes as the agents see them, and as the dispatcher does."""
         question, choice = self._dispatched[False]
+        states = tuple(replace(state, agent=choice.action) for state in trace.states)
         question = replace(question, v=trace.states[0].v)
-        return Trace((question,), (choice,), trace.action_rewards.sum(1, keepdim=True), trace.outcome)
+        on_the_way = trace.action_rewards.sum(1, keepdim=True)
+        return replace(trace, states=states), Trace((question,), (choice,), on_the_way, trace.outcome)
 
     def state_dict(self) -> dict[str, Any]:
         """Both parts."""

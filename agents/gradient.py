@@ -59,8 +59,7 @@ class GradientRouter(PolicyRouter):
 
     def act(self, state: State, *, greedy: bool = False) -> Decision:
         """As usual; a greedy choice takes the networks in evaluation mode."""
-        if self.networks.training == greedy:
-            self.networks.train(not greedy)
+        self.set_mode(train=not greedy)
         return super().act(state, greedy=greedy)
 
     def learn(self, trace: Trace) -> dict[str, float]:
@@ -69,7 +68,7 @@ class GradientRouter(PolicyRouter):
         Raises:
             FloatingPointError: the loss is not finite; nothing has been changed.
         """
-        self.networks.train()
+        self.set_mode(train=True)
         self.optimizer.zero_grad()
         loss = self.loss(trace).mean()
         value = loss.item()
@@ -79,6 +78,11 @@ class GradientRouter(PolicyRouter):
         self.step()
         super().learn(trace)
         return {"loss": value}
+
+    def set_mode(self, *, train: bool) -> None:
+        """The networks in training or evaluation mode."""
+        if self.networks.training != train:
+            self.networks.train(train)
 
     def step(self) -> None:
         """Step the optimiser at the rate that is due."""

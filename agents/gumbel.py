@@ -10,10 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from routing_env.agents.base import Rate, rate_at
+from routing_env.agents.base import Rate
 from routing_env.agents.gradient import OptimizerName, of_taken
 from routing_env.agents.networks import Network
-from routing_env.agents.policy_gradient import SoftmaxRouter, log_softmax
+from routing_env.agents.policy_gradient import SoftmaxRouter, log_softmax, temperature_at
 from routing_env.types import Decision, GameSpec, State, Trace
 
 
@@ -70,13 +70,10 @@ class GumbelSoftmax(SoftmaxRouter):
         """Gumbel-max, with the gate that brings the gradient back."""
         if greedy:
             return super().act(state, greedy=True)
-        if not self.networks.training:
-            self.networks.train()
+        self.set_mode(train=True)
         log_policy = log_softmax(self.policy(state), state.legal)
         noise = torch.rand(log_policy.shape, generator=self.generator, device=log_policy.device)
-        temperature = rate_at(self.temperature, self.samples)
-        if not temperature > 0:
-            raise ValueError(f"temperature is {temperature}; it must stay above 0")
+        temperature = temperature_at(self.temperature, self.samples)
         action, gate = straight_through(log_policy, gumbel(noise), temperature)
         return Decision(action, log_policy.detach().exp(), gate)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -56,22 +55,24 @@ class PerLayer(Router):
     def learn(self, trace: Trace) -> dict[str, float]:
         """Every router learns from its own decision."""
         learned: dict[str, float] = {}
-        for depth, router in enumerate(self.routers):
-            own = router.learn(self._decision(depth, trace))
-            learned |= {f"depth{depth + 1}_{name}": value for name, value in own.items()}
+        for depth, (router, decision) in enumerate(zip(self.routers, self._seen(trace), strict=True)):
+            learned |= {f"depth{depth + 1}_{name}": value for name, value in router.learn(decision).items()}
         return learned
 
     @property
     def block_loss(self) -> Callable[[Trace], Tensor] | None:
         """Those of all parts."""
-        return sum_of_losses((router, partial(self._decision, depth)) for depth, router in enumerate(self.routers))
+        return sum_of_losses(self.routers, self._seen)
 
-    def _decision(self, depth: int, trace: Trace) -> Trace:
-        """The routes as the router of one depth sees them."""
-        reward = trace.action_rewards[:, depth]
-        outcome = replace(trace.outcome, final_reward=trace.returns(self.gamma)[:, depth] - reward)
-        state = replace(trace.states[depth], depth=0)
-        return Trace((state,), (trace.decisions[depth],), reward.unsqueeze(1), outcome)
+    def _seen(self, trace: Trace) -> list[Trace]:
+        """The routes as the router of each depth sees them."""
+        seen: list[Trace] = []
+        returns = trace.returns(self.gamma)
+        for depth, (state, decision) in enumerate(zip(trace.states, trace.decisions, strict=True)):
+            reward = trace.action_rewards[:, depth]
+            outcome = replace(trace.outcome, final_reward=returns[:, depth] - reward)
+            seen.append(Trace((replace(state, depth=0),), (decision,), reward.unsqueeze(1), outcome))
+        return seen
 
     def state_dict(self) -> dict[str, Any]:
         """All parts."""

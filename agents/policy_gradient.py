@@ -36,6 +36,18 @@ def policy_gradient_loss(log_probability: Tensor, weight: Tensor) -> Tensor:
     return -(weight.detach() * log_probability).sum(-1)
 
 
+def temperature_at(rate: Rate, samples: int) -> float:
+    """The temperature of a relaxation after so many samples.
+
+    Raises:
+        ValueError: it is not above 0.
+    """
+    temperature = rate_at(rate, samples)
+    if not temperature > 0:
+        raise ValueError(f"temperature is {temperature}; it must stay above 0")
+    return temperature
+
+
 def usual_rate(network: Network) -> float:
     """A learning rate of Adam for tables, or for other networks."""
     return 0.05 if network == "table" else 0.003

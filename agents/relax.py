@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from routing_env.agents.base import Rate, rate_at
+from routing_env.agents.base import Rate
 from routing_env.agents.gradient import OptimizerName, along_routes
 from routing_env.agents.networks import Network, make_network
-from routing_env.agents.policy_gradient import SoftmaxRouter, usual_rate
+from routing_env.agents.policy_gradient import SoftmaxRouter, temperature_at, usual_rate
 from routing_env.types import GameSpec, Trace
 
 
@@ -101,9 +101,7 @@ class RELAX(SoftmaxRouter):
 
     def loss(self, trace: Trace) -> Tensor:
         """Its gradient is RELAX's for the policy, and the squared norm's of that for the control variate."""
-        temperature = rate_at(self.temperature, self.samples)
-        if not temperature > 0:
-            raise ValueError(f"temperature is {temperature}; it must stay above 0")
+        temperature = temperature_at(self.temperature, self.samples)
         log_policy, value = self.log_policy(trace), along_routes(self.value, trace.states)
         leaf = log_policy.detach().requires_grad_()
         noise = torch.rand((2, *leaf.shape), generator=self.generator, device=leaf.device)

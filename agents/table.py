@@ -121,14 +121,14 @@ class PolicyTableRouter(TableRouter):
         value: float32 [agents, D, A].
     """
 
+    policies: tuple[str, ...] = ("policy",)
+    """The tables that hold policies."""
+
     def __init__(self, spec: GameSpec, *, seed: int = 0) -> None:
         super().__init__(spec, seed=seed)
         self.policy = uniform(spec.legal.expand(self.agents, -1, -1))
         self.value = self.new_table()
         self.tables = {"policy": self.policy, "value": self.value}
-
-    policies: tuple[str, ...] = ("policy",)
-    """The tables that hold policies."""
 
     @abstractmethod
     def improve(self, samples: Samples, *policies: Tensor) -> tuple[Tensor, ...]:

@@ -16,7 +16,6 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from benchmarl.algorithms import IppoConfig, IqlConfig
 from benchmarl.environments import PettingZooClass
@@ -28,6 +27,7 @@ from torchrl.envs.libs.pettingzoo import PettingZooWrapper
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from routing_env import RoutingParallelEnv, State, parallel_env
+from routing_env.agents import make_router
 
 GAME: dict[str, Any] = {"data": "digits", "network": "mlp", "hidden": 32, "final_reward": "negative_loss"}
 
@@ -113,13 +113,10 @@ def evaluate(world: RoutingParallelEnv, policy: Any) -> float:
 
 def random_router(seed: int, episodes: int) -> float:
     """Test accuracy of choosing at random, the blocks trained on as many samples."""
-    env, rng = build(seed), np.random.default_rng(seed)
-    actions = env.game.spec.actions
-    for _ in range(episodes):
-        env.reset()
-        while env.agents:
-            env.step({agent: int(rng.integers(actions)) for agent in env.agents})
-    return env.evaluate(lambda agent, observation: int(rng.integers(actions))).overall_accuracy
+    game = build(seed).game
+    router = make_router("random", game.spec, seed=seed)
+    router.play(game, episodes * game.spec.tasks)
+    return game.evaluate(lambda state: router.act(state).action).overall_accuracy
 
 
 def main(algorithm: str, episodes: int, seed: int) -> None:

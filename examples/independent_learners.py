@@ -11,12 +11,12 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-import numpy as np
 import torch
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from routing_env import parallel_env
+from routing_env.agents import make_router
 from routing_env.envs.independent import TaskEnv, evaluate_together, independent_envs, learn_together
 
 GAME: dict[str, Any] = {"data": "digits", "network": "mlp", "hidden": 32, "final_reward": "negative_loss"}
@@ -34,12 +34,10 @@ def build(env: TaskEnv) -> BaseAlgorithm:
 
 def random_router(timesteps: int) -> float:
     """Test accuracy of choosing at random, the blocks trained on as many samples."""
-    env, rng = parallel_env(**GAME), np.random.default_rng(0)
-    for _ in range(timesteps // env.game.spec.depth):
-        env.reset()
-        while env.agents:
-            env.step({agent: int(rng.integers(env.game.spec.actions)) for agent in env.agents})
-    return env.evaluate(lambda agent, observation: int(rng.integers(env.game.spec.actions))).overall_accuracy
+    game = parallel_env(**GAME).game
+    router = make_router("random", game.spec)
+    router.play(game, timesteps // game.spec.depth * game.spec.tasks)
+    return game.evaluate(lambda state: router.act(state).action).overall_accuracy
 
 
 def main(timesteps: int) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-import numpy as np
 import ray
 import torch
 from ray.rllib.algorithms.ppo import PPOConfig
@@ -22,6 +21,7 @@ from ray.rllib.env.wrappers.pettingzoo_env import ParallelPettingZooEnv
 from ray.tune import register_env
 
 from routing_env import RoutingParallelEnv, parallel_env
+from routing_env.agents import make_router
 
 GAME: dict[str, Any] = {"data": "digits", "network": "mlp", "hidden": 32, "final_reward": "negative_loss"}
 
@@ -33,13 +33,10 @@ def build(seed: int) -> RoutingParallelEnv:
 
 def random_router(seed: int, episodes: int) -> float:
     """Test accuracy of choosing at random, the blocks trained on as many samples."""
-    env, rng = build(seed), np.random.default_rng(seed)
-    actions = env.game.spec.actions
-    for _ in range(episodes):
-        env.reset()
-        while env.agents:
-            env.step({agent: int(rng.integers(actions)) for agent in env.agents})
-    return env.evaluate(lambda agent, observation: int(rng.integers(actions))).overall_accuracy
+    game = build(seed).game
+    router = make_router("random", game.spec, seed=seed)
+    router.play(game, episodes * game.spec.tasks)
+    return game.evaluate(lambda state: router.act(state).action).overall_accuracy
 
 
 def configure(world: RoutingParallelEnv, seed: int, shared: bool) -> PPOConfig:

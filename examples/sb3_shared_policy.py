@@ -11,12 +11,11 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-import numpy as np
 import torch
 from sb3_contrib import MaskablePPO
 from stable_baselines3 import A2C, DQN, PPO
 
-from routing_env import State
+from routing_env.agents import make_router
 from routing_env.envs.sb3 import RoutingVecEnv
 from routing_env.experiment.sb3 import defaults
 
@@ -38,15 +37,10 @@ def build(seed: int) -> RoutingVecEnv:
 
 def random_router(seed: int, passes: int) -> float:
     """Test accuracy of choosing at random, the blocks trained on as many samples."""
-    env, rng, generator = build(seed), np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-
-    def choose(state: State) -> torch.Tensor:
-        return torch.multinomial(state.legal.float(), 1, generator=generator)[:, 0]
-
-    env.reset()
-    while env.game.samples < passes * env.game.dealer.pass_size:
-        env.step(rng.integers(0, env.game.spec.actions, env.num_envs))
-    return env.game.evaluate(choose).overall_accuracy
+    game = build(seed).game
+    router = make_router("random", game.spec, seed=seed)
+    router.play(game, passes * game.dealer.pass_size)
+    return game.evaluate(lambda state: router.act(state).action).overall_accuracy
 
 
 def main(algorithm: str, passes: int, seed: int) -> None:

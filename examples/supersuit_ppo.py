@@ -11,13 +11,13 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-import numpy as np
 import supersuit
 import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.utils import set_random_seed
 
 from routing_env import parallel_env
+from routing_env.agents import make_router
 
 GAME: dict[str, Any] = {"data": "digits", "network": "mlp", "hidden": 32, "final_reward": "negative_loss"}
 
@@ -29,13 +29,10 @@ def build(seed: int) -> Any:
 
 def random_router(timesteps: int, seed: int) -> float:
     """Test accuracy of choosing at random, the blocks trained on as many samples."""
-    env, rng = build(seed), np.random.default_rng(seed)
-    actions = env.game.spec.actions
-    for _ in range(timesteps // env.game.spec.depth // len(env.possible_agents)):
-        env.reset()
-        while env.agents:
-            env.step({agent: int(rng.integers(actions)) for agent in env.agents})
-    return env.evaluate(lambda agent, observation: int(rng.integers(actions))).overall_accuracy
+    game = build(seed).game
+    router = make_router("random", game.spec, seed=seed)
+    router.play(game, timesteps // game.spec.depth)
+    return game.evaluate(lambda state: router.act(state).action).overall_accuracy
 
 
 def main(timesteps: int, seed: int) -> None:

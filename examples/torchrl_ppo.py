@@ -11,7 +11,6 @@ import argparse
 import warnings
 from typing import Any
 
-import numpy as np
 import torch
 from tensordict import TensorDict
 from tensordict.nn import TensorDictModule
@@ -23,6 +22,7 @@ from torchrl.modules import MaskedCategorical, MultiAgentMLP, ProbabilisticActor
 from torchrl.objectives import ClipPPOLoss, ValueEstimators
 
 from routing_env import RoutingParallelEnv, State, parallel_env
+from routing_env.agents import make_router
 
 GAME: dict[str, Any] = {"data": "digits", "network": "mlp", "hidden": 32, "final_reward": "negative_loss"}
 SEEN = ("task", "observation")
@@ -35,13 +35,10 @@ def build(seed: int) -> RoutingParallelEnv:
 
 def random_router(seed: int, episodes: int) -> float:
     """Test accuracy of choosing at random, the blocks trained on as many samples."""
-    env, rng = build(seed), np.random.default_rng(seed)
-    actions = env.game.spec.actions
-    for _ in range(episodes):
-        env.reset()
-        while env.agents:
-            env.step({agent: int(rng.integers(actions)) for agent in env.agents})
-    return env.evaluate(lambda agent, observation: int(rng.integers(actions))).overall_accuracy
+    game = build(seed).game
+    router = make_router("random", game.spec, seed=seed)
+    router.play(game, episodes * game.spec.tasks)
+    return game.evaluate(lambda state: router.act(state).action).overall_accuracy
 
 
 def learner(features: int, actions: int, agents: int, shared: bool) -> tuple[ProbabilisticActor, ClipPPOLoss]:

@@ -207,6 +207,7 @@ def test_one_task_is_a_game_too() -> None:
         env.reset()
         while env.agents:
             env.step({"task_0": 0})
+    assert env.game.samples == 3
 
 
 # Summaries

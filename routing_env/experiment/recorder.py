@@ -41,8 +41,8 @@ class Recorder:
         """Take in one deal."""
         if not self._samples:
             self._keep()
-        outcome, played = trace.outcome, ~trace.outcome.forfeited
-        task = trace.task[played]
+        outcome, task = trace.outcome, trace.task
+        played = (~outcome.forfeited).to(self.policy.dtype)
         tasks, _, actions = self.policy.shape
         given = [
             decision.probability.detach()
@@ -50,14 +50,15 @@ class Recorder:
             else torch.nn.functional.one_hot(decision.action, actions).to(self.policy.dtype)
             for decision in trace.decisions
         ]
-        lanes = torch.bincount(task, minlength=tasks).view(-1, 1, 1)
-        total = torch.zeros_like(self.policy).index_add_(0, task, torch.stack(given, dim=1)[played])
+        lanes = played.new_zeros(tasks).index_add_(0, task, played).view(-1, 1, 1)
+        counted = torch.stack(given, dim=1) * played.view(-1, 1, 1)
+        total = torch.zeros_like(self.policy).index_add_(0, task, counted)
         self.policy = torch.where(lanes > 0, total / lanes, self.policy)
         self._correct += outcome.correct.sum()
-        self._loss += outcome.loss[played].nan_to_num().sum()
+        self._loss += (outcome.loss.nan_to_num() * played).sum()
         self._played += played.sum()
-        self._dealt += len(played)
-        self._samples += len(played)
+        self._dealt += len(task)
+        self._samples += len(task)
         last = self.snapshot_samples[-1]
         if self._samples >= max(last + self._every, 1.02 * last):
             self._keep()
@@ -100,5 +101,5 @@ class Recorder:
     def _clear(self) -> None:
         self._correct = torch.zeros((), dtype=torch.int64, device=self.policy.device)
         self._loss = torch.zeros((), device=self.policy.device)
-        self._played = torch.zeros((), dtype=torch.int64, device=self.policy.device)
+        self._played = torch.zeros((), device=self.policy.device)
         self._dealt = 0

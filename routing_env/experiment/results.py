@@ -108,7 +108,7 @@ class RunDirectory:
     def write_config(self, config: RunConfig, *, recorded: bool = False) -> None:
         """Write settings; who trains the run, and the versions that it began with, are kept as they were."""
         versions = {"python": platform.python_version(), **{name: version(name) for name in _VERSIONS}}
-        began = json.loads(self.config_path.read_text()) if self.config_path.exists() else {}
+        began = self._content() if self.config_path.exists() else {}
         kept = {key: began.get(key, value) for key, value in {"recorded": recorded, "versions": versions}.items()}
         content = {**asdict(config), **kept}
         self.path.mkdir(parents=True, exist_ok=True)
@@ -121,7 +121,7 @@ class RunDirectory:
             ValueError: the file is damaged or has settings that this version does not know.
         """
         try:
-            content = json.loads(self.config_path.read_text())
+            content = self._content()
             for name in ("recorded", "versions"):
                 content.pop(name, None)
             options = tuple(content.pop("router_options"))
@@ -137,7 +137,7 @@ class RunDirectory:
         Raises:
             ValueError: another loop has trained the run.
         """
-        if json.loads(self.config_path.read_text()).get("recorded"):
+        if self._content().get("recorded"):
             raise ValueError(
                 f"{self.path} was recorded from a loop that is not routing-env's, and its policy is not in the "
                 "checkpoint; routing-env report can read it, that loop alone can evaluate or resume it"
@@ -145,7 +145,11 @@ class RunDirectory:
 
     def read_versions(self) -> dict[str, str]:
         """The versions of Python and of the packages that the run began with."""
-        return json.loads(self.config_path.read_text())["versions"]
+        return self._content()["versions"]
+
+    def _content(self) -> dict[str, Any]:
+        """Everything in ``config.json``."""
+        return json.loads(self.config_path.read_text())
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Add one evaluation; what has no value (NaN) is written as null."""

@@ -53,8 +53,9 @@ def run_jobs(jobs: Sequence[Job], console: Console, *, workers: int) -> dict[Job
     for name in dict.fromkeys(job.config.game.data for job in open_jobs):
         if DATASETS[name].files:  # better one clear error now than one from every process later
             load(name, data_dir=open_jobs[0].config.game.data_dir)
-    if not os.access(_nearest(open_jobs[0].path), os.W_OK) or not _nearest(open_jobs[0].path).is_dir():
-        raise OSError(f"cannot write to {_nearest(open_jobs[0].path)}; choose another --run-dir")
+    nearest = next(place for place in open_jobs[0].path.parents if place.exists())
+    if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
+        raise OSError(f"cannot write to {nearest}; choose another --run-dir")
     failed: dict[Job, str] = {}
     waiting = open_jobs[::-1]
     free = [_pool() for _ in range(min(workers, len(open_jobs)))]
@@ -89,11 +90,6 @@ def run_jobs(jobs: Sequence[Job], console: Console, *, workers: int) -> dict[Job
 def _pool() -> ProcessPoolExecutor:
     """One worker: a run that takes its process down takes no other with it."""
     return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker)
-
-
-def _nearest(path: Path) -> Path:
-    """The path itself or the nearest above it that exists."""
-    return next(place for place in (path, *path.parents) if place.exists())
 
 
 class _Progress:

@@ -155,6 +155,12 @@ def found_jobs(paths: Sequence[Path]) -> list[Job]:
         FileNotFoundError: a folder without runs.
     """
     configs = {folder: RunDirectory(folder).read_config() for path in paths for folder in _runs_in(path)}
+    settings = {folder: _settings(config) for folder, config in configs.items()}
+
+    def differing(folders: Sequence[Path]) -> set[str]:
+        known = settings[folders[0]]
+        return {key for key in known if any(settings[folder][key] != known[key] for folder in folders)}
+
     arenas: dict[str, list[Path]] = {}
     alike: dict[tuple[str, str], list[Path]] = {}
     for folder, config in configs.items():
@@ -163,15 +169,10 @@ def found_jobs(paths: Sequence[Path]) -> list[Job]:
         alike.setdefault((arena, name), []).append(folder)
     jobs: dict[tuple[str, str, int], Job] = {}
     for (arena, name), group in alike.items():
-        settings = {folder: _settings(configs[folder]) for folder in arenas[arena]}
+        told = differing(group) | differing(arenas[arena]) & set(_FAIRNESS)
         for folder in group:
-            config, own = configs[folder], settings[folder]
-            told = [
-                f"{key}={value}"
-                for key, value in own.items()
-                if any(settings[other][key] != value for other in (arenas[arena] if key in _FAIRNESS else group))
-            ]
-            full = " ".join((name, *told))
+            config = configs[folder]
+            full = " ".join((name, *(f"{key}={value}" for key, value in settings[folder].items() if key in told)))
             job = Job(
                 Arena(arena, {"data": config.game.data}, ()),
                 Entrant(full, config.router, config.router_options),
