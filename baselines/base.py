@@ -10,7 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from routing_env.blocks import BlockBank
+from routing_env.game.blocks import BlockBank
 
 
 @dataclass(frozen=True)

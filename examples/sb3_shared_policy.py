@@ -17,7 +17,7 @@ from stable_baselines3 import A2C, DQN, PPO
 
 from routing_env.agents import make_router
 from routing_env.envs.sb3 import RoutingVecEnv
-from routing_env.experiment.sb3 import defaults
+from routing_env.envs.sb3_router import defaults
 
 ALGORITHMS: dict[str, Any] = {"PPO": PPO, "A2C": A2C, "DQN": DQN, "MaskablePPO": MaskablePPO}
 

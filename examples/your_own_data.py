@@ -15,7 +15,7 @@ from sklearn.datasets import load_diabetes, load_wine
 
 from routing_env import GameConfig, MultiTaskData, make_game
 from routing_env.agents import make_router
-from routing_env.data.report import print_summary
+from routing_env.data.summary import print_summary
 from routing_env.types import Evaluation
 
 Arrays = Mapping[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.generic]]]

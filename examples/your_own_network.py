@@ -14,7 +14,7 @@ from torch import nn
 from routing_env import GameConfig, MultiTaskData, RoutedNetwork, make_game
 from routing_env.agents import make_router
 from routing_env.data import load
-from routing_env.network import linear_layers
+from routing_env.game.network import linear_layers
 
 
 def convolution(inputs: int, outputs: int, kernel: int = 3) -> nn.Module:

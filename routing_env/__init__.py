@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from routing_env import envs as envs
 
 if TYPE_CHECKING:
-    from routing_env.build import make_game as make_game
-    from routing_env.config import GameConfig as GameConfig
     from routing_env.data import MultiTaskData as MultiTaskData
     from routing_env.envs.parallel import RoutingParallelEnv as RoutingParallelEnv
     from routing_env.envs.parallel import parallel_env as parallel_env
-    from routing_env.game import RoutingGame as RoutingGame
-    from routing_env.network import RoutedNetwork as RoutedNetwork
+    from routing_env.game.build import make_game as make_game
+    from routing_env.game.network import RoutedNetwork as RoutedNetwork
+    from routing_env.game.routing_game import RoutingGame as RoutingGame
+    from routing_env.game.settings import GameConfig as GameConfig
     from routing_env.types import Decision as Decision
     from routing_env.types import GameSpec as GameSpec
     from routing_env.types import Router as Router
@@ -29,16 +29,16 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Decision": "types",
-    "GameConfig": "config",
+    "GameConfig": "game.settings",
     "GameSpec": "types",
     "MultiTaskData": "data",
-    "RoutedNetwork": "network",
+    "RoutedNetwork": "game.network",
     "Router": "types",
-    "RoutingGame": "game",
+    "RoutingGame": "game.routing_game",
     "RoutingParallelEnv": "envs.parallel",
     "State": "types",
     "Trace": "types",
-    "make_game": "build",
+    "make_game": "game.build",
     "parallel_env": "envs.parallel",
 }
 

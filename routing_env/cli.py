@@ -15,8 +15,8 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
-from routing_env.config import GameConfig
-from routing_env.experiment.config import SB3_PREFIX, BenchmarkConfig, RunConfig, resumed
+from routing_env.game.settings import GameConfig
+from routing_env.runs.settings import SB3_PREFIX, BenchmarkConfig, RunConfig, resumed
 
 app = tyro.extras.SubcommandApp()
 console = Console()
@@ -38,9 +38,9 @@ def train(
         name: Folder of this run's kind under it; by default data-router.
         resume: Continue this run directory with its own settings; of these options only --epochs and --device count.
     """
-    from routing_env.experiment.results import RunDirectory
-    from routing_env.experiment.run import Run
-    from routing_env.experiment.train import train_and_show
+    from routing_env.runs.directory import RunDirectory
+    from routing_env.runs.run import Run
+    from routing_env.runs.session import train_and_show
 
     if resume is not None:
         directory = RunDirectory.open(resume)
@@ -87,9 +87,9 @@ def benchmark(
         config: settings.
         workers: Processes of one thread each; by default one per core.
     """
-    from routing_env.experiment.benchmark.grid import run_jobs
-    from routing_env.experiment.benchmark.jobs import asked_for
-    from routing_env.experiment.benchmark.report import save_report
+    from routing_env.benchmark.grid import run_jobs
+    from routing_env.benchmark.jobs import asked_for
+    from routing_env.benchmark.report import save_report
 
     name, jobs = asked_for(suite, config)
     try:
@@ -118,10 +118,10 @@ def report(
         what: A suite, with the same options as for `routing-env benchmark`, or folders of runs.
         config: settings.
     """
-    from routing_env.experiment.benchmark.jobs import asked_for, found_jobs, report_name
-    from routing_env.experiment.benchmark.plots import policies
-    from routing_env.experiment.benchmark.report import save_report
-    from routing_env.experiment.benchmark.suites import SUITES
+    from routing_env.benchmark.figures import policies
+    from routing_env.benchmark.jobs import asked_for, found_jobs, report_name
+    from routing_env.benchmark.report import save_report
+    from routing_env.benchmark.suites import SUITES
 
     folders = [Path(name) for name in what]
     if what[1:] or (what[0] not in SUITES and (folders[0].is_dir() or len(folders[0].parts) > 1)):
@@ -159,9 +159,9 @@ def speed(
         device: Where to run: cpu, cuda, cuda:1, ...
         run_dir: Folder for the table as CSV and Markdown, and the figures; older ones are replaced.
     """
-    from routing_env.experiment.speed.measure import QUICK, Effort
-    from routing_env.experiment.speed.report import machine, measure, save, terminal_table
-    from routing_env.experiment.speed.worlds import world_on
+    from routing_env.maintenance.speed.measure import QUICK, Effort
+    from routing_env.maintenance.speed.report import machine, measure, save, terminal_table
+    from routing_env.maintenance.speed.worlds import world_on
 
     world = world_on(device, threads, quick=quick)
     chosen = rows or ("abcdehi" if quick else "abcdefghi")
@@ -190,9 +190,9 @@ def evaluate(
         split: Samples to route.
         device: Where to; by default where it was trained.
     """
-    from routing_env.experiment.report import task_table
-    from routing_env.experiment.results import RunDirectory
-    from routing_env.experiment.run import Run
+    from routing_env.runs.directory import RunDirectory
+    from routing_env.runs.run import Run
+    from routing_env.runs.task_table import task_table
 
     directory = RunDirectory.open(run)
     config = directory.read_config()
@@ -212,8 +212,8 @@ def list_() -> None:
 
     from routing_env.agents import ROUTERS, router_class
     from routing_env.baselines import BASELINES, baseline_class
+    from routing_env.benchmark.suites import SUITES
     from routing_env.data import DATASETS
-    from routing_env.experiment.benchmark.suites import SUITES
 
     def first_line(found: type) -> str:
         return (found.__doc__ or "").strip().splitlines()[0]
@@ -250,7 +250,7 @@ def data(
         sheet: PNG file for the examples; by default <name>.png in the current folder, for images.
     """
     from routing_env.data import load
-    from routing_env.data.report import print_summary, save_contact_sheet
+    from routing_env.data.summary import print_summary, save_contact_sheet
 
     loaded = load(name, data_dir=data_dir, validation=validation)
     print_summary(loaded, console)

@@ -18,12 +18,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from routing_env.build import make_game
-from routing_env.checks import check_decision
-from routing_env.config import GameConfig
 from routing_env.data import MultiTaskData, Split, make_data
-from routing_env.game import RoutingGame
-from routing_env.network import RoutedNetwork, mlp
+from routing_env.game.build import make_game
+from routing_env.game.checks import check_decision
+from routing_env.game.network import RoutedNetwork, mlp
+from routing_env.game.routing_game import RoutingGame
+from routing_env.game.settings import GameConfig
 from routing_env.types import Batch, Decision, Router, State, Trace
 
 RouterFactory = Callable[..., Router]

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from routing_env.agents.gumbel import gumbel, straight_through
 from routing_env.agents.reinforce import Reinforce
 from routing_env.agents.relax import conditional_perturbed, relax_gradient
-from routing_env.build import make_game
-from routing_env.config import GameConfig
+from routing_env.game.build import make_game
+from routing_env.game.settings import GameConfig
 from routing_env.types import Decision, State, Trace
 
 LOGITS = torch.tensor([[0.5, 0.0, -0.5], [-0.3, 0.6, 0.1]], dtype=torch.float64)

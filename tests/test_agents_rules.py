@@ -25,8 +25,8 @@ from routing_env.agents.reinforce import Reinforce
 from routing_env.agents.sarsa import Sarsa, SarsaApprox, sarsa_target
 from routing_env.agents.wolf_phc import WoLFPHC, wolf_phc_update
 from routing_env.agents.wpl_approx import wpl_loss
-from routing_env.build import make_game
-from routing_env.config import GameConfig
+from routing_env.game.build import make_game
+from routing_env.game.settings import GameConfig
 from routing_env.types import Decision, GameSpec, Outcome, State, Trace
 
 ALL = torch.ones(3, dtype=torch.bool)

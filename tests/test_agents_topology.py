@@ -20,8 +20,8 @@ from routing_env.agents.q_learning import QLearning
 from routing_env.agents.reinforce import Reinforce
 from routing_env.agents.sarsa import Sarsa
 from routing_env.agents.wpl import WPL
-from routing_env.build import make_game
-from routing_env.config import GameConfig
+from routing_env.game.build import make_game
+from routing_env.game.settings import GameConfig
 from routing_env.types import Decision, GameSpec, State
 
 SPEC = GameSpec(

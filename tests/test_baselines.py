@@ -19,13 +19,13 @@ from routing_env.baselines.dense import Dense
 from routing_env.baselines.mmoe import MMoE
 from routing_env.baselines.soft_mixture import SoftMixture
 from routing_env.baselines.task_specific_all_fc import TaskSpecificAllFC
-from routing_env.build import load_data, make_game, make_network, resolve
-from routing_env.config import GameConfig
-from routing_env.experiment.config import RunConfig
-from routing_env.experiment.display import Display
-from routing_env.experiment.learners import BaselineLearner, plan_beside
-from routing_env.experiment.results import RunDirectory
-from routing_env.experiment.run import Run
+from routing_env.game.build import load_data, make_game, make_network, resolve
+from routing_env.game.settings import GameConfig
+from routing_env.runs.directory import RunDirectory
+from routing_env.runs.display import Display
+from routing_env.runs.learners import BaselineLearner, plan_beside
+from routing_env.runs.run import Run
+from routing_env.runs.settings import RunConfig
 
 TASKS, BLOCKS = 3, 4
 

@@ -17,18 +17,18 @@ import pytest
 import torch
 from PIL import Image
 
-from routing_env.build import load_data
+from routing_env.benchmark.jobs import asked_for, choose_entrants, found_jobs, plan_jobs, report_name, scale
+from routing_env.benchmark.leaderboard import BEHAVIOUR, leaderboards
+from routing_env.benchmark.paper import EPOCHS, TABLE_2
+from routing_env.benchmark.suites import SUITES
+from routing_env.benchmark.tables import cells, verdict
 from routing_env.cli import main
-from routing_env.config import GameConfig
 from routing_env.data import DATASETS, first_tasks, load, training_share
-from routing_env.experiment.benchmark.jobs import asked_for, choose_entrants, found_jobs, plan_jobs, report_name, scale
-from routing_env.experiment.benchmark.leaderboard import BEHAVIOUR, leaderboards
-from routing_env.experiment.benchmark.paper import EPOCHS, TABLE_2
-from routing_env.experiment.benchmark.suites import SUITES
-from routing_env.experiment.benchmark.tables import cells, verdict
-from routing_env.experiment.config import BenchmarkConfig, RunConfig
-from routing_env.experiment.learners import is_baseline
-from routing_env.experiment.results import RunDirectory
+from routing_env.game.build import load_data
+from routing_env.game.settings import GameConfig
+from routing_env.runs.directory import RunDirectory
+from routing_env.runs.learners import is_baseline
+from routing_env.runs.settings import BenchmarkConfig, RunConfig
 
 TINY = ("benchmark", "planted", "--epochs", "3", "--seeds", "2")
 

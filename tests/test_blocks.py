@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune
 from worlds import noise
 
-from routing_env.blocks import BlockBank
+from routing_env.game.blocks import BlockBank
 
 BlockFactory = Callable[[int, int], nn.Module]
 

@@ -12,10 +12,10 @@ from PIL import Image
 from rich.console import Console
 
 from routing_env import parallel_env
-from routing_env.build import make_game
-from routing_env.config import GameConfig
 from routing_env.data import MultiTaskData, Split, load, make_data
-from routing_env.data.report import print_summary, save_contact_sheet
+from routing_env.data.summary import print_summary, save_contact_sheet
+from routing_env.game.build import make_game
+from routing_env.game.settings import GameConfig
 from routing_env.types import Decision, State
 
 RNG = np.random.default_rng(0)

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from worlds import Blueprint, bits, legal_routes, little_data, little_game, noise, play, playable, snapshot
 
 from routing_env.data import MultiTaskData
-from routing_env.game import RoutingGame
-from routing_env.network import RoutedNetwork
-from routing_env.training import BlockTrainer
+from routing_env.game.network import RoutedNetwork
+from routing_env.game.routing_game import RoutingGame
+from routing_env.game.training import BlockTrainer
 from routing_env.types import Batch, Decision
 
 RECURSIVE = Blueprint((3, 4, 4, 2), (2, 3, 2), depth=4, recursive=True, pass_action=True)

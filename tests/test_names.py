@@ -8,9 +8,9 @@ import pytest
 
 from routing_env.agents import make_router, router_class
 from routing_env.agents.wpl import WPL
-from routing_env.build import make_game
-from routing_env.config import GameConfig
 from routing_env.data import load
+from routing_env.game.build import make_game
+from routing_env.game.settings import GameConfig
 from routing_env.names import import_object, look_up, suggestion
 
 

@@ -16,7 +16,7 @@ from zoo import MASKS, RECURSIVE, TOPOLOGIES, legal_actions, play, same, small_d
 from routing_env import Decision, GameConfig, MultiTaskData, State, make_game, parallel_env
 from routing_env.agents.fixed import Fixed
 from routing_env.data import Split, load, make_data
-from routing_env.network import RoutedNetwork, linear_layers, mlp
+from routing_env.game.network import RoutedNetwork, linear_layers, mlp
 
 
 @pytest.fixture(scope="module")

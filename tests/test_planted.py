@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from routing_env.agents import make_router
-from routing_env.build import make_game
-from routing_env.config import GameConfig
 from routing_env.data import MultiTaskData, load, recipe
 from routing_env.data.planted import partition, partition_score, plant, regret
+from routing_env.game.build import make_game
+from routing_env.game.settings import GameConfig
 from routing_env.types import Evaluation
 
 

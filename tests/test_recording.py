@@ -22,19 +22,19 @@ from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 from worlds import Blueprint, bits, little_data, little_game
 
 from routing_env import Decision, GameConfig, State, parallel_env, routing_v0
+from routing_env.benchmark.jobs import found_jobs
+from routing_env.benchmark.leaderboard import leaderboards
 from routing_env.cli import main
 from routing_env.envs.sb3 import RoutingVecEnv
+from routing_env.envs.sb3_router import load, save
 from routing_env.envs.vector import RoutingVectorEnv
-from routing_env.experiment.benchmark.jobs import found_jobs
-from routing_env.experiment.benchmark.leaderboard import leaderboards
-from routing_env.experiment.config import RunConfig
-from routing_env.experiment.display import Display
-from routing_env.experiment.learners import RoutedLearner
-from routing_env.experiment.recorder import Recorder
-from routing_env.experiment.recording import Recording
-from routing_env.experiment.results import RunDirectory
-from routing_env.experiment.run import Run
-from routing_env.experiment.sb3 import load, save
+from routing_env.runs.directory import RunDirectory
+from routing_env.runs.display import Display
+from routing_env.runs.learners import RoutedLearner
+from routing_env.runs.monitor import Recorder
+from routing_env.runs.recording import Recording
+from routing_env.runs.run import Run
+from routing_env.runs.settings import RunConfig
 from routing_env.types import Batch
 
 DATA = little_data()

@@ -14,9 +14,9 @@ from worlds import little_data
 from zoo import RECURSIVE, legal_actions, play, small_data
 
 from routing_env import MultiTaskData, parallel_env
-from routing_env.envs.map_layout import blocks_at, columns, edges_of, lost_routes, shares_of
-from routing_env.envs.picture import mark
-from routing_env.envs.render import routing_map
+from routing_env.drawing.deal import mark
+from routing_env.drawing.map_layout import blocks_at, columns, edges_of, lost_routes, shares_of
+from routing_env.drawing.routing_map import routing_map
 from routing_env.envs.sb3 import RoutingVecEnv
 
 DISPATCHED: dict[str, Any] = {"topology": "dispatched", "agents": 4}

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from routing_env.experiment.benchmark.jobs import Job, plan_jobs
-from routing_env.experiment.benchmark.suites import SUITES
-from routing_env.experiment.replication.page import fill, main, tables
-from routing_env.experiment.replication.runs import FIGURES, OTHERS, collect, read
-from routing_env.experiment.results import RunDirectory
+from routing_env.benchmark.jobs import Job, plan_jobs
+from routing_env.benchmark.suites import SUITES
+from routing_env.maintenance.replication.page import fill, main, tables
+from routing_env.maintenance.replication.runs import FIGURES, OTHERS, collect, read
+from routing_env.runs.directory import RunDirectory
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 TESTED = {  # after epochs 1, 5 and 10, of three seeds

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from routing_env.config import GameConfig
-from routing_env.experiment.checkpoint import load_tree, save_tree, write_atomically
-from routing_env.experiment.config import RunConfig, parse_options
-from routing_env.experiment.results import RunDirectory
+from routing_env.checkpoint import load_tree, save_tree, write_atomically
+from routing_env.game.settings import GameConfig
+from routing_env.runs.directory import RunDirectory
+from routing_env.runs.settings import RunConfig, parse_options
 
 
 def test_a_tree_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_folder_that_another_process_holds_is_left_alone(tmp_path: Path) -> No
     directory = RunDirectory(tmp_path)
     hold = f"""
 import pathlib
-from routing_env.experiment.results import RunDirectory
+from routing_env.runs.directory import RunDirectory
 with RunDirectory(pathlib.Path({str(tmp_path)!r})).held(wait=False):
     print("held", flush=True)
     input()

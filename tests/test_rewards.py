@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 import torch
 
-from routing_env.rewards import Collaboration, collaboration_reward, correct_or_not, negative_loss
+from routing_env.game.rewards import Collaboration, collaboration_reward, correct_or_not, negative_loss
 
 
 def test_final_rewards() -> None:

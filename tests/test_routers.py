@@ -10,9 +10,9 @@ from torch import Tensor
 from worlds import Blueprint, bits, little_data, little_game
 
 from routing_env.agents import ROUTERS, make_router
-from routing_env.build import make_game
-from routing_env.config import GameConfig
 from routing_env.data import load
+from routing_env.game.build import make_game
+from routing_env.game.settings import GameConfig
 from routing_env.types import GameSpec, State
 
 WORLDS = {

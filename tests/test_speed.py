@@ -16,18 +16,18 @@ from PIL import Image
 from torch import Tensor
 
 from routing_env.agents import make_router
-from routing_env.build import make_network
 from routing_env.cli import main
 from routing_env.data import EndlessPass
-from routing_env.experiment.learners import plan_beside
-from routing_env.experiment.speed import measure
-from routing_env.experiment.speed.measure import Comparison, Effort, Side, Timed, alternate, compare
-from routing_env.experiment.speed.plain import Plain, ordinary_step, plain_network
-from routing_env.experiment.speed.processes import FIRST_PLAIN_STEP, FIRST_STEP, process_time
-from routing_env.experiment.speed.report import COLUMNS, markdown, save
-from routing_env.experiment.speed.rows import PLAIN, ROWS
-from routing_env.experiment.speed.seeds import many_seeds
-from routing_env.experiment.speed.worlds import World, deal_step, world_on
+from routing_env.game.build import make_network
+from routing_env.maintenance.speed import measure
+from routing_env.maintenance.speed.measure import Comparison, Effort, Side, Timed, alternate, compare
+from routing_env.maintenance.speed.plain import Plain, ordinary_step, plain_network
+from routing_env.maintenance.speed.processes import FIRST_PLAIN_STEP, FIRST_STEP, process_time
+from routing_env.maintenance.speed.report import COLUMNS, markdown, save
+from routing_env.maintenance.speed.rows import PLAIN, ROWS
+from routing_env.maintenance.speed.seeds import many_seeds
+from routing_env.maintenance.speed.worlds import World, deal_step, world_on
+from routing_env.runs.learners import plan_beside
 from routing_env.types import State
 
 SMALL = World(image=(3, 8, 8), hidden=8, tasks=3, blocks=3, batch=4, batches=(4,), counts=(2, 4), samples=12, epochs=1)

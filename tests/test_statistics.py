@@ -9,8 +9,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import auc, mutual_info_score
 
-from routing_env.experiment import behaviour
-from routing_env.experiment.benchmark.statistics import (
+from routing_env.benchmark.statistics import (
     area_under_curve,
     bootstrap_interquartile_mean,
     interquartile_mean,
@@ -18,6 +17,7 @@ from routing_env.experiment.benchmark.statistics import (
     paired_comparison,
     worst_task,
 )
+from routing_env.runs import behaviour
 
 RNG = np.random.default_rng(5)
 SCORES = RNG.normal(0.7, 0.05, (5, 8))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from routing_env.training import BlockTrainer, cross_entropy, squared_error
+from routing_env.game.training import BlockTrainer, cross_entropy, squared_error
 
 
 def test_losses_by_hand() -> None:

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from routing_env.data import MultiTaskData, ShuffledPass, Split, make_data
-from routing_env.game import RoutingGame
-from routing_env.network import RoutedNetwork
-from routing_env.rewards import Collaboration
-from routing_env.training import BlockTrainer, Loss
+from routing_env.game.network import RoutedNetwork
+from routing_env.game.rewards import Collaboration
+from routing_env.game.routing_game import RoutingGame
+from routing_env.game.training import BlockTrainer, Loss
 from routing_env.types import Batch, Decision, State, Trace
 
 Block = tuple[int, int]

@@ -23,15 +23,15 @@ from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor
 
-from routing_env.build import NetworkFactory
-from routing_env.config import GameConfig
 from routing_env.data import MultiTaskData, SplitName
 from routing_env.envs.lanes import Lanes
 from routing_env.envs.observation import PARTS
 from routing_env.envs.sb3 import greedy, values_of
 from routing_env.envs.world import World, check_seed
-from routing_env.game import RoutingGame
-from routing_env.training import Loss
+from routing_env.game.build import NetworkFactory
+from routing_env.game.routing_game import RoutingGame
+from routing_env.game.settings import GameConfig
+from routing_env.game.training import Loss
 from routing_env.types import Evaluation, State
 
 Vector = NDArray[np.float32]

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from routing_env.config import GameConfig
 from routing_env.data import OnePerTask, SplitName
 from routing_env.envs.observation import PARTS, Masks, ObservationFormat, Vectors, masks
 from routing_env.envs.world import World, check_seed, refuse_worker_processes
-from routing_env.game import RoutingGame
+from routing_env.game.routing_game import RoutingGame
+from routing_env.game.settings import GameConfig
 from routing_env.types import Decision, State
 
 

@@ -60,18 +60,18 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
-from routing_env.build import NetworkFactory
-from routing_env.config import GameConfig
 from routing_env.data import MultiTaskData, SplitName
+from routing_env.drawing.deal import mark, picture
+from routing_env.drawing.routing_map import routes_text
+from routing_env.drawing.window import Window
 from routing_env.envs.lanes import Lanes
 from routing_env.envs.observation import PARTS, Masks, Observation, check_choice
-from routing_env.envs.picture import mark, picture
-from routing_env.envs.render import routes_text
 from routing_env.envs.topology import AgentPolicy, make_topology
-from routing_env.envs.window import Window
 from routing_env.envs.world import World
-from routing_env.game import RoutingGame
-from routing_env.training import Loss
+from routing_env.game.build import NetworkFactory
+from routing_env.game.routing_game import RoutingGame
+from routing_env.game.settings import GameConfig
+from routing_env.game.training import Loss
 from routing_env.types import Evaluation, Policy, Router
 
 Infos = dict[str, dict[str, Any]]
@@ -89,7 +89,7 @@ class RoutingParallelEnv(ParallelEnv[str, Observation, Any]):
         mask: "obs", "info", "both" or "none": where the action mask is.
         parts: which of "v", "task" and "depth" an observation has.
         render_mode: "human", "rgb_array", "ansi" or None.
-        settings: fields of :class:`~routing_env.config.GameConfig`.
+        settings: fields of :class:`~routing_env.game.settings.GameConfig`.
 
     Attributes:
         game: what is being played; ``reset(seed=)`` puts a new one in its place.

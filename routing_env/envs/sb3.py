@@ -21,14 +21,14 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
-from routing_env.build import NetworkFactory
-from routing_env.config import GameConfig
 from routing_env.data import MultiTaskData, SplitName
 from routing_env.envs.lanes import Lanes
 from routing_env.envs.observation import PARTS, ObservationFormat, check_choice
 from routing_env.envs.world import World, check_seed
-from routing_env.game import RoutingGame
-from routing_env.training import Loss
+from routing_env.game.build import NetworkFactory
+from routing_env.game.routing_game import RoutingGame
+from routing_env.game.settings import GameConfig
+from routing_env.game.training import Loss
 from routing_env.types import Evaluation, Policy, State
 
 
@@ -178,7 +178,7 @@ class LanesVecEnv(VecEnv):
 
     def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
         """One routing map of all lanes, which are one game: of the deal under way, or right after it of its end."""
-        from routing_env.envs.picture import picture  # matplotlib is slow to import
+        from routing_env.drawing.deal import picture  # matplotlib is slow to import
 
         tasks, routes, correct = self._ended or self._progress()
         spec, names = self.lanes.spec, self.game.data.task_names
@@ -204,7 +204,7 @@ class RoutingVecEnv(LanesVecEnv):
         loss: per lane, in place of cross-entropy or squared error.
         parts: which of "v", "task" and "depth" an observation has.
         render_mode: "rgb_array" or None.
-        settings: fields of :class:`~routing_env.config.GameConfig`.
+        settings: fields of :class:`~routing_env.game.settings.GameConfig`.
 
     Raises:
         TypeError: a setting that does not exist.

@@ -18,14 +18,14 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from routing_env.build import NetworkFactory
-from routing_env.config import GameConfig
 from routing_env.data import MultiTaskData, SplitName
 from routing_env.envs.lanes import Lanes
 from routing_env.envs.observation import PARTS, Observation, check_choice
 from routing_env.envs.world import World, check_seed
-from routing_env.game import RoutingGame
-from routing_env.training import Loss
+from routing_env.game.build import NetworkFactory
+from routing_env.game.routing_game import RoutingGame
+from routing_env.game.settings import GameConfig
+from routing_env.game.training import Loss
 from routing_env.types import Evaluation, Policy
 
 
@@ -39,7 +39,7 @@ class RoutingEnv(gymnasium.Env[Observation, np.int64]):
         mask: where the action mask is: "info" (the observation is a plain Box), "obs", "both" or "none".
         parts: which of "v", "task" and "depth" an observation has.
         render_mode: "rgb_array", "ansi" or None.
-        settings: fields of :class:`~routing_env.config.GameConfig`.
+        settings: fields of :class:`~routing_env.game.settings.GameConfig`.
 
     Raises:
         TypeError: a setting that does not exist.
@@ -120,7 +120,7 @@ class RoutingEnv(gymnasium.Env[Observation, np.int64]):
             return None
         lanes, tasks = self._lanes, self.game.data.task_names
         if self.render_mode == "rgb_array":
-            from routing_env.envs.picture import picture  # matplotlib is slow to import
+            from routing_env.drawing.deal import picture  # matplotlib is slow to import
 
             title = f"{self.game.samples:,} samples dealt · step {lanes.depth} of {lanes.spec.depth}"
             return picture(lanes.spec, tasks, lanes.tasks, lanes.routes, lanes.correct, title=title)

@@ -17,14 +17,14 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
 
-from routing_env.build import NetworkFactory
-from routing_env.config import GameConfig
 from routing_env.data import MultiTaskData, SplitName
 from routing_env.envs.lanes import Lanes
 from routing_env.envs.observation import PARTS, check_choice
 from routing_env.envs.world import World, check_seed
-from routing_env.game import RoutingGame
-from routing_env.training import Loss
+from routing_env.game.build import NetworkFactory
+from routing_env.game.routing_game import RoutingGame
+from routing_env.game.settings import GameConfig
+from routing_env.game.training import Loss
 from routing_env.types import Evaluation, Policy
 
 Arrays = NDArray[Any]
@@ -42,7 +42,7 @@ class RoutingVectorEnv(VectorEnv[Arrays, ArrayLike, Arrays]):
         autoreset_mode: when the next samples are dealt: with the step after the last one ("NextStep"), with the last
             one ("SameStep"; then `final_obs` and `final_info` hold the end of the routes), or never ("Disabled").
         render_mode: None; there is nothing to see of many lanes.
-        settings: fields of :class:`~routing_env.config.GameConfig`.
+        settings: fields of :class:`~routing_env.game.settings.GameConfig`.
 
     Raises:
         TypeError: a setting that does not exist.

@@ -10,12 +10,12 @@ from typing import Any, Literal, cast
 
 import torch
 
-from routing_env.build import NetworkFactory, find_device, load_data, make_game, resolve
-from routing_env.config import GameConfig
 from routing_env.data import MultiTaskData
-from routing_env.game import RoutingGame
+from routing_env.game.build import NetworkFactory, find_device, load_data, make_game, resolve
+from routing_env.game.routing_game import RoutingGame
+from routing_env.game.settings import GameConfig
+from routing_env.game.training import Loss
 from routing_env.names import suggestion
-from routing_env.training import Loss
 
 _WORKERS = {
     "gymnasium.vector.async_vector_env": ("__init__", "_async_worker"),
@@ -39,7 +39,7 @@ class World:
         data: the tasks.
         network: builds a network of one's own, or None.
         loss: in place of cross-entropy or squared error.
-        deal: see :func:`~routing_env.build.make_game`.
+        deal: see :func:`~routing_env.game.build.make_game`.
         copies: samples of every task in a deal of "per_task".
     """
 

@@ -1,0 +1,215 @@
+"""The benchmark's figures: learning curves with the paper's numbers, routing, what rho and further tasks do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from routing_env.benchmark.jobs import Job, scale
+from routing_env.benchmark.paper import EPOCHS, TABLE_2
+from routing_env.benchmark.statistics import mean_interval
+from routing_env.runs.directory import RunDirectory
+from routing_env.runs.figures import save_figures as save_run_figures
+from routing_env.runs.run import Run
+
+DPI = 130
+
+Measure = Callable[[Job], float]
+
+
+def save_figures(jobs: Sequence[Job], folder: Path) -> list[Path]:
+    """Draw what has finished: learning curves, how routers route, and accuracy and cost over rho or tasks."""
+    folder.mkdir(parents=True, exist_ok=True)
+    done = [job for job in jobs if job.epochs_done() >= job.epochs]
+    names = dict.fromkeys(job.arena.name for job in done)
+    arenas = {name: [job for job in done if job.arena.name == name] for name in names}
+    drawn: dict[str, Figure] = {}
+    over_the_tasks = len({job.arena.game.get("tasks") for job in done}) > 1
+    if over_the_tasks:
+        drawn["curves"] = learning_curves(done)
+        drawn["tasks"] = over_tasks(done)
+    for arena, own in arenas.items():
+        name = arena.replace(", ", "-").replace(" ", "-")
+        if not over_the_tasks:
+            drawn[name] = learning_curves(own)
+        routed = [job for job in own if "test_routes" in job.rows()[-1]]
+        if routed:
+            drawn[f"{name}-routing"] = routing(routed)
+        if len({job.entrant.game.get("rho") for job in own}) > 1:
+            drawn[f"{name}-rho"] = over_rho(own)
+    for name, figure in drawn.items():
+        figure.savefig(folder / f"{name}.png", dpi=DPI)
+    return [folder / f"{name}.png" for name in drawn]
+
+
+def learning_curves(jobs: Sequence[Job]) -> Figure:
+    """Mean test accuracy of every entrant with its 95 % t-interval over seeds, a panel per arena.
+
+    Crosses are the paper's numbers, which are for all training samples.
+    """
+    arenas = list(dict.fromkeys(job.arena.name for job in jobs))
+    names = list(dict.fromkeys(job.entrant.name for job in jobs))
+    columns = min(2, len(arenas))
+    rows = -(-len(arenas) // columns)
+    figure = Figure(figsize=(2.2 + 5.0 * columns, 0.6 + 3.6 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+    papers = False
+    for axes, arena in zip(panels, arenas, strict=False):
+        own = [job for job in jobs if job.arena.name == arena]
+        printed = TABLE_2.get(own[0].arena.figure or "", {}) if own[0].config.game.fraction == 1 else {}
+        for number, name in enumerate(names):
+            runs = [job for job in own if job.entrant.name == name]
+            if runs:
+                _curve(axes, runs, color := _color(number))
+                shown = [(e, v) for e, v in zip(EPOCHS, printed.get(name, ()), strict=False) if e <= runs[0].epochs]
+                if shown:
+                    papers = True
+                    axes.plot(*zip(*shown, strict=True), color=color, marker="x", ls=":", alpha=0.8, lw=1)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("test accuracy in %")
+        axes.set_title(f"{arena}: {scale(own)}", loc="left", fontsize=10)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _plain(axes)
+    for axes in panels[len(arenas) :]:
+        axes.set_axis_off()
+    handles: list[Artist] = [Line2D([], [], color=_color(number), label=name) for number, name in enumerate(names)]
+    if len({job.config.game.seed for job in jobs}) > 1:
+        handles.append(Patch(color="0.5", alpha=0.2, lw=0, label="95 % interval"))
+    if papers:
+        handles.append(Line2D([], [], color="0.4", marker="x", ls=":", label="the paper's Table 2"))
+    figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=8)
+    return figure
+
+
+def routing(jobs: Sequence[Job]) -> Figure:
+    """How routers route over the epochs, means over seeds with 95 % t-intervals."""
+    measures = {
+        "policy_entropy": "policy entropy (nats)",
+        "effective_blocks": "effective number of blocks",
+        "mutual_information": "mutual information of task and block (nats)",
+    }
+    figure = Figure(figsize=(12.0, 3.8), layout="constrained")
+    panels = figure.subplots(1, len(measures))
+    for axes, (key, label) in zip(panels, measures.items(), strict=True):
+        for number, name in enumerate(dict.fromkeys(job.entrant.name for job in jobs)):
+            _curve(axes, [job for job in jobs if job.entrant.name == name], _color(number), key, name, scale=1)
+        axes.set_xlabel("epoch")
+        axes.set_title(label, fontsize=10, loc="left")
+        _from_zero(axes)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _plain(axes)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
+    return figure
+
+
+def over_rho(jobs: Sequence[Job]) -> Figure:
+    """The paper's Figure 12: accuracy after the last epoch over rho, and what rho is for, fewer blocks in use."""
+    jobs = [job for job in jobs if "rho" in job.entrant.game]
+    measures: dict[str, Measure] = {
+        "test accuracy in %": lambda job: 100 * _last(job)["test_accuracy"],
+        "effective number of blocks": lambda job: _last(job)["effective_blocks"],
+        "policy entropy (nats)": lambda job: _last(job)["policy_entropy"],
+    }
+    figure = Figure(figsize=(12.0, 3.8), layout="constrained")
+    for axes, (label, measure) in zip(figure.subplots(1, len(measures)), measures.items(), strict=True):
+        _points(axes, jobs, lambda job: job.entrant.game["rho"], measure, "C0")
+        axes.set_xlabel("rho")
+        axes.set_title(label, loc="left", fontsize=10)
+        if axes.get_ylim()[0] < 0.5 * axes.get_ylim()[1]:
+            _from_zero(axes)
+        _plain(axes)
+    title = f"Weight of the collaboration reward on {jobs[0].arena.name}: {scale(jobs)}"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    return figure
+
+
+def over_tasks(jobs: Sequence[Job]) -> Figure:
+    """Accuracy (the paper's Figure 15) and seconds per epoch and task (Figure 13) as tasks and blocks are added."""
+    jobs = [job for job in jobs if "tasks" in job.arena.game]
+    measures: dict[str, Measure] = {
+        "test accuracy in %": lambda job: 100 * _last(job)["test_accuracy"],
+        "seconds per epoch and task": lambda job: _last(job)["seconds"] / job.epochs / job.arena.game["tasks"],
+    }
+    figure = Figure(figsize=(11.5, 4.2), layout="constrained")
+    panels = figure.subplots(1, 2)
+    names = list(dict.fromkeys(job.entrant.name for job in jobs))
+    for axes, (label, measure) in zip(panels, measures.items(), strict=True):
+        for number, name in enumerate(names):
+            own = [job for job in jobs if job.entrant.name == name]
+            _points(axes, own, lambda job: job.arena.game["tasks"], measure, _color(number), name)
+        axes.set_xlabel("tasks, with a block per task in each layer")
+        axes.set_xticks(sorted({job.arena.game["tasks"] for job in jobs}))
+        axes.set_title(label, loc="left", fontsize=10)
+        _plain(axes)
+    _from_zero(panels[1])
+    title = f"The first tasks of {jobs[0].arena.game['data']}: {scale(jobs)}"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
+    return figure
+
+
+def policies(jobs: Sequence[Job]) -> list[Path]:
+    """The paper's Figures 9, 10 and 11 of every router's first finished run with a checkpoint, into that run's folder.
+
+    Raises:
+        FileNotFoundError: files of the data set are missing.
+    """
+    first = {(job.arena.name, job.entrant.name): job for job in reversed(jobs) if job.epochs_done() >= job.epochs}
+    paths: list[Path] = []
+    for job in reversed(list(first.values())):
+        directory = RunDirectory(job.path)
+        if "test_routes" in job.rows()[-1] and directory.checkpoint_path.exists():
+            run = Run(job.config)
+            run.restore(directory)
+            paths.extend(save_run_figures(directory, run))
+    return paths
+
+
+def _curve(
+    axes: Axes, runs: Sequence[Job], color: str, key: str = "test_accuracy", label: str = "", scale: float = 100
+) -> None:
+    """One entrant's measure over the epochs, mean over its runs with the 95 % t-interval."""
+    epochs = np.arange(1, runs[0].epochs + 1)
+    curves = np.array([[row[key] for row in job.rows()[: len(epochs)]] for job in runs], dtype=float)
+    mean, half = mean_interval(scale * curves)
+    top = 100 if scale == 100 else np.inf
+    axes.plot(epochs, mean, color=color, label=label, marker="." if len(epochs) < 3 else "")
+    axes.fill_between(epochs, np.maximum(mean - half, 0), np.minimum(mean + half, top), color=color, alpha=0.15, lw=0)
+
+
+def _points(axes: Axes, jobs: Sequence[Job], place: Measure, measure: Measure, color: str, label: str = "") -> None:
+    """One entrant's measure over a setting, mean over its runs with the 95 % t-interval."""
+    values: dict[float, list[float]] = {}
+    for job in jobs:
+        values.setdefault(place(job), []).append(measure(job))
+    places = sorted(values)
+    means, halves = np.array([mean_interval(values[one]) for one in places]).T
+    axes.errorbar(places, means, halves, color=color, marker="o", ms=4, capsize=3, label=label)
+
+
+def _last(job: Job) -> dict[str, Any]:
+    """The evaluation that ends a finished run."""
+    return job.rows()[job.epochs - 1]
+
+
+def _from_zero(axes: Axes) -> None:
+    """Let the vertical axis begin at zero, and end a little above what is drawn."""
+    axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
+
+
+def _color(number: int) -> str:
+    return f"C{number}" if number < 10 else f"{0.1 * (number % 10)}"
+
+
+def _plain(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)

@@ -1,0 +1,268 @@
+"""The runs of a benchmark: planned from a suite, or found in folders."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from routing_env.benchmark.suites import SUITES, Arena, Entrant, Suite, suite_on
+from routing_env.data import DATASETS
+from routing_env.game.settings import GameConfig
+from routing_env.names import look_up, source_file
+from routing_env.runs.directory import RunDirectory
+from routing_env.runs.learners import is_baseline
+from routing_env.runs.settings import SB3_PREFIX, BenchmarkConfig, RunConfig
+
+_FAIRNESS = ("epochs", "validation")
+"""Settings without which a comparison misleads where entrants differ in them."""
+
+_LONGEST_NAME = 100
+"""Letters of a report's folder."""
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One run of the grid.
+
+    Attributes:
+        arena: it belongs to.
+        entrant: that is run.
+        config: of the run, seed and epochs among it.
+        path: of its directory.
+    """
+
+    arena: Arena
+    entrant: Entrant
+    config: RunConfig
+    path: Path
+
+    @property
+    def epochs(self) -> int:
+        """Passes that finish it."""
+        return self.config.epochs or 1
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What it has measured so far."""
+        return RunDirectory(self.path).read_metrics()
+
+    def epochs_done(self) -> int:
+        """Passes that it has behind it."""
+        rows = self.rows()
+        return int(rows[-1]["epoch"]) if rows else 0
+
+
+def asked_for(suite: str, config: BenchmarkConfig) -> tuple[str, list[Job]]:
+    """The runs that a command line asks for, and the name of their report.
+
+    Args:
+        suite: its name; does not count where the settings name a data set.
+        config: which of its runs.
+
+    Raises:
+        ValueError: an unknown name, with the nearest known one, or a setting out of range.
+    """
+    if config.data is None:
+        name, chosen = suite, look_up("suite", suite, SUITES)
+    else:
+        look_up("data set", config.data, DATASETS)
+        name, chosen = f"data-{config.data}", suite_on(config.data)
+    if not 0 < config.fraction <= 1:
+        raise ValueError(f"fraction is {config.fraction}; it must be in (0, 1]")
+    if config.entrants:
+        chosen = replace(chosen, arenas=tuple(choose_entrants(arena, config.entrants) for arena in chosen.arenas))
+    scale = {key: getattr(config, key) for key in ("epochs", "seeds", "fraction", "data_dir")}
+    jobs = plan_jobs(chosen, config.run_dir, **scale)
+    return report_name(name, jobs, config.entrants), jobs
+
+
+def choose_entrants(arena: Arena, names: Sequence[str]) -> Arena:
+    """The arena with other entrants: some of its own by their names, or any router, baseline or class.
+
+    Raises:
+        ValueError: an unknown name, with the nearest known one.
+    """
+    own = {entrant.name: entrant for entrant in arena.entrants}
+    for name in names:
+        if name not in own:
+            is_baseline(name)
+    return replace(arena, entrants=tuple(own.get(name, Entrant(name, name)) for name in dict.fromkeys(names)))
+
+
+def plan_jobs(
+    suite: Suite,
+    base: Path,
+    *,
+    epochs: int | None = None,
+    seeds: int | None = None,
+    fraction: float = 1.0,
+    data_dir: str | None = None,
+) -> list[Job]:
+    """All runs of a suite, seed by seed.
+
+    A run's path follows from its settings: the same command finds its runs again, suites share those they have in
+    common, and other settings never meet the same folder.
+
+    Args:
+        suite: to run.
+        base: folder of all benchmark runs.
+        epochs: in place of the suite's.
+        seeds: in place of the suite's.
+        fraction: of the training samples.
+        data_dir: folder of the data sets' files.
+
+    Raises:
+        ValueError: epochs or seeds below 1.
+    """
+    for name, value in (("epochs", epochs), ("seeds", seeds)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} is {value}; it must be at least 1")
+    jobs: list[Job] = []
+    for seed in range(suite.seeds if seeds is None else seeds):
+        for arena in suite.arenas:
+            usual = look_up("data set", arena.game["data"], DATASETS).recipe.epochs
+            for entrant in arena.entrants:
+                settings: dict[str, Any] = {"fraction": fraction, **arena.game, **entrant.game}
+                config = RunConfig(
+                    router=entrant.router,
+                    router_options=entrant.options,
+                    epochs=epochs or suite.epochs or usual,
+                    threads=1,
+                    reference=False,
+                    game=GameConfig(seed=seed, **settings),
+                )
+                path = base / f"{_file_name(arena.name)}-{_file_name(entrant.name)}-{_digest(config)}" / f"seed{seed}"
+                jobs.append(Job(arena, entrant, replace(config, game=replace(config.game, data_dir=data_dir)), path))
+    return jobs
+
+
+def found_jobs(paths: Sequence[Path]) -> list[Job]:
+    """The runs in folders, whoever made them: an arena for each data set, with its first tasks or share of samples.
+
+    An entrant is a router or baseline with its options; its name says in which other settings its runs differ, and how
+    long it was trained and what validates it where others in the arena differ in that. Of several runs of an entrant
+    with the same seed the last that has finished counts, by the names of the folders.
+
+    Args:
+        paths: folders of runs, or above them.
+
+    Raises:
+        FileNotFoundError: a folder without runs.
+    """
+    configs = {folder: RunDirectory(folder).read_config() for path in paths for folder in _runs_in(path)}
+    settings = {folder: _settings(config) for folder, config in configs.items()}
+
+    def differing(folders: Sequence[Path]) -> set[str]:
+        known = settings[folders[0]]
+        return {key for key in known if any(settings[folder][key] != known[key] for folder in folders)}
+
+    arenas: dict[str, list[Path]] = {}
+    alike: dict[tuple[str, str], list[Path]] = {}
+    for folder, config in configs.items():
+        arena, name = _arena_name(config.game), " ".join((config.router, *config.router_options))
+        arenas.setdefault(arena, []).append(folder)
+        alike.setdefault((arena, name), []).append(folder)
+    jobs: dict[tuple[str, str, int], Job] = {}
+    for (arena, name), group in alike.items():
+        told = differing(group) | differing(arenas[arena]) & set(_FAIRNESS)
+        for folder in group:
+            config = configs[folder]
+            full = " ".join((name, *(f"{key}={value}" for key, value in settings[folder].items() if key in told)))
+            job = Job(
+                Arena(arena, {"data": config.game.data}, ()),
+                Entrant(full, config.router, config.router_options),
+                config,
+                folder,
+            )
+            place = arena, full, config.game.seed
+            if place not in jobs or _rank(job) > _rank(jobs[place]):
+                jobs[place] = job
+    return list(jobs.values())
+
+
+def _rank(job: Job) -> tuple[bool, str]:
+    """Runs that have finished go first, then those of later names."""
+    return job.epochs_done() >= job.epochs, job.path.name
+
+
+def _runs_in(path: Path) -> list[Path]:
+    """The folders of runs from this one down; a run's own reference is none."""
+    if (path / "config.json").is_file() or not path.is_dir():
+        return [RunDirectory.open(path).path]
+    found = sorted(config.parent for config in path.rglob("config.json") if config.parent.name != "reference")
+    if not found:
+        raise FileNotFoundError(f"there is no run in {path}: no folder in it has a config.json")
+    return found
+
+
+def _arena_name(game: GameConfig) -> str:
+    tasks = "" if game.tasks is None else f", first {game.tasks} tasks"
+    return f"{game.data}{tasks}" + ("" if game.fraction == 1 else f", fraction {game.fraction:g}")
+
+
+def _settings(config: RunConfig) -> dict[str, Any]:
+    """What can tell two runs in an arena apart, seeds aside."""
+    aside = ("data", "data_dir", "tasks", "fraction", "seed", "device")
+    return {"epochs": config.epochs, **{key: v for key, v in asdict(config.game).items() if key not in aside}}
+
+
+def scale(jobs: Sequence[Job]) -> str:
+    """How long entrants were trained, how often, and on how much, in words."""
+    counts = Counter((job.arena.name, job.entrant.name) for job in jobs)
+    parts = [
+        _count(sorted({job.epochs for job in jobs}), "epoch"),
+        _count(sorted(set(counts.values())), "seed"),
+        *sorted(
+            {f"{100 * part:g} % of the training samples" for job in jobs if (part := job.config.game.fraction) != 1}
+        ),
+    ]
+    return ", ".join(parts)
+
+
+def report_name(suite: str, jobs: Sequence[Job], entrants: Sequence[str] = ()) -> str:
+    """Folder of a suite's tables and figures: its name and scale, and who took part instead of its own entrants.
+
+    Args:
+        suite: its name.
+        jobs: all of its runs.
+        entrants: that were asked for; none stands for the suite's own.
+    """
+    epochs = "-".join(str(number) for number in sorted({job.epochs for job in jobs}))
+    parts = [suite, f"{epochs}epochs", f"{len({job.config.game.seed for job in jobs})}seeds"]
+    fraction = jobs[0].config.game.fraction
+    if fraction != 1:
+        parts.append(f"fraction{fraction:g}")
+    parts.extend(entrants)
+    name = _file_name("-".join(parts))
+    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}-{_hash(name)}"
+
+
+def _digest(config: RunConfig) -> str:
+    """Eight hexadecimal digits that change with any setting but seed and place of the data.
+
+    They change with the file of a router or baseline of one's own as well.
+    """
+    settings = asdict(replace(config, game=replace(config.game, seed=0, data_dir=None)))
+    own = source_file(config.router) if ":" in config.router and not config.router.startswith(SB3_PREFIX) else None
+    return _hash(json.dumps(settings, sort_keys=True) + ("" if own is None else own.read_text(encoding="utf-8")))
+
+
+def _count(numbers: Sequence[int], what: str) -> str:
+    """As in "1 seed" or "1 to 3 seeds"."""
+    span = str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+    return f"{span} {what}{'' if numbers[-1] == 1 else 's'}"
+
+
+def _hash(text: str) -> str:
+    """Eight hexadecimal digits of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _file_name(text: str) -> str:
+    """A name without what file systems mind."""
+    return re.sub(r"[^\w.]+", "-", text).strip("-")

@@ -1,0 +1,1 @@
+"""Drawings: the routing map, figures of a run, and the live window."""

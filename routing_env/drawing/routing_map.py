@@ -1,0 +1,285 @@
+"""The routing map (paper, Figure 11), as a matplotlib drawing and as an image.
+
+Nothing here touches pyplot: figures are made, drawn and dropped without global state, so environments can render in
+threads, in notebooks and on machines without a display.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PathCollection
+from matplotlib.colors import hsv_to_rgb, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.path import Path
+from numpy.typing import ArrayLike, NDArray
+
+from routing_env.drawing.map_layout import (
+    Edge,
+    Node,
+    blocks_at,
+    columns,
+    edges_of,
+    lost_routes,
+    shares_of,
+    side_by_side,
+)
+from routing_env.types import GameSpec
+
+Colour = tuple[float, float, float]
+RIGHT, WRONG = "✓", "✗"
+MARK_COLOURS = {RIGHT: "#1a7f37", WRONG: "#cf222e"}
+INK, PALE, PALE_INK, PAPER = "#2b2b2b", "#e4e4e4", "#bdbdbd", "#ffffff"
+MARGIN = 0.3
+"""Rows of space above the tasks and below the last blocks."""
+LONGEST = 24
+"""Letters of a task's name that are shown."""
+
+
+def draw_routing_map(
+    axes: Axes,
+    routes: ArrayLike,
+    spec: GameSpec,
+    task_names: Sequence[str],
+    *,
+    marks: Sequence[str] = (),
+    tasks: Sequence[int] | None = None,
+) -> None:
+    """Draw which blocks each task goes through: tasks on top, below them one row of blocks for each depth.
+
+    Lines have the colour of their task and lie side by side where tasks share a block; blocks that nobody takes are
+    pale. A PASS has no block: its line goes straight through the row, between two blocks. Blocks carry the number of
+    their action; in a recursive game a row holds the blocks of all layers that apply at that depth.
+
+    Args:
+        axes: to draw on; its frame and ticks are taken off. Names stand above it and notes to its left: leave room
+            there, or save with ``bbox_inches="tight"``. Sizes follow the axes' size at the time of the call.
+        routes: int [T, d] with one route per task, or counts [T, d, A] of how often each task took each action, as in
+            :class:`~routing_env.types.Evaluation`; d may be less than D, for routes that are under way. A negative
+            action ends its line with a cross. Lines of counts are as wide as their share of the task's samples; counts
+            do not tell which blocks follow each other in one sample, so the shares of a depth are spread evenly over
+            those before.
+        spec: of the game.
+        task_names: T names.
+        marks: for each task ``RIGHT``, ``WRONG`` or nothing; where they are given, there is room for them.
+        tasks: of each row of ``routes``, where not every task has one.
+    """
+    rows = list(range(spec.tasks) if tasks is None else tasks)
+    known = shares_of(np.asarray(routes), spec.actions)
+    shares = np.zeros((spec.tasks, known.shape[1], spec.actions))
+    shares[rows] = known
+    blocks = [blocks_at(spec, depth) for depth in range(spec.depth)]
+    edges = edges_of(shares, blocks)
+    colours = task_colours(spec.tasks)
+    used: dict[Node, dict[int, float]] = defaultdict(dict)
+    for task, source, target, _ in edges:
+        used[source].setdefault(task, source[1])
+        used[target].setdefault(task, source[1])
+
+    axes.set_axis_off()
+    axes.set_xlim(-0.01, 1.01)
+    axes.set_ylim(spec.depth + MARGIN, -MARGIN)
+    width, height = axes.bbox.width * 72 / axes.figure.dpi, axes.bbox.height * 72 / axes.figure.dpi
+    widest = max(spec.tasks, *map(len, blocks))
+    row_height = height / (spec.depth + 2 * MARGIN)
+    diameter = min(0.74 * width / (1.02 * widest), 0.42 * row_height, 26.0)
+    crowd = max((len(tasks) for tasks in used.values()), default=1)
+    line = float(np.clip(0.8 * diameter / crowd, 0.9, 0.16 * diameter))
+    beside = side_by_side(used, 1.15 * line * 1.02 / width, 0.8 * diameter * 1.02 / width)
+
+    stub = 0.62 * diameter / row_height
+    _draw_edges(axes, edges, beside, colours, line, stub=stub)
+    lost = [(node, task) for node, task in lost_routes(shares, edges) if task in rows]
+    _draw_ends(axes, lost, beside, line, stub=stub)
+    size = max(0.42 * diameter, 3.5)
+    tops = [(x, 0.0, str(task)) for task, x in enumerate(columns(spec.tasks))]
+    _draw_nodes(axes, tops, diameter, size, faces=colours, rims=colours, inks=[_ink(c) for c in colours])
+    for row, actions in enumerate(blocks, start=1):
+        places = [(x, float(row), str(a)) for a, x in zip(actions, columns(len(actions)), strict=True)]
+        taken = [(row, x) in used for x, _, _ in places]
+        _draw_nodes(
+            axes,
+            places,
+            diameter,
+            size,
+            faces=[PAPER if t else "#f8f8f8" for t in taken],
+            rims=[INK if t else PALE for t in taken],
+            inks=[INK if t else PALE_INK for t in taken],
+        )
+        note = f"depth {row}" + (f"\n{sum(taken)} of {len(taken)} blocks" if shares.shape[1] >= row else "")
+        _note(axes, note, (0, row), (-8, 0), ha="right", va="center", color="#6b6b6b")
+    _name_tasks(axes, task_names, marks, diameter, width)
+
+
+def routing_map(
+    routes: ArrayLike,
+    spec: GameSpec,
+    task_names: Sequence[str],
+    *,
+    title: str = "",
+    marks: Sequence[str] = (),
+    tasks: Sequence[int] | None = None,
+) -> NDArray[np.uint8]:
+    """The routing map as an image; its size depends on the game alone, not on the routes.
+
+    Args:
+        routes: as for :func:`draw_routing_map`, like the next two.
+        spec: of the game.
+        task_names: T names.
+        title: above it.
+        marks: as for :func:`draw_routing_map`, like the next one.
+        tasks: of each row of ``routes``, where not every task has one.
+
+    Returns:
+        uint8 [height, width, 3].
+    """
+    widest = max(spec.tasks, *(len(blocks_at(spec, depth)) for depth in range(spec.depth)))
+    row_height = max(0.95, 0.06 * widest)
+    width, height = float(np.clip(0.56 * widest, 4.5, 16.0)), row_height * (spec.depth + 2 * MARGIN)
+    longest = max(map(len, task_names))
+    top = 0.55 + 0.25 * bool(marks) + (0.045 * min(longest, LONGEST) if _slanted(task_names, 72 * width) else 0.1)
+    left, right, bottom = 1.15, 0.25 + 0.02 * min(longest, LONGEST), 0.05
+    size = (left + width + right, bottom + height + top)
+    figure = Figure(figsize=size, dpi=100, facecolor=PAPER)
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_axes((left / size[0], bottom / size[1], width / size[0], height / size[1]))
+    draw_routing_map(axes, routes, spec, task_names, marks=marks, tasks=tasks)
+    figure.text(0.12 / size[0], 1 - 0.12 / size[1], title, ha="left", va="top", fontsize=10, color=INK)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def routes_text(
+    routes: NDArray[np.int64],
+    spec: GameSpec,
+    names: Sequence[str],
+    *,
+    title: str = "",
+    marks: Sequence[str] = (),
+) -> str:
+    """Routes as text, one line for each.
+
+    Args:
+        routes: int [number of routes, d]; a negative action says that the route was lost there.
+        spec: of the game.
+        names: one for each route.
+        title: above them.
+        marks: for each route ``RIGHT``, ``WRONG`` or nothing.
+    """
+    words = {-1: "lost", spec.pass_action: "PASS"}
+    width = max(len(str(spec.actions - 1)), *(len(words[action]) for action in words if action in routes), 1)
+    wide = max(map(len, names), default=0)
+    lines = [title] if title else []
+    for name, route, mark in zip(names, routes.tolist(), marks or [""] * len(names), strict=True):
+        steps = [f"{words.get(action, action)!s:>{width}}" for action in route]
+        lines.append("  ".join([f"{name:<{wide}}", " → ".join(steps), mark]).rstrip())
+    return "\n".join(lines)
+
+
+def task_colours(tasks: int) -> list[Colour]:
+    """One colour for each task; neighbours differ in hue, and beyond ten tasks in lightness too."""
+    if tasks <= 10:
+        return [to_rgb(colormaps["tab10"](i)) for i in range(tasks)]
+    tones = [(0.85, 0.80), (0.60, 0.95), (0.95, 0.55)]
+    colours: list[Colour] = []
+    for i in range(tasks):
+        red, green, blue = hsv_to_rgb((i / tasks, *tones[i % len(tones)])).tolist()
+        dim = min(1.0, 0.7 / _lightness((red, green, blue)))
+        colours.append((dim * red, dim * green, dim * blue))
+    return colours
+
+
+def _draw_edges(
+    axes: Axes,
+    edges: Sequence[Edge],
+    beside: dict[tuple[Node, int], float],
+    colours: Sequence[Colour],
+    line: float,
+    *,
+    stub: float,
+) -> None:
+    """Each line leaves and enters its nodes straight, for ``stub`` rows, so that it does not hide behind others."""
+    paths: list[Path] = []
+    for task, source, target, _ in edges:
+        (x0, y0), (x1, y1) = (beside[source, task], source[0]), (beside[target, task], target[0])
+        middle, top, bottom = (y0 + y1) / 2, y0 + stub, y1 - stub
+        corners = [(x0, y0), (x0, top), (x0, middle), (x1, middle), (x1, bottom), (x1, y1)]
+        paths.append(Path(corners, [Path.MOVETO, Path.LINETO, *[Path.CURVE4] * 3, Path.LINETO]))
+    axes.add_collection(
+        PathCollection(
+            paths,
+            facecolors="none",
+            edgecolors=[(*colours[task], 0.08 + 0.92 * share**0.5) for task, _, _, share in edges],
+            linewidths=[line * (0.1 + 0.9 * share**0.5) for *_, share in edges],
+            capstyle="round",
+            zorder=1,
+        )
+    )
+
+
+def _draw_ends(
+    axes: Axes, lost: Sequence[tuple[Node, int]], beside: dict[tuple[Node, int], float], line: float, *, stub: float
+) -> None:
+    """A cross below the node where a route was lost."""
+    for node, task in lost:
+        x, y = beside.get((node, task), node[1]), node[0]
+        end = y + stub + 0.12
+        axes.plot([x, x], [y, end], color=MARK_COLOURS[WRONG], linewidth=line, zorder=1)
+        axes.plot([x], [end], "x", color=MARK_COLOURS[WRONG], markersize=7, markeredgewidth=2, zorder=4)
+
+
+def _draw_nodes(
+    axes: Axes,
+    places: Sequence[tuple[float, float, str]],
+    diameter: float,
+    size: float,
+    *,
+    faces: Sequence[Any],
+    rims: Sequence[Any],
+    inks: Sequence[str],
+) -> None:
+    x, y, labels = zip(*places, strict=True)
+    axes.scatter(x, y, s=diameter**2, c=list(faces), edgecolors=list(rims), linewidths=1.1, zorder=2, clip_on=False)
+    for place_x, place_y, label, ink in zip(x, y, labels, inks, strict=True):
+        axes.text(place_x, place_y, label, ha="center", va="center_baseline", fontsize=size, color=ink, zorder=3)
+
+
+def _name_tasks(axes: Axes, names: Sequence[str], marks: Sequence[str], diameter: float, width: float) -> None:
+    """Marks above the tasks, and names above those, slanted where they would run into each other."""
+    slanted = _slanted(names, width)
+    style: dict[str, Any] = {"ha": "left", "rotation": 40, "rotation_mode": "anchor"} if slanted else {"ha": "center"}
+    lift = 0.62 * diameter
+    for x, mark in zip(columns(len(names)), marks or [""] * len(names), strict=True):
+        _note(axes, mark, (x, 0), (0, lift), ha="center", va="bottom", color=MARK_COLOURS.get(mark, INK), size=11)
+    for x, name in zip(columns(len(names)), names, strict=True):
+        short = name if len(name) <= LONGEST else name[: LONGEST - 1].rstrip() + "…"
+        _note(axes, short, (x, 0), (0, lift + 14 * bool(marks)), va="bottom", color=INK, **style)
+
+
+def _note(
+    axes: Axes, text: str, place: tuple[float, float], offset: tuple[float, float], *, size: float = 8, **style: Any
+) -> None:
+    """Text beside a place on the map, also outside the axes."""
+    axes.annotate(text, place, offset, textcoords="offset points", annotation_clip=False, fontsize=size, **style)
+
+
+def _slanted(names: Sequence[str], width: float) -> bool:
+    """Whether names of eight points in size need a slant to fit into so many points."""
+    return max(map(len, names)) * 5.0 > width / len(names)
+
+
+def _lightness(colour: Colour) -> float:
+    """As the eye weighs it, in [0, 1]."""
+    red, green, blue = colour
+    return 0.299 * red + 0.587 * green + 0.114 * blue
+
+
+def _ink(face: Colour) -> str:
+    """Black or white, whichever reads better on a colour."""
+    return INK if _lightness(face) > 0.62 else PAPER

@@ -1,0 +1,151 @@
+"""The figures of a run, after the paper's Figures 9, 10 and 11."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from routing_env.drawing.routing_map import task_colours
+
+Floats = NDArray[np.floating[Any]]
+
+
+def learning_curve(rows: Sequence[dict[str, Any]], reference: Sequence[dict[str, Any]], subject: str) -> Figure:
+    """Accuracy per epoch above, the entropy of the policy, where there is one, below.
+
+    Args:
+        rows: the run's evaluations.
+        reference: the fixed router's; may be empty.
+        subject: for the title.
+    """
+    routed = any(row["policy_entropy"] is not None for row in rows)
+    figure = Figure(figsize=(7.5, 5.6), layout="constrained")
+    panels = figure.subplots(1 + routed, 1, sharex=True, squeeze=False, height_ratios=[3, 1][: 1 + routed])[:, 0]
+    upper = panels[0]
+    regression = all(row["test_accuracy"] is None for row in rows)
+    measures = (
+        [("test_loss", "test loss", "C0", "-"), ("train_loss", "training loss, exploring", "C0", ":")]
+        if regression
+        else [
+            ("test_accuracy", "test accuracy", "C0", "-"),
+            ("test_balanced_accuracy", "test balanced accuracy", "C2", "-"),
+            ("train_accuracy", "training accuracy, exploring", "C0", ":"),
+        ]
+    )
+    scale, marker = 1 if regression else 100, "." if len(rows) < 3 else ""
+    if not regression and all(abs(row["test_balanced_accuracy"] - row["test_accuracy"]) < 1e-6 for row in rows):
+        del measures[1]  # it would hide the first
+    tested = [measure for measure in measures if measure[0].startswith("test")]
+    for runs, style, alpha, prefix in ((rows, None, 1.0, ""), (reference, "--", 0.45, "fixed router: ")):
+        for key, label, color, line in measures if style is None else tested:
+            if runs:
+                values = [np.nan if row[key] is None else scale * row[key] for row in runs]
+                epochs = [row["epoch"] for row in runs]
+                upper.plot(epochs, values, style or line, color=color, alpha=alpha, label=prefix + label, marker=marker)
+    upper.set_ylabel("loss" if regression else "%")
+    upper.set_title(f"Learning curve: {subject}", loc="left")
+    upper.legend(frameon=False, fontsize=8)
+    if routed:
+        panels[1].plot(
+            [row["epoch"] for row in rows], [row["policy_entropy"] for row in rows], color="C3", marker=marker
+        )
+        panels[1].set_ylabel("policy entropy\n(nats)")
+        panels[1].set_ylim(bottom=0)
+    panels[-1].set_xlabel("epoch")
+    panels[-1].xaxis.get_major_locator().set_params(integer=True)
+    for axes in panels:
+        _plain(axes)
+    return figure
+
+
+def policy_over_time(
+    samples: NDArray[np.int64], policies: Floats, names: Sequence[str], subject: str, legal: NDArray[np.bool_]
+) -> Figure:
+    """The paper's Figure 9: a strip per task and depth; each column of it is the policy at a time, dark is probable.
+
+    Args:
+        samples: [N], training samples seen at each snapshot.
+        policies: [N, T, D, A].
+        names: of the tasks.
+        subject: for the title.
+        legal: [D, A]; actions that are never legal at a depth are left out of its strips.
+    """
+    _, tasks, depths, _ = policies.shape
+    figure = Figure(figsize=(1.2 + 3.4 * depths, 1.1 + 0.42 * tasks), layout="constrained")
+    grid = figure.subplots(tasks, depths, squeeze=False, sharex=True, gridspec_kw={"hspace": 0.08, "wspace": 0.03})
+    for task in range(tasks):
+        for depth in range(depths):
+            axes = grid[task][depth]
+            actions = np.flatnonzero(legal[depth])
+            axes.pcolormesh(
+                samples / tasks,
+                np.arange(len(actions) + 1),
+                policies[:-1, task, depth, actions].T,
+                cmap="Greys",
+                norm=PowerNorm(0.5, 0, 1),  # so that the candidates of the first, mixed policies can be told apart
+                rasterized=True,
+            )
+            axes.invert_yaxis()
+            axes.set_xlim(0, settled(samples, policies) / tasks)
+            axes.set_yticks([])
+            axes.tick_params(labelsize=7)
+            if depth == 0:
+                axes.set_ylabel(names[task], rotation=0, ha="right", va="center", fontsize=8)
+            if task == 0:
+                axes.set_title(f"depth {depth + 1}: {len(actions)} actions, top to bottom", fontsize=9)
+    figure.supxlabel("training samples per task", fontsize=9)
+    figure.suptitle(f"Policy over time, dark = probable: {subject}", x=0.01, ha="left", fontsize=11)
+    return figure
+
+
+def block_probability(samples: NDArray[np.int64], policies: Floats, names: Sequence[str], subject: str) -> Figure:
+    """The paper's Figure 10: every agent's probability of one block over time; at each depth the most contested block.
+
+    The most contested block is the one whose probability moved most: the sum over agents and snapshots of its changes.
+
+    Args:
+        samples: [N], training samples seen at each snapshot.
+        policies: [N, T, D, A].
+        names: of the tasks.
+        subject: for the title.
+    """
+    _, tasks, depths, _ = policies.shape
+    figure = Figure(figsize=(8.5, 1.0 + 2.1 * depths), layout="constrained")
+    panels = figure.subplots(depths, 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    colors = task_colours(tasks)
+    for depth, axes in enumerate(panels):
+        block = int(np.abs(np.diff(policies[:, :, depth], axis=0)).sum((0, 1)).argmax())
+        for task in range(tasks):
+            axes.plot(samples / tasks, policies[:, task, depth, block], color=colors[task], lw=1.3, label=names[task])
+        axes.set_ylabel(f"depth {depth + 1}\nP(block {block})")
+        axes.set_ylim(-0.03, 1.03)
+        axes.set_xlim(0, settled(samples, policies) / tasks)
+        _plain(axes)
+    panels[-1].set_xlabel("training samples per task")
+    panels[0].set_title(f"Probability of each depth's most contested block: {subject}", loc="left")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8, title="agent of task")
+    return figure
+
+
+def settled(samples: NDArray[np.int64], policies: Floats) -> float:
+    """How many samples of a run to show: to a little after the last visible move of any policy.
+
+    Args:
+        samples: [N], training samples seen at each snapshot.
+        policies: [N, T, D, A].
+    """
+    moves = np.abs(np.diff(policies, axis=0)).max((1, 2, 3)) > 0.05
+    last = int(samples[1:][moves][-1]) if moves.any() else 0
+    return float(samples[-1] if last > 0.7 * samples[-1] or not last else 1.25 * last)
+
+
+def _plain(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)

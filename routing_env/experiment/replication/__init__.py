@@ -1,1 +1,0 @@
-"""The paper's numbers beside ours: ``python -m routing_env.experiment.replication`` fills ``docs/replication.md``."""

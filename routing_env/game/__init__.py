@@ -1,0 +1,1 @@
+"""The routing game: blocks, network, rewards, training, and the game itself."""

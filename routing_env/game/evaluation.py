@@ -1,0 +1,102 @@
+"""How an output is scored, and a greedy pass over a split, measured per task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from routing_env.data import MultiTaskData, SplitName
+from routing_env.game.training import Loss, cross_entropy, squared_error
+from routing_env.types import Batch, Evaluation
+
+Forward = Callable[[Batch], tuple[Tensor, Tensor]]
+"""From a batch to the output float32 [B, O] and the actions int64 [B, D] that led to it."""
+
+
+class Score:
+    """Prediction, loss and correctness per lane, the same for every kind of network.
+
+    Args:
+        data: the tasks; outputs that are no class of a lane's task are left out: the loss finds -inf there.
+        loss: per lane; by default cross-entropy, for regression the squared error.
+    """
+
+    def __init__(self, data: MultiTaskData, loss: Loss | None = None) -> None:
+        self._regression = data.classes is None
+        self._loss = loss or (squared_error if self._regression else cross_entropy)
+        self._no_class = _classes_that_do_not_exist(data)
+
+    def __call__(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Score the output float32 [B, O] of a batch.
+
+        Returns:
+            Prediction int64 [B] (for regression float32 [B, O]), loss float32 [B], correct bool [B].
+        """
+        if self._no_class is not None:
+            output = output.masked_fill(self._no_class[batch.task], -torch.inf)
+        loss = self._loss(output, batch.target)
+        if self._regression:
+            return output.detach(), loss, torch.zeros_like(batch.task, dtype=torch.bool)
+        prediction = output.detach().argmax(1)
+        return prediction, loss, prediction == batch.target
+
+
+def evaluate(
+    forward: Forward,
+    data: MultiTaskData,
+    score: Score,
+    split: SplitName,
+    *,
+    depth: int = 0,
+    actions: int = 0,
+    batch_size: int = 1024,
+) -> Evaluation:
+    """Measure a whole split; the network's mode is the caller's matter.
+
+    Args:
+        forward: the network.
+        data: whose split.
+        score: of an output.
+        split: "train", "validation" or "test".
+        depth: D of the routes; 0 where nothing is routed.
+        actions: A.
+        batch_size: samples at a time.
+
+    Raises:
+        ValueError: an empty split.
+    """
+    regression = data.classes is None
+    outputs = 1 if regression else data.outputs
+    seen, hits = (torch.zeros(data.tasks * outputs, dtype=torch.float64, device=data.device) for _ in range(2))
+    losses = torch.zeros(data.tasks, dtype=torch.float64, device=data.device)
+    routes = torch.zeros(depth, data.tasks * actions, dtype=torch.int64, device=data.device)
+    for batch in data.batches(split, batch_size):
+        output, taken = forward(batch)
+        _, loss, correct = score(output, batch)
+        cell = batch.task * outputs + (0 if regression else batch.target)
+        seen += torch.bincount(cell, minlength=len(seen))
+        hits += torch.bincount(cell, weights=correct.to(torch.float64), minlength=len(seen))
+        losses += torch.bincount(batch.task, weights=loss.to(torch.float64), minlength=data.tasks)
+        for i in range(depth):
+            routes[i] += torch.bincount(batch.task * actions + taken[:, i], minlength=routes.shape[1])
+    seen, hits = seen.view(data.tasks, outputs), hits.view(data.tasks, outputs)
+    samples = seen.sum(1)
+    unknown = torch.full_like(samples, torch.nan)
+    return Evaluation(
+        split=split,
+        samples=samples.to(torch.int64).cpu(),
+        accuracy=(unknown if regression else hits.sum(1) / samples).cpu(),
+        balanced_accuracy=(unknown if regression else (hits / seen).nanmean(1)).cpu(),
+        majority=(unknown if regression else seen.max(1).values / samples).cpu(),
+        loss=(losses / samples).cpu(),
+        routes=routes.view(depth, data.tasks, actions).transpose(0, 1).cpu(),
+    )
+
+
+def _classes_that_do_not_exist(data: MultiTaskData) -> Tensor | None:
+    """Mask of the outputs that mean nothing for a task, bool [T, O]; None where every task uses all outputs."""
+    if data.classes is None or min(data.classes) == data.outputs:
+        return None
+    return torch.arange(data.outputs, device=data.device) >= torch.tensor(data.classes, device=data.device)[:, None]

@@ -1,0 +1,371 @@
+"""The routing game: reset deals samples, a step applies one block per lane, the last step scores, rewards and trains.
+
+The game knows lanes only. Who decides for which lane, and through which interface, is the matter of routers and shells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import wraps
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from routing_env.data import MultiTaskData, SplitName
+from routing_env.game.checks import check_batch, check_decision, check_legal
+from routing_env.game.evaluation import Score, evaluate
+from routing_env.game.network import Route, RoutedNetwork
+from routing_env.game.rewards import FORFEIT, Collaboration, FinalReward, correct_or_not, negative_loss
+from routing_env.game.training import BlockTrainer, Loss
+from routing_env.types import Batch, Decision, Evaluation, GameSpec, Outcome, Policy, State, Trace
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _trainable(method: Callable[P, R]) -> Callable[P, R]:
+    """Let libraries play in inference mode, whose tensors cannot be trained on: leave it for the call."""
+
+    @wraps(method)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        if not torch.is_inference_mode_enabled():  # the usual case, and leaving takes time
+            return method(*args, **kwargs)
+        with torch.inference_mode(mode=False):
+            return method(*args, **kwargs)
+
+    return call
+
+
+class Dealer(Protocol):
+    """Decides which samples are dealt next."""
+
+    @property
+    def pass_size(self) -> int:
+        """Samples that make an epoch."""
+        ...
+
+    def next_batch(self) -> Batch:
+        """The next deal."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """What continues the sequence of deals."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what :meth:`state_dict` returned."""
+        ...
+
+
+@dataclass
+class _Deal:
+    """The lanes that are on their way."""
+
+    batch: Batch
+    route: Route
+    train: bool
+    states: list[State]
+    playing: Tensor | None = None
+    decisions: list[Decision] = field(default_factory=list[Decision])
+    rewards: list[Tensor] = field(default_factory=list[Tensor])
+
+
+class RoutingGame:
+    """B lanes in lockstep through one network whose blocks learn from the routes taken (Algorithm 2).
+
+    Args:
+        data: the tasks.
+        network: routed; its parameters are changed by ``trainer`` alone.
+        trainer: of the blocks and the stem.
+        dealer: of training samples.
+        collaboration: the immediate rewards.
+        final_reward: from correctness and loss to r_final; by default +1/-1, for regression the negative loss.
+        loss: per lane; by default cross-entropy, for regression the squared error.
+        block_batch: None trains on each deal as it ends. A number collects that many routed samples first, then routes
+            them again the way they went, as one batch: for deals too small for batch norm and SGD. Meanwhile deals are
+            routed with the network in evaluation mode.
+
+    Attributes:
+        spec: what a router must know.
+        samples: training samples dealt so far.
+        observers: called with the trace of every training deal.
+        router_loss: from a trace to float32 [B], a router's own loss. The blocks minimise it beside theirs: its
+            gradient reaches them through v, which is not detached then (section 3.1.2, end). None, the default,
+            detaches v.
+    """
+
+    def __init__(
+        self,
+        data: MultiTaskData,
+        network: RoutedNetwork,
+        trainer: BlockTrainer,
+        dealer: Dealer,
+        collaboration: Collaboration,
+        *,
+        final_reward: FinalReward | None = None,
+        loss: Loss | None = None,
+        block_batch: int | None = None,
+    ) -> None:
+        if network.output_shape != (data.outputs,):
+            raise ValueError(f"the network gives {network.output_shape} outputs; {data.name} needs ({data.outputs},)")
+        if network.input_shape != data.input_shape:
+            raise ValueError(f"the network takes {network.input_shape}; samples of {data.name} are {data.input_shape}")
+        if block_batch is not None and block_batch < 1:
+            raise ValueError(f"block_batch is {block_batch}; it must be at least 1, or None")
+        self.data = data
+        self.network = network
+        self.trainer = trainer
+        self.dealer = dealer
+        self.collaboration = collaboration
+        self.spec: GameSpec = replace(network.spec(data.tasks, data.device), groups=data.groups)
+        self.samples = 0
+        self.observers: list[Callable[[Trace], None]] = []
+        self.router_loss: Callable[[Trace], Tensor] | None = None
+        self._final_reward = final_reward or (negative_loss if data.classes is None else correct_or_not)
+        self._score = Score(data, loss)
+        self._block_batch = block_batch
+        self._pending: list[tuple[Batch, Tensor]] = []
+        self._log: dict[str, tuple[float, int]] = {}
+        self._deal: _Deal | None = None
+        self._trace: Trace | None = None
+
+    @property
+    def epoch(self) -> int:
+        """Passes over the training samples that are complete."""
+        return self.samples // self.dealer.pass_size
+
+    @property
+    def trace(self) -> Trace:
+        """The deal that has just ended.
+
+        Raises:
+            RuntimeError: none has.
+        """
+        if self._trace is None:
+            raise RuntimeError("no deal has ended yet; call step until it returns None")
+        return self._trace
+
+    @property
+    def action_reward(self) -> Tensor:
+        """float32 [B], what the last decision earned at once: the collaboration reward, without r_final.
+
+        Raises:
+            RuntimeError: nothing has been decided in this deal yet.
+        """
+        if self._deal is None:
+            return self.trace.action_rewards[:, -1]
+        if not self._deal.rewards:
+            raise RuntimeError("nothing has been decided in this deal yet; call step first")
+        return self._deal.rewards[-1]
+
+    @_trainable
+    def reset(self, batch: Batch | None = None, *, train: bool = True) -> State:
+        """Deal samples to the lanes; routes that have not ended are given up.
+
+        Args:
+            batch: samples of one's own; by default the dealer's next.
+            train: whether the blocks, the rewards' history and the sample count learn of this deal.
+
+        Raises:
+            ValueError: a batch of one's own that does not fit the tasks, or with values that are not finite; a
+                ``router_loss`` where ``block_batch`` collects deals.
+        """
+        if self.router_loss is not None and self._block_batch is not None:
+            raise ValueError("router_loss needs every deal to be a step of the blocks; leave block_batch out")
+        if batch is None:
+            batch = self.dealer.next_batch()
+        else:
+            check_batch(batch, self.data, next(self.network.parameters()).dtype)
+        with self._mode(train=train and self._block_batch is None):
+            route = self.network.start(batch.x)
+        self._deal = _Deal(batch, route, train, [route.observe(batch.task, attached=self._attached(train))])
+        self._trace = None
+        return self._deal.states[0]
+
+    @_trainable
+    def step(self, decision: Decision, *, forfeit: Tensor | None = None) -> State | None:
+        """Apply one block per lane; after the last decision score, reward and train.
+
+        Args:
+            decision: legal actions.
+            forfeit: bool [B], lanes that give up their route here, whatever their action says: they apply no more
+                blocks, train nothing and end with r_final = -1, or the lowest of the deal where that is lower still.
+                The trace shows their first legal action from here on.
+
+        Returns:
+            The next state, or None when the routes have ended; then ``trace`` holds them.
+
+        Raises:
+            RuntimeError: there is no deal on its way.
+            ValueError: a decision of the wrong shape or type, or an illegal action; nothing has changed.
+        """
+        deal = self._deal
+        if deal is None:
+            raise RuntimeError("the routes have ended; call reset to deal the next samples")
+        playing = deal.playing
+        if forfeit is not None and forfeit.any():
+            playing = ~forfeit if playing is None else playing & ~forfeit
+        state = deal.states[-1]
+        check_decision(decision, state, playing)
+        if decision.gate is not None and self._block_batch is not None and decision.gate.requires_grad:
+            raise ValueError("a gate's gradient needs every deal to be a step of the blocks; leave block_batch out")
+
+        if playing is not None:
+            decision = replace(decision, action=decision.action.where(playing, state.legal.int().argmax(1)))
+        depth, action = deal.route.depth, decision.action
+        with self._mode(train=deal.train and self._block_batch is None):
+            deal.route = deal.route.apply(action, playing=playing, gate=decision.gate)
+        reward = self.collaboration.reward(depth, action)
+        if deal.train:
+            counted = action if playing is None else action[playing]
+            probability = decision.probability
+            if probability is not None and playing is not None:
+                probability = probability[playing]
+            self.collaboration.record(depth, counted, probability)
+        deal.playing = playing
+        deal.decisions.append(decision)
+        deal.rewards.append(reward if playing is None else reward.where(playing, 0.0))
+        if deal.route.depth < self.network.depth:
+            deal.states.append(deal.route.observe(deal.batch.task, attached=self._attached(deal.train)))
+            return deal.states[-1]
+        self._deal = None
+        self._trace = self._end(deal)
+        if deal.train:
+            for observer in self.observers:
+                observer(self._trace)
+        return None
+
+    def evaluate(self, policy: Policy, split: SplitName = "test", *, batch_size: int = 1024) -> Evaluation:
+        """Route a whole split without training; a deal on its way is not disturbed.
+
+        Args:
+            policy: from a state to legal actions int64 [B], for example
+                ``lambda state: router.act(state, greedy=True).action``.
+            split: "train", "validation" or "test".
+            batch_size: samples routed together.
+
+        Raises:
+            ValueError: an empty split, or an illegal action.
+        """
+
+        def legal_policy(state: State) -> Tensor:
+            action = policy(state)
+            check_legal(action, state)
+            return action
+
+        def forward(batch: Batch) -> tuple[Tensor, Tensor]:
+            return self.network(batch.x, batch.task, legal_policy)
+
+        depth, actions = self.network.depth, self.network.actions
+        with self._mode(train=False):
+            return evaluate(forward, self.data, self._score, split, depth=depth, actions=actions, batch_size=batch_size)
+
+    def log(self, values: Mapping[str, float]) -> None:
+        """Keep what a router reports of its learning until :meth:`drain_log`."""
+        for name, value in values.items():
+            total, count = self._log.get(name, (0.0, 0))
+            self._log[name] = total + value, count + 1
+
+    def drain_log(self) -> dict[str, float]:
+        """The mean of each value that was logged since the last call."""
+        means = {name: total / count for name, (total, count) in self._log.items()}
+        self._log = {}
+        return means
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the deal that is on its way, as nested dicts and lists of tensors and numbers."""
+        return {
+            "network": {name: value.clone() for name, value in self.network.state_dict().items()},
+            "trainer": self.trainer.state_dict(),
+            "dealer": self.dealer.state_dict(),
+            "collaboration": self.collaboration.state_dict(),
+            "samples": self.samples,
+            "pending": [[batch.x, batch.task, batch.target, actions] for batch, actions in self._pending],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what :meth:`state_dict` returned; the next call must be :meth:`reset`."""
+        self.network.load_state_dict(state["network"])
+        self.trainer.load_state_dict(state["trainer"])
+        self.dealer.load_state_dict(state["dealer"])
+        self.collaboration.load_state_dict(state["collaboration"])
+        self.samples = int(state["samples"])
+        pending = [[tensor.to(self.data.device) for tensor in collected] for collected in state["pending"]]
+        self._pending = [(Batch(x, task, target), actions) for x, task, target, actions in pending]
+        self._deal = self._trace = None
+
+    def _end(self, deal: _Deal) -> Trace:
+        """Score the routes, reward them, and train their blocks."""
+        batch = deal.batch
+        forfeited = torch.zeros_like(batch.task, dtype=torch.bool) if deal.playing is None else ~deal.playing
+        with self._mode(train=deal.train and self._block_batch is None):
+            prediction, loss, correct = self._score(deal.route.v, batch)
+        final_reward = self._final_reward(correct, loss.detach())
+        if deal.playing is not None:
+            correct = correct & deal.playing
+            lost = final_reward[deal.playing].min().clamp_max(FORFEIT) if deal.playing.any() else FORFEIT
+            final_reward = final_reward.where(deal.playing, lost)
+        outcome = Outcome(
+            deal.route.v.detach(), prediction, batch.target, loss.detach(), correct, final_reward, forfeited
+        )
+        trace = Trace(tuple(deal.states), tuple(deal.decisions), torch.stack(deal.rewards, dim=1), outcome)
+        if self.router_loss is not None and deal.train:
+            with torch.enable_grad():
+                loss = loss + self.router_loss(trace)
+            trace = replace(trace, states=tuple(replace(state, v=state.v.detach()) for state in trace.states))
+        if deal.train:
+            if self._block_batch is None:
+                self._train_blocks(loss, deal.playing)
+            else:
+                self._collect(batch, trace.actions, deal.playing)
+            before = self.epoch
+            self.samples += len(batch)
+            for _ in range(self.epoch - before):
+                self.trainer.end_epoch()
+        return trace
+
+    def _attached(self, train: bool) -> bool:
+        """Whether the states of a deal keep their graph."""
+        return train and self.router_loss is not None
+
+    def _train_blocks(self, loss: Tensor, playing: Tensor | None) -> None:
+        with torch.enable_grad():  # libraries switch gradients off while they play
+            if playing is None:
+                self.trainer.step(loss)
+            elif playing.any():
+                self.trainer.step(loss[playing])
+
+    def _collect(self, batch: Batch, actions: Tensor, playing: Tensor | None) -> None:
+        """Keep routed samples until there are enough for a step of the blocks, then take it."""
+        if playing is not None:
+            batch = Batch(batch.x[playing], batch.task[playing], batch.target[playing])
+            actions = actions[playing]
+        self._pending.append((batch, actions))
+        if sum(len(batch) for batch, _ in self._pending) < (self._block_batch or 0):
+            return
+        x, task, target = (torch.cat([getattr(b, name) for b, _ in self._pending]) for name in ("x", "task", "target"))
+        taken = torch.cat([actions for _, actions in self._pending])
+        self._pending = []
+        with self._mode(train=True):
+            output, _ = self.network(x, task, lambda state: taken[:, state.depth])
+            _, loss, _ = self._score(output, Batch(x, task, target))
+            self.trainer.step(loss)
+
+    @contextmanager
+    def _mode(self, *, train: bool) -> Generator[None]:
+        """The network in training or evaluation mode, with or without a graph."""
+        if self.network.training != train:
+            self.network.train(train)
+        try:
+            with torch.set_grad_enabled(train):
+                yield
+        except ValueError as error:
+            if "Expected more than 1 value per channel" not in str(error):
+                raise
+            raise ValueError(
+                "batch norm cannot train on a single sample, and a deal, or a block's share of it, has come down to "
+                "one: deal more samples at a time, collect them with block_batch, or leave batch norm out of blocks"
+            ) from error

@@ -1,0 +1,1 @@
+"""What only the maintainers of this package run; it is not in the wheel."""

@@ -1,0 +1,158 @@
+"""The runs that replicate the paper, as rows of a CSV."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from routing_env.benchmark.jobs import Job, plan_jobs
+from routing_env.benchmark.suites import SUITES
+from routing_env.checkpoint import write_atomically
+from routing_env.runs.directory import RunDirectory
+
+FIGURES = {"rl-algorithms": "4", "architectures": "5", "cifar": "6", "min": "7", "mnist": "8"}
+"""Suites of the paper's Table 2, and their figures."""
+
+OTHERS = ("rho", "first-tasks", "cost")
+"""Suites of figures for which the paper prints no numbers."""
+
+FRACTIONS = (1.0, 0.1)
+"""Shares of the training samples."""
+
+LONGER = {"cifar": ((0.1, 40),)}
+"""Shares of a suite's training samples that are trained on for more epochs as well."""
+
+MOST_SEEDS = 20
+"""As many seeds are looked for."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A finished run, a row of the CSV; accuracies are shares of the test split after the last epoch, if not said.
+
+    Attributes:
+        arena: where it took part.
+        entrant: who it was.
+        kind: "router" or "baseline".
+        options: of router and game that differ from the arena's, as name=value.
+        fraction: of the training samples.
+        epochs: passes over them.
+        seed: of the run.
+        test_1: test accuracy after epoch 1; None where it has not come so far, like the next two.
+        test_5: after epoch 5.
+        test_10: after epoch 10.
+        test: after the last.
+        balanced: mean recall.
+        worst: accuracy of the worst task.
+        validation: accuracy on the validation split, by which the best baseline is chosen.
+        effective_blocks: in use; None for baselines, like the next.
+        policy_entropy: in nats.
+        seconds: of training and evaluation.
+        version: of routing-env.
+        torch: its version.
+        run: folder under the benchmark's.
+    """
+
+    arena: str
+    entrant: str
+    kind: str
+    options: str
+    fraction: float
+    epochs: int
+    seed: int
+    test_1: float | None
+    test_5: float | None
+    test_10: float | None
+    test: float
+    balanced: float
+    worst: float
+    validation: float
+    effective_blocks: float | None
+    policy_entropy: float | None
+    seconds: float
+    version: str
+    torch: str
+    run: str
+
+
+Runs = Sequence[Measured]
+
+
+def finished(base: Path, suite: str, fraction: float, epochs: int | None = None) -> list[Job]:
+    """The runs of a suite that have come to their end, which may be another than the suite's."""
+    jobs = plan_jobs(SUITES[suite], base, seeds=MOST_SEEDS, fraction=fraction, epochs=epochs)
+    return [job for job in jobs if job.epochs_done() >= job.epochs]
+
+
+def collect(base: Path) -> list[Measured]:
+    """What the finished runs of all suites that replicate the paper came to, each once."""
+    usual = [(name, part, None) for name in (*FIGURES, *OTHERS) for part in FRACTIONS]
+    longer = [(name, part, epochs) for name, scales in LONGER.items() for part, epochs in scales]
+    jobs = {job.path: job for scale in (*usual, *longer) for job in finished(base, *scale)}
+    return [measure(job, base) for job in jobs.values()]
+
+
+def measure(job: Job, base: Path) -> Measured:
+    """What a finished run came to."""
+    rows = job.rows()[: job.epochs]
+    last, directory = rows[-1], RunDirectory(job.path)
+    versions = directory.read_versions()
+    by_epoch = {row["epoch"]: round(row["test_accuracy"], 6) for row in rows}
+    game = (f"{name}={value}" for name, value in job.entrant.game.items())
+
+    def number(key: str) -> float | None:
+        value = last.get(key)
+        return None if value is None else round(value, 6)
+
+    return Measured(
+        arena=job.arena.name,
+        entrant=job.entrant.name,
+        kind="router" if "test_routes" in last else "baseline",
+        options=" ".join((*job.entrant.options, *game)),
+        fraction=job.config.game.fraction,
+        epochs=job.epochs,
+        seed=job.config.game.seed,
+        test_1=by_epoch.get(1),
+        test_5=by_epoch.get(5),
+        test_10=by_epoch.get(10),
+        test=by_epoch[job.epochs],
+        balanced=round(last["test_balanced_accuracy"], 6),
+        worst=round(min(last["test_task_accuracy"]), 6),
+        validation=round(last["validation_accuracy"], 6),
+        effective_blocks=number("effective_blocks"),
+        policy_entropy=number("policy_entropy"),
+        seconds=round(last["seconds"], 1),
+        version=versions["routing-env"],
+        torch=versions["torch"],
+        run=job.path.relative_to(base).as_posix(),
+    )
+
+
+def write(runs: Runs, path: Path) -> None:
+    """Write the CSV, a row per run."""
+
+    def fill(path: Path) -> None:
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, [field.name for field in fields(Measured)], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(asdict(run) for run in runs)
+
+    write_atomically(path, fill)
+
+
+def read(path: Path) -> list[Measured]:
+    """Read what :func:`write` wrote."""
+    made: dict[str, Callable[[str], Any]] = {
+        "str": str,
+        "int": int,
+        "float": float,
+        "float | None": lambda text: float(text) if text else None,
+    }
+    with path.open(newline="") as file:
+        return [
+            Measured(**{field.name: made[str(field.type)](row[field.name]) for field in fields(Measured)})
+            for row in csv.DictReader(file)
+        ]

@@ -1,0 +1,164 @@
+"""The speed table: measured row by row, printed, and written as CSV, Markdown and figures."""
+
+from __future__ import annotations
+
+import csv
+import os
+import platform
+import time
+from collections.abc import Sequence
+from itertools import groupby
+from math import isnan
+from pathlib import Path
+
+import torch
+from rich.console import Console, Group
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from routing_env.maintenance.speed.figures import growth_figure, ratio_figure
+from routing_env.maintenance.speed.measure import Effort, Result, Spread, compare
+from routing_env.maintenance.speed.rows import ROWS
+from routing_env.maintenance.speed.worlds import World
+from routing_env.memory import keep_freed_memory
+from routing_env.runs.display import clock
+
+COLUMNS = (
+    *("row", "title", "name", "base", "unit", "value", "value_low", "value_high"),
+    *("base_value", "base_value_low", "base_value_high", "ratio", "ratio_low", "ratio_high"),
+    *("bar", "holds", "rounds", "note"),
+)
+"""Of the CSV file; low and high are quartiles."""
+
+
+def measure(rows: Sequence[str], world: World, effort: Effort, console: Console) -> list[Result]:
+    """Measure rows one after the other.
+
+    Args:
+        rows: letters of ``ROWS``.
+        world: what is measured.
+        effort: how long.
+        console: for the progress.
+    """
+    torch.set_num_threads(world.threads)
+    keep_freed_memory()
+    comparisons = [comparison for row in rows for comparison in ROWS[row](world)]
+    progress = Progress(
+        TextColumn("[bold]{task.description}"),
+        BarColumn(bar_width=24),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}"),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    total = sum(comparison.weight for comparison in comparisons)
+    results: list[Result] = []
+    done, began = 0.0, time.perf_counter()
+    with progress:
+        bar = progress.add_task("", total=total, left="")
+        for comparison in comparisons:
+
+            def advance(share: float, before: float = done, weight: float = comparison.weight) -> None:
+                now = before + share * weight
+                left = (total / now - 1) * (time.perf_counter() - began)
+                progress.update(bar, completed=now, left=f"{clock(left)} left")
+
+            progress.update(bar, description=f"{comparison.row}) {comparison.title}")
+            results += compare(comparison, effort, advance)
+            done += comparison.weight
+    return results
+
+
+def terminal_table(results: Sequence[Result]) -> Group:
+    """A line for every ratio under its title, with its bar where there is one; for a terminal of 80 columns."""
+
+    def table() -> Table:
+        made = Table(box=None, show_header=False, padding=0)
+        made.add_column(width=26)
+        for width in (9, 9, 8, 15, 13):
+            made.add_column(width=width, justify="right", no_wrap=True)
+        return made
+
+    head = table()
+    head.add_row("what", "itself", "base", "ratio", "quartiles", "bar", style="bold")
+    parts: list[Table | Text] = [head]
+    for (row, title, base), group in groupby(results, lambda result: (result.row, result.title, result.base)):
+        lines = table()
+        for result in group:
+            name, _, *cells = _cells(result)
+            style = {True: "green", False: "bold red", None: ""}[result.holds]
+            lines.add_row(f"   {name}", *cells, style=style)
+        parts += [Text(f"{row}  {title}, over {base}", style="bold"), lines]
+    return Group(*parts)
+
+
+def save(results: Sequence[Result], world: World, folder: Path) -> list[Path]:
+    """Write ``speed.csv``, ``speed.md`` and the figures, and return their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / "speed.csv", folder / "speed.md", folder / "ratios.png"]
+    with paths[0].open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        writer.writerows(_record(result) for result in results)
+    paths[1].write_text(markdown(results, world), encoding="utf-8")
+    ratio_figure(results).savefig(paths[2], dpi=130)
+    if any(result.point for result in results):
+        paths.append(folder / "growth.png")
+        growth_figure(results).savefig(paths[-1], dpi=130)
+    return paths
+
+
+def markdown(results: Sequence[Result], world: World) -> str:
+    """The same table for a page, with what it was measured on under it."""
+    lines = [
+        "| row | what | base | itself | base's | ratio | quartiles | bar |",
+        "|---|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for result in results:
+        name, *cells = _cells(result)
+        lines.append(f"| {' | '.join([result.row, f'{result.title}: {name}', *cells])} |")
+    return "\n".join([*lines, "", machine(world), ""])
+
+
+def machine(world: World) -> str:
+    """What it was measured on."""
+    device = torch.cuda.get_device_name(world.device) if world.on_cuda else f"{os.cpu_count()} cores"
+    threads = f"{world.threads} thread{'s' if world.threads > 1 else ''}"
+    return f"{device}, {threads}, torch {torch.__version__}, Python {platform.python_version()}, {platform.system()}"
+
+
+def _cells(result: Result) -> list[str]:
+    """Name, base, value, value of the base, ratio, quartiles, bar."""
+    bar = "" if result.bar is None else f"{result.bar:g}"
+    if result.holds is False:
+        bar += ", missed"
+    value, base_value = (_amount(spread.median, result.unit) for spread in (result.value, result.base_value))
+    if result.note:
+        return [result.name, result.base, "", base_value, "", result.note, bar]
+    ratio = result.ratio
+    quartiles = f"{ratio.low:.3f} to {ratio.high:.3f}" if result.rounds > 1 else "once"
+    return [result.name, result.base, value, base_value, f"{ratio.median:.3f}", quartiles, bar]
+
+
+def _amount(value: float, unit: str) -> str:
+    if isnan(value):
+        return ""
+    return f"{value / 1000:.2f} s" if unit == "ms" and value >= 1000 else f"{value:.3g} {unit}"
+
+
+def _record(result: Result) -> list[object]:
+    """The fields of a line of the CSV file; what is missing is empty."""
+
+    def numbers(spread: Spread) -> list[object]:
+        return ["" if isnan(value) else value for value in (spread.median, spread.low, spread.high)]
+
+    measured = [*numbers(result.value), *numbers(result.base_value), *numbers(result.ratio)]
+    ends = [result.bar, result.holds]
+    return [
+        *(result.row, result.title, result.name, result.base, result.unit),
+        *measured,
+        *("" if value is None else value for value in ends),
+        *(result.rounds, result.note),
+    ]

@@ -1,0 +1,155 @@
+"""The files of a run for loops that are not ours: whoever plays a game, it is measured and filed in the same way.
+
+env = RoutingVecEnv(data="digits", copies=6)
+model = PPO("MlpPolicy", env, n_steps=15, seed=0)
+with Recording(env, "my-ppo", env.policy(model)):
+    model.learn(400_000)
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+import torch
+
+from routing_env.game.build import resolve
+from routing_env.game.settings import GameConfig
+from routing_env.data import SplitName
+from routing_env.runs.settings import RunConfig
+from routing_env.runs.learners import RoutedLearner
+from routing_env.runs.figures import save_figures
+from routing_env.runs.monitor import Recorder
+from routing_env.runs.directory import RunDirectory
+from routing_env.runs.run import Run
+from routing_env.game.routing_game import RoutingGame
+from routing_env.types import Evaluation, Policy, Trace
+
+SNAPSHOTS_PER_PASS = 20
+"""Of the policy; how long the loop will go on is not known."""
+
+
+class Wrapped(Protocol):
+    """A wrapper, or several, around an environment of this package; so is every such environment."""
+
+    @property
+    def unwrapped(self) -> Any:
+        """The environment itself."""
+        ...
+
+
+class Recorded(Protocol):
+    """An environment of this package."""
+
+    @property
+    def game(self) -> RoutingGame:
+        """What is being played."""
+        ...
+
+    @property
+    def config(self) -> GameConfig:
+        """The settings of the game."""
+        ...
+
+
+class _Watched(RoutedLearner):
+    """A game that somebody else's loop plays, with its policy for the measurements."""
+
+    def __init__(self, game: RoutingGame, policy: Policy) -> None:
+        self.game = game
+        self.data = game.data
+        self.recorder = Recorder(game.spec, game.dealer.pass_size // SNAPSHOTS_PER_PASS)
+        self._policy = policy
+
+    def evaluate(self, split: SplitName) -> Evaluation:
+        """By the loop's own policy."""
+        return self.game.evaluate(self._policy, split)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Game and recorder; the loop keeps its own learner."""
+        return {"game": self.game.state_dict(), "recorder": self.recorder.state_dict()}
+
+
+class Recording:
+    """Files a loop's run in ``run_dir/name/<time>-seed<seed>/``: config, metrics, checkpoint of the game, figures.
+
+    The files are those of ``routing-env train``, and ``routing-env report`` takes them in beside others. One row of
+    metrics for each pass over the training samples, and at the end of a recording with none. A loop that ends by an
+    error, or by Ctrl-C, leaves the passes that it has completed.
+
+    Args:
+        env: one of this package's environments, or a wrapper of one; only its game is watched. It must be new, or a
+            seed must start its world over before the first deal ends: a run counts from blocks that know nothing.
+        name: of the run's kind, and of who routes; runs of one name and of different seeds are one entrant.
+        policy: from a :class:`~routing_env.types.State` to legal actions int64 [B], for the measurements.
+        run_dir: folder of all runs.
+    """
+
+    def __init__(self, env: Wrapped, name: str, policy: Policy, *, run_dir: Path | str = "runs") -> None:
+        self._env: Recorded = env.unwrapped
+        self._name, self._policy, self._run_dir = name, policy, Path(run_dir)
+        self._directory: RunDirectory | None = None
+
+    @property
+    def directory(self) -> RunDirectory:
+        """Of the run; it is made when the first pass is complete.
+
+        Raises:
+            RuntimeError: it is not yet.
+        """
+        if self._directory is None:
+            raise RuntimeError("there is no run directory yet: the loop has not come to the end of a pass")
+        return self._directory
+
+    def __enter__(self) -> Recording:
+        self._env.game.observers.append(self._observe)
+        self._begin()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._env.game.observers.remove(self._observe)
+        if error is None and self._learner.samples == self._began:
+            raise ValueError("nothing was recorded: no deal of samples has ended; let the loop play")
+        if error is None and not self._run.epoch:
+            self._end_epoch()
+        if self._run.epoch:
+            save_figures(self.directory, self._run)
+
+    def _begin(self) -> None:
+        """Watch the game that is being played now."""
+        game = self._env.game
+        settings = resolve(self._env.config, game.data)
+        config = RunConfig(router=self._name, epochs=1, threads=torch.get_num_threads(), reference=False, game=settings)
+        self._learner = _Watched(game, self._policy)
+        self._run = Run(config, data=game.data, learner=self._learner)
+        self._began, self._started = game.samples, time.perf_counter()
+
+    def _observe(self, trace: Trace) -> None:
+        if self._learner.game is not self._env.game:
+            if self._run.epoch:
+                raise RuntimeError(
+                    f"a seed has started the world over after {self._run.epoch} recorded passes; one recording is of "
+                    "one world: seed the environment before the first pass, or record each world by itself"
+                )
+            self._begin()
+            self._began = 0
+        if self._began:
+            raise RuntimeError(
+                f"{self._began} samples were dealt before the recording began, and its blocks have learned from them; "
+                "record a new environment, or start the world over with a seed first"
+            )
+        self._learner.recorder(trace)
+        if self._learner.samples >= (self._run.epoch + 1) * self._learner.pass_size:
+            self._end_epoch()
+
+    def _end_epoch(self) -> None:
+        if self._directory is None:
+            self._directory = RunDirectory.create(self._run_dir, self._name, self._run.config, recorded=True)
+        self._run.end_epoch(self._directory, self._started)
+        self._directory.write_config(replace(self._run.config, epochs=self._run.epoch))
+        self._started = time.perf_counter()
