@@ -104,7 +104,8 @@ class Dispatched(Router):
         states = tuple(replace(state, agent=choice.action) for state in trace.states)
         question = replace(question, v=trace.states[0].v)
         on_the_way = trace.action_rewards.sum(1, keepdim=True)
-        return replace(trace, states=states), Trace((question,), (choice,), on_the_way, trace.outcome)
+        of_dispatcher = Trace((question,), (choice,), on_the_way, trace.final_reward, trace.outcome)
+        return replace(trace, states=states), of_dispatcher
 
     def state_dict(self) -> dict[str, Any]:
         """Both parts."""

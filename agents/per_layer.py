@@ -70,8 +70,9 @@ class PerLayer(Router):
         returns = trace.returns(self.gamma)
         for depth, (state, decision) in enumerate(zip(trace.states, trace.decisions, strict=True)):
             reward = trace.action_rewards[:, depth]
-            outcome = replace(trace.outcome, final_reward=returns[:, depth] - reward)
-            seen.append(Trace((replace(state, depth=0),), (decision,), reward.unsqueeze(1), outcome))
+            following = returns[:, depth] - reward
+            own = replace(state, depth=0)
+            seen.append(Trace((own,), (decision,), reward.unsqueeze(1), following, trace.outcome))
         return seen
 
     def state_dict(self) -> dict[str, Any]:

@@ -26,7 +26,6 @@ from routing_env.agents.sarsa import Sarsa, SarsaApprox, sarsa_target
 from routing_env.agents.wolf_phc import WoLFPHC, wolf_phc_update
 from routing_env.agents.wpl_approx import wpl_loss
 from routing_env.game.build import make_game
-from routing_env.game.settings import GameConfig
 from routing_env.types import Decision, GameSpec, Outcome, State, Trace
 
 ALL = torch.ones(3, dtype=torch.bool)
@@ -51,8 +50,8 @@ def make_trace(task: list[int], actions: list[list[int]], rewards: list[list[flo
     lanes, tasks, nothing = len(task), torch.tensor(task), torch.zeros(len(task))
     states = tuple(State(torch.zeros(lanes, 2), tasks, i, SPEC.legal[i].expand(lanes, -1)) for i in range(2))
     decisions = tuple(Decision(torch.tensor(actions)[:, i], torch.full((lanes, 3), 1 / 3)) for i in range(2))
-    outcome = Outcome(nothing[:, None], tasks, tasks, nothing, nothing > 0, torch.tensor(final), nothing > 0)
-    return Trace(states, decisions, torch.tensor(rewards), outcome)
+    outcome = Outcome(tasks, nothing[:, None], tasks, tasks, nothing, nothing > 0, nothing > 0)
+    return Trace(states, decisions, torch.tensor(rewards), torch.tensor(final), outcome)
 
 
 ROUTE = make_trace([1], [[0, 2]], [[0.5, 0.0]], [1.0])
@@ -244,8 +243,8 @@ def test_what_one_shape_of_v_is_taught_leaves_the_other_alone(name: str, options
     for _ in range(1500):
         decision = router.act(state)
         final = torch.where(decision.action == 0, -0.2, -1.0)
-        outcome = Outcome(nothing[:, None], state.task, state.task, nothing, nothing > 0, final, nothing > 0)
-        router.learn(Trace((state,), (decision,), nothing[:, None], outcome))
+        outcome = Outcome(state.task, nothing[:, None], state.task, state.task, nothing, nothing > 0, nothing > 0)
+        router.learn(Trace((state,), (decision,), nothing[:, None], final, outcome))
     probability = router.act(state).probability
     assert probability is not None
     assert probability[0, 0] > 0.9
@@ -391,7 +390,7 @@ def test_temperature_and_step_of_networks_follow_their_schedule(
 
 @pytest.mark.parametrize("name", ["relax", "gumbel-softmax"])
 def test_a_temperature_stays_above_0(name: str) -> None:
-    game = make_game(GameConfig(network="mlp", batch_size=4), data=little_data())
+    game = make_game(network="mlp", batch_size=4, data=little_data())
     with pytest.raises(ValueError, match=r"temperature is 0\.0; it must stay above 0"):
         make_router(name, game.spec, temperature=(1.0, 0.0, 8)).play(game, 16)
 
