@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -34,7 +34,7 @@ class Plan:
     parameters: int
 
 
-class Baseline(nn.Module):
+class Baseline(nn.Module, ABC):
     """A multi-task network without a router: the routed network's stem, and a head of its own.
 
     Args:

@@ -16,7 +16,7 @@ Depth counts from 0 in code and from 1 in anything printed, as in the paper.
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -207,27 +207,27 @@ class Game(Protocol):
         ...
 
 
-class Router(Protocol):
-    """A learner that routes. Subclass it, or match it.
+class Router(ABC):
+    """A learner that chooses the blocks. Subclass it; only :meth:`act` is mandatory.
 
-    ``routing-env train --router module:Class`` builds one as ``Class(spec, seed=seed, **options)``.
+    ``routing-env train --router module:Class`` builds it as ``Class(spec, seed=seed, **options)``.
     """
 
     @abstractmethod
     def act(self, state: State, *, greedy: bool = False) -> Decision:
-        """Choose one legal action per lane; ``greedy`` leaves exploration out."""
+        """Choose one legal action per lane; ``greedy`` switches exploration off."""
         ...
 
     def learn(self, trace: Trace) -> dict[str, float]:
-        """Learn from one deal and return what is worth logging; by default nothing."""
+        """Learn from one deal and return named values for the log. The default learns nothing."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed run needs, as nested dicts and lists of tensors, numbers and strings."""
         return {}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what :meth:`state_dict` returned."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027  # a router without state restores nothing
+        """Restore from :meth:`state_dict`."""
 
     @property
     def block_loss(self) -> Callable[[Trace], Tensor] | None:

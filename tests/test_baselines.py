@@ -170,7 +170,7 @@ def test_options_are_checked() -> None:
         make_baseline("cross_stitch", a_plan(), owm=0.5)
     with pytest.raises(ValueError, match="did you mean 'mmoe'"):
         make_baseline("mmoo", a_plan())
-    with pytest.raises(ValueError, match="is no baseline"):
+    with pytest.raises(ValueError, match="is not a baseline"):
         make_baseline("json:dumps", a_plan())
 
 
