@@ -27,7 +27,7 @@ ROUTERS: dict[str, str] = {
     "pga-app": "routing_env.agents.pga_app:PGAAPP",
     "q-learning": "routing_env.agents.q_learning:QLearning",
     "q-learning-approx": "routing_env.agents.q_learning:QLearningApprox",
-    "random": "routing_env.agents.uniform:UniformRandom",
+    "random": "routing_env.agents.uniform_random:UniformRandom",
     "reinforce": "routing_env.agents.reinforce:Reinforce",
     "reinforce-approx": "routing_env.agents.reinforce:ReinforceApprox",
     "relax": "routing_env.agents.relax:RELAX",
