@@ -420,7 +420,7 @@ def test_bad_options_are_refused_by_the_constructor(name: str, options: dict[str
 )
 def test_options_without_effect_do_not_exist(name: str, option: str) -> None:
     with pytest.raises(ValueError, match=f"has no option '{option}'"):
-        make_router(name, SPEC, **{option: 0.5})
+        make_router(name, SPEC, **{option: 0.5})  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize("name", ROUTERS)
