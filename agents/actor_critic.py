@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from routing_env.agents.base import of_taken
-from routing_env.agents.gradient import PolicyGradientRouter, along_routes, policy_entropy, policy_gradient_loss
-from routing_env.agents.networks import Network
+from routing_env.agents.gradient import PolicyGradientRouter, along_routes, categorical_entropy, policy_gradient_loss
+from routing_env.agents.networks import RouterNetwork
 from routing_env.agents.q_learning import one_step_return
 from routing_env.agents.sarsa import sarsa_target
 from routing_env.types import Trace
@@ -48,7 +48,7 @@ class ActorCritic(PolicyGradientRouter):
         critic: The network of Q.
     """
 
-    network: Network = "table"
+    network: RouterNetwork = "table"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -69,7 +69,7 @@ class ActorCritic(PolicyGradientRouter):
     def total(self, log_policy: Tensor, trace: Trace, *, weight: Tensor, error: Tensor) -> Tensor:
         """The actor's loss, the critic's squared error and the entropy, float32 [B]."""
         actor = policy_gradient_loss(of_taken(log_policy, trace.actions), weight)
-        return actor + error.square().sum(1) / 2 - self.entropy * policy_entropy(log_policy).sum(1)
+        return actor + error.square().sum(1) / 2 - self.entropy * categorical_entropy(log_policy).sum(1)
 
 
 @dataclass(eq=False, kw_only=True)

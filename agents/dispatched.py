@@ -16,7 +16,7 @@ from routing_env.types import Decision, GameSpec, Router, State, Trace
 
 
 @dataclass(eq=False)
-class Dispatched(Router):
+class DispatchedRouter(Router):
     """Dispatched routing: a dispatcher picks an agent for each sample; both may be any router.
 
     Before depth 1 the dispatcher sees (v, t) and picks an agent. For the dispatcher this is a game of one decision that

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from routing_env.agents.base import PolicyRouter, Rate, epsilon_greedy, of_taken
-from routing_env.agents.networks import NETWORKS, Network
+from routing_env.agents.networks import ROUTER_NETWORKS, RouterNetwork
 from routing_env.names import find
 from routing_env.types import Decision, State, Trace
 
@@ -34,7 +34,7 @@ def log_softmax(logits: Tensor, legal: Tensor) -> Tensor:
     return logits.masked_fill(~legal, -torch.inf).log_softmax(-1)
 
 
-def policy_entropy(log_policy: Tensor) -> Tensor:
+def categorical_entropy(log_policy: Tensor) -> Tensor:
     """-sum_a pi(a) log pi(a), from [..., A] to [...]; illegal actions contribute 0."""
     return -(log_policy.exp() * log_policy.clamp_min(torch.finfo(log_policy.dtype).min)).sum(-1)
 
@@ -63,7 +63,7 @@ class GradientRouter(PolicyRouter):
         networks: The networks by name; all of them are trained.
     """
 
-    network: Network = "mlps"
+    network: RouterNetwork = "mlps"
     """The router's networks: "mlps", "mlp", "table", or your own as ``module:Class`` or a function."""
     learning_rate: Rate | None = None
     """Learning rate of the router, separate from that of the blocks; defaults to 0.05 for tables and to 0.003 for other
@@ -93,7 +93,7 @@ class GradientRouter(PolicyRouter):
         Raises:
             ValueError: Unknown network; the message suggests the closest match.
         """
-        factory: Callable[..., nn.Module] = find("network of a router", self.network, NETWORKS)
+        factory: Callable[..., nn.Module] = find("network of a router", self.network, ROUTER_NETWORKS)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed + len(self.networks))
             self.networks[name] = factory(self.spec, outputs).to(self.spec.device)

@@ -17,9 +17,9 @@ from torch.nn import functional as F
 from routing_env.agents.base import acting_agent
 from routing_env.types import GameSpec, State
 
-Network = str | Callable[[GameSpec, int], nn.Module]
-"""A key of ``NETWORKS``, ``module:Class``, ``file.py:Class``, or a callable from the specification and the number of
-outputs."""
+RouterNetwork = str | Callable[[GameSpec, int], nn.Module]
+"""A key of ``ROUTER_NETWORKS``, ``module:Class``, ``file.py:Class``, or a callable that takes the specification and the
+number of outputs."""
 
 
 class LookupTable(nn.Module):
@@ -129,5 +129,5 @@ class MLP(nn.Module):
         return self.mlp(torch.cat([state.v, *one_hots], dim=1), acting_agent(state, self.spec))
 
 
-NETWORKS: dict[str, Callable[[GameSpec, int], nn.Module]] = {"mlp": MLP, "mlps": MLPs, "table": LookupTable}
+ROUTER_NETWORKS: dict[str, Callable[[GameSpec, int], nn.Module]] = {"mlp": MLP, "mlps": MLPs, "table": LookupTable}
 """Networks by the names that the option ``network`` takes."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from routing_env.agents.base import of_taken
-from routing_env.agents.gradient import PolicyGradientRouter, along_routes, policy_entropy, policy_gradient_loss
-from routing_env.agents.networks import Network
+from routing_env.agents.gradient import PolicyGradientRouter, along_routes, categorical_entropy, policy_gradient_loss
+from routing_env.agents.networks import RouterNetwork
 from routing_env.types import Trace
 
 
@@ -16,7 +16,7 @@ from routing_env.types import Trace
 class Reinforce(PolicyGradientRouter):
     """REINFORCE: the gradient of log pi(a_i) times R_i, or times R_i - b(state_i)."""
 
-    network: Network = "table"
+    network: RouterNetwork = "table"
     baseline: bool = True
     """Whether to learn b, by its squared error, and to subtract it from the returns."""
 
@@ -28,7 +28,7 @@ class Reinforce(PolicyGradientRouter):
     def loss(self, trace: Trace) -> Tensor:
         """The losses of the policy and of the baseline."""
         log_policy, weight = self.log_policy(trace), trace.returns(self.gamma)
-        loss = -self.entropy * policy_entropy(log_policy).sum(1)
+        loss = -self.entropy * categorical_entropy(log_policy).sum(1)
         if self.baseline:
             weight = weight - along_routes(self.networks["baseline"], trace.states).squeeze(-1)
             loss = loss + weight.square().sum(1) / 2
@@ -39,4 +39,4 @@ class Reinforce(PolicyGradientRouter):
 class ReinforceApprox(Reinforce):
     """REINFORCE with one MLP per depth (paper, Table 3, "REINFORCE, approx functions")."""
 
-    network: Network = "mlps"
+    network: RouterNetwork = "mlps"

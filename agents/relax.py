@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from routing_env.agents.base import Rate
 from routing_env.agents.gradient import SoftmaxRouter, along_routes
-from routing_env.agents.networks import Network
+from routing_env.agents.networks import RouterNetwork
 from routing_env.types import Trace
 
 
@@ -77,7 +77,7 @@ class RELAX(SoftmaxRouter):
         value: The network of the control variate's Q.
     """
 
-    network: Network = "table"
+    network: RouterNetwork = "table"
     gamma: float = 1.0
     temperature: Rate = 0.5
     """Temperature of the relaxation."""

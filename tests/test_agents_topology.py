@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from routing_env.agents import make_router
-from routing_env.agents.dispatched import Dispatched
+from routing_env.agents.dispatched import DispatchedRouter
 from routing_env.agents.networks import AgentMLP, LookupTable
 from routing_env.agents.per_layer import PerLayer
 from routing_env.agents.q_learning import QLearning
@@ -73,7 +73,9 @@ def test_a_dispatcher_learns_which_agent_suits_a_task(dispatcher: str) -> None:
     options: dict[str, Any] = {"learning_rate": 0.01}
     if dispatcher == "q-learning-approx":
         options["epsilon"] = (1.0, 0.1, 6000)
-    router = Dispatched(SPEC, router="reinforce", agents=2, seed=1, dispatcher=dispatcher, dispatcher_options=options)
+    router = DispatchedRouter(
+        SPEC, router="reinforce", agents=2, seed=1, dispatcher=dispatcher, dispatcher_options=options
+    )
     assert isinstance(router.agent_router, Reinforce)
     seen = state(torch.arange(6).repeat(8))
     wanted = seen.task % 2
@@ -84,7 +86,7 @@ def test_a_dispatcher_learns_which_agent_suits_a_task(dispatcher: str) -> None:
 
 
 def test_only_the_agents_that_were_picked_learn() -> None:
-    router = Dispatched(SPEC, router="reinforce", router_options={"optimizer": "sgd"}, agents=3)
+    router = DispatchedRouter(SPEC, router="reinforce", router_options={"optimizer": "sgd"}, agents=3)
     assert isinstance(router.agent_router, Reinforce)
     assert isinstance(router.agent_router.policy, LookupTable)
     seen = state(torch.arange(2))
@@ -97,7 +99,7 @@ def test_only_the_agents_that_were_picked_learn() -> None:
 
 def test_a_dispatcher_earns_all_that_the_route_earns() -> None:
     game = make_game(GameConfig(network="mlp", batch_size=1, rho=1.0))
-    router = Dispatched(game.spec, dispatcher="q-learning", dispatcher_options={"step": 1.0})
+    router = DispatchedRouter(game.spec, dispatcher="q-learning", dispatcher_options={"step": 1.0})
     assert isinstance(router.dispatcher_router, QLearning)
     router.play(game, 20)
     total = game.trace.action_rewards.sum() + game.trace.final_reward
