@@ -2,9 +2,9 @@
 
 Which base a new router should take:
 
-=========================  =====================================================================================
+=========================  =============================================================================================
 base                       when
-=========================  =====================================================================================
+=========================  =============================================================================================
 ``Router``                 the decisions come from anywhere: a fixed rule, another library, other routers
 ``PolicyRouter``           it draws from a policy that is neither a table nor a network
 ``TableRouter``            it learns tables over agent, depth and action (Q-learning, EXP3)
@@ -13,11 +13,11 @@ base                       when
 ``SoftmaxRouter``          the policy is a softmax over the outputs of a network (WPL-approx, RELAX, Gumbel-softmax)
 ``PolicyGradientRouter``   it follows the policy gradient, with entropy and epsilon as options (REINFORCE, actor-critic)
 ``ValueNetworkRouter``     a network gives the values of the actions, and the choice is epsilon-greedy (SARSA-approx)
-=========================  =====================================================================================
+=========================  =============================================================================================
 
-``Router`` is in ``routing_env.types``. The bases of tables are in ``base.py``, those of networks in ``gradient.py``; an
-algorithm needs one of these two files beside its own. All bases except ``Router`` are dataclasses: the options of a
-router are its fields, each with a docstring, and it refuses bad values in ``__post_init__``.
+``Router`` is in ``routing_env.types``, the bases with tables are in ``base.py``, and those with networks in
+``gradient.py``, which builds on ``base.py``. All bases except ``Router`` are dataclasses: the options of a router are its
+fields, each followed by a docstring, and ``__post_init__`` refuses bad values.
 """
 
 from __future__ import annotations
