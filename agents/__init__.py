@@ -16,8 +16,8 @@ base                       when
 =========================  =============================================================================================
 
 ``Router`` is in ``routing_env.types``, the bases with tables are in ``base.py``, and those with networks in
-``gradient.py``, which builds on ``base.py``. All bases except ``Router`` are dataclasses: the options of a router are its
-fields, each followed by a docstring, and ``__post_init__`` refuses bad values.
+``gradient.py``, which builds on ``base.py``. All bases except ``Router`` are dataclasses: the options of a router are
+its fields, each followed by a docstring, and ``__post_init__`` refuses bad values.
 """
 
 from __future__ import annotations
