@@ -26,9 +26,9 @@ def rate_at(rate: Rate, samples: int) -> float:
     Raises:
         ValueError: A sequence that is not (start, end, samples).
     """
-    require_rate("rate", rate)
     if not isinstance(rate, Sequence):
         return float(rate)
+    require_rate("rate", rate)
     start, end, duration = rate
     return start + min(1.0, samples / duration) * (end - start)
 

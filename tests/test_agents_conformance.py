@@ -1,4 +1,4 @@
-"""Every router passes the check that third parties run: by its name, and some in other topologies and networks."""
+"""Every router passes the check for third parties, and some also in other topologies and with other networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who decides for which lane: per-task, single and dispatched agents, and a router for every layer."""
+"""Which agent decides for which lane: per-task, single and dispatched agents, and a router for every layer."""
 
 from __future__ import annotations
 
