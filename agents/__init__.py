@@ -1,4 +1,24 @@
-"""Reference routers, one algorithm per file, by name."""
+"""Reference routers by name, one algorithm per file.
+
+Which base a new router should take:
+
+=========================  =============================================================================================
+base                       when
+=========================  =============================================================================================
+``Router``                 the decisions come from anywhere: a fixed rule, another library, other routers
+``PolicyRouter``           it draws from a policy that is neither a table nor a network
+``TableRouter``            it learns tables over agent, depth and action (Q-learning, EXP3)
+``PolicyTableRouter``      a table is the policy itself, beside a table of values (WPL, GIGA-WoLF)
+``GradientRouter``         it learns networks by a loss, with any kind of policy
+``SoftmaxRouter``          the policy is a softmax over the outputs of a network (WPL-approx, RELAX, Gumbel-softmax)
+``PolicyGradientRouter``   it follows the policy gradient, with entropy and epsilon as options (REINFORCE, actor-critic)
+``ValueNetworkRouter``     a network gives the values of the actions, and the choice is epsilon-greedy (SARSA-approx)
+=========================  =============================================================================================
+
+``Router`` is in ``routing_env.types``, the bases with tables are in ``base.py``, and those with networks in
+``gradient.py``, which builds on ``base.py``. All bases except ``Router`` are dataclasses: the options of a router are
+its fields, each followed by a docstring, and ``__post_init__`` refuses bad values.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +28,7 @@ from typing import Any, Literal
 from routing_env.names import check_options, find_class
 from routing_env.types import GameSpec, Router
 
-Topology = Literal["per_task", "single", "dispatched"]
+TopologyName = Literal["per_task", "single", "dispatched"]
 
 ROUTERS: dict[str, str] = {
     "actor-critic": "routing_env.agents.actor_critic:ActorCritic",
@@ -16,7 +36,7 @@ ROUTERS: dict[str, str] = {
     "advantage-learning": "routing_env.agents.advantage_learning:AdvantageLearning",
     "advantage-learning-approx": "routing_env.agents.advantage_learning:AdvantageLearningApprox",
     "all-shared": "routing_env.agents.all_shared:AllShared",
-    "dispatched": "routing_env.agents.dispatched:Dispatched",
+    "dispatched": "routing_env.agents.dispatched:DispatchedRouter",
     "exp3": "routing_env.agents.exp3:EXP3",
     "fixed": "routing_env.agents.fixed:Fixed",
     "giga-wolf": "routing_env.agents.giga_wolf:GIGAWoLF",
@@ -27,7 +47,7 @@ ROUTERS: dict[str, str] = {
     "pga-app": "routing_env.agents.pga_app:PGAAPP",
     "q-learning": "routing_env.agents.q_learning:QLearning",
     "q-learning-approx": "routing_env.agents.q_learning:QLearningApprox",
-    "random": "routing_env.agents.uniform:UniformRandom",
+    "random": "routing_env.agents.uniform_random:UniformRandom",
     "reinforce": "routing_env.agents.reinforce:Reinforce",
     "reinforce-approx": "routing_env.agents.reinforce:ReinforceApprox",
     "relax": "routing_env.agents.relax:RELAX",
@@ -54,7 +74,7 @@ def router_class(router: str | type[Router]) -> type[Router]:
 
 
 def make_router(
-    router: str | type[Router], spec: GameSpec, /, *, seed: int = 0, topology: Topology = "per_task", **options: Any
+    router: str | type[Router], spec: GameSpec, /, *, seed: int = 0, topology: TopologyName = "per_task", **options: Any
 ) -> Router:
     """Build a router for a game.
 

@@ -10,10 +10,10 @@ from routing_env.names import check_options, find_class
 __all__ = ["BASELINES", "Baseline", "Plan", "baseline_class", "make_baseline"]
 
 BASELINES: dict[str, str] = {
-    "all_shared": "routing_env.baselines.all_shared:AllShared",
     "cross_stitch": "routing_env.baselines.cross_stitch:CrossStitch",
     "dense": "routing_env.baselines.dense:Dense",
     "mmoe": "routing_env.baselines.mmoe:MMoE",
+    "shared_trunk": "routing_env.baselines.shared_trunk:SharedTrunk",
     "soft_mixture": "routing_env.baselines.soft_mixture:SoftMixture",
     "task_specific_1_fc": "routing_env.baselines.task_specific_1_fc:TaskSpecific1FC",
     "task_specific_all_fc": "routing_env.baselines.task_specific_all_fc:TaskSpecificAllFC",

@@ -11,9 +11,10 @@ from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import fields
 from difflib import get_close_matches
 from itertools import pairwise
+from numbers import Real
 from pathlib import Path
 from textwrap import dedent
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
 
@@ -106,6 +107,24 @@ def require(name: str, value: object, holds: bool, must: str) -> None:
     """
     if not holds:
         raise ValueError(f"{name} is {value!r}; it must be {must}")
+
+
+Range = Literal["at least 0", "above 0", "in [0, 1]", "in (0, 1]"]
+"""Where the value of an option must lie, as error messages say it."""
+
+_IN_RANGE: dict[Range, Callable[[float], bool]] = {
+    "at least 0": lambda x: x >= 0,
+    "above 0": lambda x: x > 0,
+    "in [0, 1]": lambda x: 0 <= x <= 1,
+    "in (0, 1]": lambda x: 0 < x <= 1,
+}
+
+
+def is_number(value: object, within: Range | None = None) -> bool:
+    """Whether something is a real number, and in a range if one is given; a bool is not a number."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    return within is None or _IN_RANGE[within](float(value))
 
 
 def field_docs(cls: type) -> dict[str, str]:

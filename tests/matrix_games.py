@@ -50,9 +50,9 @@ def play(router: Router, row: Tensor, column: Tensor, rounds: int, tables: int) 
     Args:
         router: built for :func:`spec`.
         row: payoff of the row players, float32 [A, A], by (own action, the other's).
-        column: payoff of the column players, likewise by (own action, the other's).
-        rounds: at every table.
-        tables: how many.
+        column: payoff of the column players, also by (own action, the other's).
+        rounds: rounds at every table.
+        tables: number of tables.
 
     Returns:
         The agents' exploring policies in the second half of the rounds, averaged, float32 [2 * tables, A].

@@ -1,4 +1,4 @@
-"""Who decides for which lane: per-task, single and dispatched agents, and a router for every layer."""
+"""Which agent decides for which lane: per-task, single and dispatched agents, and a router for every layer."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from routing_env.agents import make_router
-from routing_env.agents.dispatched import Dispatched
-from routing_env.agents.networks import AgentMLP, Table
+from routing_env.agents.dispatched import DispatchedRouter
+from routing_env.agents.networks import AgentMLP, LookupTable
 from routing_env.agents.per_layer import PerLayer
 from routing_env.agents.q_learning import QLearning
 from routing_env.agents.reinforce import Reinforce
@@ -72,8 +72,10 @@ def test_a_dispatcher_learns_which_agent_suits_a_task(dispatcher: str) -> None:
     options: dict[str, Any] = {"learning_rate": 0.01}
     if dispatcher == "q-learning-approx":
         options["epsilon"] = (1.0, 0.1, 6000)
-    router = Dispatched(SPEC, router="reinforce", agents=2, seed=1, dispatcher=dispatcher, dispatcher_options=options)
-    assert isinstance(router.router, Reinforce)
+    router = DispatchedRouter(
+        SPEC, router="reinforce", agents=2, seed=1, dispatcher=dispatcher, dispatcher_options=options
+    )
+    assert isinstance(router.agent_router, Reinforce)
     seen = state(torch.arange(6).repeat(8))
     wanted = seen.task % 2
     for _ in range(250):
@@ -83,25 +85,25 @@ def test_a_dispatcher_learns_which_agent_suits_a_task(dispatcher: str) -> None:
 
 
 def test_only_the_agents_that_were_picked_learn() -> None:
-    router = Dispatched(SPEC, router="reinforce", router_options={"optimizer": "sgd"}, agents=3)
-    assert isinstance(router.router, Reinforce)
-    assert isinstance(router.router.policy, Table)
+    router = DispatchedRouter(SPEC, router="reinforce", router_options={"optimizer": "sgd"}, agents=3)
+    assert isinstance(router.agent_router, Reinforce)
+    assert isinstance(router.agent_router.policy, LookupTable)
     seen = state(torch.arange(2))
     decision = router.act(seen)
     picked = router.picked
     router.learn(one_decision(seen, decision, torch.ones(2)))
-    moved = router.router.policy.table.detach().flatten(1).any(1)
+    moved = router.agent_router.policy.table.detach().flatten(1).any(1)
     assert moved.nonzero().flatten().tolist() == sorted(set(picked.tolist()))
 
 
 def test_a_dispatcher_earns_all_that_the_route_earns() -> None:
     game = make_game(network="mlp", batch_size=1, rho=1.0)
-    router = Dispatched(game.spec, dispatcher="q-learning", dispatcher_options={"step": 1.0})
-    assert isinstance(router.dispatcher, QLearning)
+    router = DispatchedRouter(game.spec, dispatcher="q-learning", dispatcher_options={"step": 1.0})
+    assert isinstance(router.dispatcher_router, QLearning)
     router.play(game, 20)
     total = game.trace.action_rewards.sum() + game.trace.final_reward
     assert total != game.trace.final_reward
-    torch.testing.assert_close(router.dispatcher.value[0, 0, router.picked], total)
+    torch.testing.assert_close(router.dispatcher_router.value[0, 0, router.picked], total)
 
 
 def test_a_dispatched_route_starts_at_the_first_depth() -> None:
@@ -130,7 +132,7 @@ def test_a_router_per_layer_learns_as_one_for_all() -> None:
             state = game.step(whole.act(state))
         whole.learn(game.trace)
         split.learn(game.trace)
-    for depth, router in enumerate(split.routers):
+    for depth, router in enumerate(split.parts):
         assert isinstance(router, WPL)
         torch.testing.assert_close(router.policy[:, 0], whole.policy[:, depth])
     assert not torch.allclose(whole.policy, whole.policy[:1])

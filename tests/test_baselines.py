@@ -136,7 +136,7 @@ def test_parameter_counts() -> None:
     plan = a_plan()  # layers 5-7, 7-6, 6-2
     assert count("task_specific_1_fc", plan) == 42 + 48 + 3 * 14
     assert count("task_specific_all_fc", plan) == 3 * (42 + 48 + 14)
-    assert count("all_shared", plan) == 42 + 48 + 42 + 3 * 14
+    assert count("shared_trunk", plan) == 42 + 48 + 42 + 3 * 14
     assert count("cross_stitch", plan) == 3 * (42 + 48 + 14) + 2 * 9
     assert count("soft_mixture", plan) == 4 * (42 + 48 + 14) + 3 * 3 * 4
     assert count("mmoe", plan) == 4 * (42 + 48) + 3 * 4 * 5 + 3 * 14

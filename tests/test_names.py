@@ -6,13 +6,14 @@ from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import pytest
 
 from routing_env.agents import make_router, router_class
 from routing_env.agents.wpl import WPL
 from routing_env.data import load
 from routing_env.game.build import make_game
-from routing_env.names import check_options, field_docs, find, import_object, look_up, require, suggestion
+from routing_env.names import check_options, field_docs, find, import_object, is_number, look_up, require, suggestion
 
 
 def test_the_nearest_name_is_suggested() -> None:
@@ -92,6 +93,18 @@ def test_a_refused_value_is_named() -> None:
     require("rho", 0.3, True, "at least 0")
     with pytest.raises(ValueError, match=r"^rho is 'x'; it must be at least 0$"):
         require("rho", "x", False, "at least 0")
+
+
+def test_numbers_and_their_ranges() -> None:
+    assert is_number(0.5)
+    assert is_number(np.float32(0.5), "in (0, 1]")
+    assert not any(is_number(value) for value in (True, "1", None, [1.0], 1j))
+    ends = {"at least 0": (True, True, True), "above 0": (False, True, True)}
+    ends |= {"in [0, 1]": (True, True, False), "in (0, 1]": (False, True, False)}
+    for within, expected in ends.items():
+        assert tuple(is_number(value, within) for value in (0, 1, 2)) == expected  # pyright: ignore[reportArgumentType]
+        assert not is_number(-1e-9, within)  # pyright: ignore[reportArgumentType]
+        assert not is_number(float("nan"), within)  # pyright: ignore[reportArgumentType]
 
 
 @dataclass

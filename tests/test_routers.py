@@ -1,4 +1,4 @@
-"""Every router by its name plays every kind of game, and a run is the same to the bit."""
+"""Every router plays every kind of game, and a run is bit-exactly reproducible."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WORLDS = {
     "recursive, less deep than its layers": Blueprint((3, 4, 4, 2), (2, 2, 2), 2, recursive=True),
 }
 NOT_LEARNING = {"all-shared", "fixed", "oracle", "round-robin"}
-"""They go by the layers of the network, whatever the state's own mask."""
+"""These follow the layers of the network, whatever the mask of the state."""
 
 
 @pytest.mark.parametrize("world", WORLDS)

@@ -63,7 +63,7 @@ def _named(*names: str) -> tuple[Entrant, ...]:
 
 
 _PAPERS_BASELINES = ("task_specific_1_fc", "task_specific_all_fc", "cross_stitch")
-_STRONG_BASELINES = (*_PAPERS_BASELINES, "all_shared", "mmoe", "dense")
+_STRONG_BASELINES = (*_PAPERS_BASELINES, "shared_trunk", "mmoe", "dense")
 _CIFAR = Arena("cifar", {"data": "cifar"}, _named("wpl", *_PAPERS_BASELINES), "Figure 6")
 _MIN = Arena("min", {"data": "mini_imagenet"}, _named("wpl", *_PAPERS_BASELINES), "Figure 7")
 _MNIST = Arena("mnist", {"data": "mnist"}, _named("wpl", *_PAPERS_BASELINES, "soft_mixture"), "Figure 8")

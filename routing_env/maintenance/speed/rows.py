@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from routing_env.agents import ROUTERS, make_router, router_class
-from routing_env.agents.table import TableRouter
+from routing_env.agents.base import TableRouter
 from routing_env.baselines import make_baseline
 from routing_env.game.build import make_game
 from routing_env.game.routing_game import RoutingGame
