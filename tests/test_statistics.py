@@ -140,6 +140,6 @@ def test_measures_of_routes_by_hand() -> None:
     assert behaviour.route_overlap(half) == pytest.approx(np.array([[1, 0.5], [0.5, 1]]))
     policies = np.array([[[[0.9, 0.1]], [[0.2, 0.8]]], [[[0.6, 0.4]], [[0.7, 0.3]]], [[[0.6, 0.4]], [[0.7, 0.3]]]])
     assert behaviour.switch_rate(policies).tolist() == [0.5, 0.0]
-    described = behaviour.describe(same, legal)
+    described = behaviour.routing_measures(same, legal)
     assert described["route_overlap"] == 1
     assert described["dead_blocks"] == 2

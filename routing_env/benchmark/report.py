@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from routing_env.benchmark.figures import save_figures
+from routing_env.benchmark.comparison_figures import save_comparison_figures
 from routing_env.benchmark.jobs import Job
 from routing_env.benchmark.leaderboard import leaderboards
 from routing_env.benchmark.tables import save_tables, terminal_legend, terminal_table, verdict
@@ -32,5 +32,5 @@ def save_report(jobs: Sequence[Job], folder: Path, console: Console) -> None:
         console.print(verdict(board), highlight=False, markup=False)
     console.print()
     console.print(terminal_legend())
-    for path in (*save_tables(boards, jobs, folder), *save_figures(jobs, folder)):
+    for path in (*save_tables(boards, jobs, folder), *save_comparison_figures(jobs, folder)):
         console.print(f"saved  {path}", soft_wrap=True, highlight=False, markup=False)

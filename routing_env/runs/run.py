@@ -10,7 +10,7 @@ import torch
 
 from routing_env.game.build import load_data, resolve
 from routing_env.data import MultiTaskData, SplitName, recipe
-from routing_env.runs.behaviour import describe
+from routing_env.runs.behaviour import routing_measures
 from routing_env.runs.settings import RunConfig
 from routing_env.runs.display import Display
 from routing_env.runs.learners import RoutedLearner, make_learner
@@ -126,7 +126,7 @@ class Run:
                     row[f"{split}_task_accuracy"] = evaluation.accuracy.tolist()
                 if split == "test" and isinstance(self.learner, RoutedLearner):
                     row["test_routes"] = evaluation.routes.tolist()
-                    row |= describe(evaluation.routes.numpy(), self.learner.game.spec.legal.cpu().numpy())
+                    row |= routing_measures(evaluation.routes.numpy(), self.learner.game.spec.legal.cpu().numpy())
         return row
 
     def _state(self) -> dict[str, Any]:

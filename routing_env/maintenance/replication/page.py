@@ -67,7 +67,8 @@ def fill(page: str, parts: Mapping[str, str]) -> str:
 
 def draw(base: Path, folder: Path) -> list[Path]:
     """The paper's figures from the finished runs."""
-    from routing_env.benchmark.figures import DPI, learning_curves, over_rho, over_tasks
+    from routing_env.benchmark.comparison_figures import learning_curves, over_rho, over_tasks
+    from routing_env.drawing.style import DPI
 
     folder.mkdir(parents=True, exist_ok=True)
     figures = {

@@ -17,16 +17,15 @@ from matplotlib.ticker import MaxNLocator
 from routing_env.benchmark.jobs import Job, scale
 from routing_env.benchmark.paper import EPOCHS, TABLE_2
 from routing_env.benchmark.statistics import mean_interval
+from routing_env.drawing.style import DPI, line_colour, plain
 from routing_env.runs.directory import RunDirectory
-from routing_env.runs.figures import save_figures as save_run_figures
+from routing_env.runs.figures import save_figures
 from routing_env.runs.run import Run
-
-DPI = 130
 
 Measure = Callable[[Job], float]
 
 
-def save_figures(jobs: Sequence[Job], folder: Path) -> list[Path]:
+def save_comparison_figures(jobs: Sequence[Job], folder: Path) -> list[Path]:
     """Draw what has finished: learning curves, how routers route, and accuracy and cost over rho or tasks."""
     folder.mkdir(parents=True, exist_ok=True)
     done = [job for job in jobs if job.epochs_done() >= job.epochs]
@@ -69,7 +68,7 @@ def learning_curves(jobs: Sequence[Job]) -> Figure:
         for number, name in enumerate(names):
             runs = [job for job in own if job.entrant.name == name]
             if runs:
-                _curve(axes, runs, color := _color(number))
+                _curve(axes, runs, color := line_colour(number))
                 shown = [(e, v) for e, v in zip(EPOCHS, printed.get(name, ()), strict=False) if e <= runs[0].epochs]
                 if shown:
                     papers = True
@@ -78,10 +77,10 @@ def learning_curves(jobs: Sequence[Job]) -> Figure:
         axes.set_ylabel("test accuracy in %")
         axes.set_title(f"{arena}: {scale(own)}", loc="left", fontsize=10)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _plain(axes)
+        plain(axes)
     for axes in panels[len(arenas) :]:
         axes.set_axis_off()
-    handles: list[Artist] = [Line2D([], [], color=_color(number), label=name) for number, name in enumerate(names)]
+    handles: list[Artist] = [Line2D([], [], color=line_colour(number), label=name) for number, name in enumerate(names)]
     if len({job.config.game.seed for job in jobs}) > 1:
         handles.append(Patch(color="0.5", alpha=0.2, lw=0, label="95 % interval"))
     if papers:
@@ -101,12 +100,12 @@ def routing(jobs: Sequence[Job]) -> Figure:
     panels = figure.subplots(1, len(measures))
     for axes, (key, label) in zip(panels, measures.items(), strict=True):
         for number, name in enumerate(dict.fromkeys(job.entrant.name for job in jobs)):
-            _curve(axes, [job for job in jobs if job.entrant.name == name], _color(number), key, name, scale=1)
+            _curve(axes, [job for job in jobs if job.entrant.name == name], line_colour(number), key, name, scale=1)
         axes.set_xlabel("epoch")
         axes.set_title(label, fontsize=10, loc="left")
         _from_zero(axes)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _plain(axes)
+        plain(axes)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
     return figure
 
@@ -126,7 +125,7 @@ def over_rho(jobs: Sequence[Job]) -> Figure:
         axes.set_title(label, loc="left", fontsize=10)
         if axes.get_ylim()[0] < 0.5 * axes.get_ylim()[1]:
             _from_zero(axes)
-        _plain(axes)
+        plain(axes)
     title = f"Weight of the collaboration reward on {jobs[0].arena.name}: {scale(jobs)}"
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     return figure
@@ -145,11 +144,11 @@ def over_tasks(jobs: Sequence[Job]) -> Figure:
     for axes, (label, measure) in zip(panels, measures.items(), strict=True):
         for number, name in enumerate(names):
             own = [job for job in jobs if job.entrant.name == name]
-            _points(axes, own, lambda job: job.arena.game["tasks"], measure, _color(number), name)
+            _points(axes, own, lambda job: job.arena.game["tasks"], measure, line_colour(number), name)
         axes.set_xlabel("tasks, with a block per task in each layer")
         axes.set_xticks(sorted({job.arena.game["tasks"] for job in jobs}))
         axes.set_title(label, loc="left", fontsize=10)
-        _plain(axes)
+        plain(axes)
     _from_zero(panels[1])
     title = f"The first tasks of {jobs[0].arena.game['data']}: {scale(jobs)}"
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
@@ -170,7 +169,7 @@ def policies(jobs: Sequence[Job]) -> list[Path]:
         if "test_routes" in job.rows()[-1] and directory.checkpoint_path.exists():
             run = Run(job.config)
             run.restore(directory)
-            paths.extend(save_run_figures(directory, run))
+            paths.extend(save_figures(directory, run))
     return paths
 
 
@@ -204,12 +203,3 @@ def _last(job: Job) -> dict[str, Any]:
 def _from_zero(axes: Axes) -> None:
     """Let the vertical axis begin at zero, and end a little above what is drawn."""
     axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
-
-
-def _color(number: int) -> str:
-    return f"C{number}" if number < 10 else f"{0.1 * (number % 10)}"
-
-
-def _plain(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)
