@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from routing_env.benchmark.statistics import (
     Comparison,
-    Floats,
     Interval,
     area_under_curve,
     bootstrap_interquartile_mean,
@@ -52,7 +52,7 @@ class Entry:
         return [rows[-1] for rows in self.runs.values()]
 
     @property
-    def task_accuracy(self) -> Floats:
+    def task_accuracy(self) -> NDArray[np.float64]:
         """Test accuracy after the last epoch, [S, T]."""
         return np.array([row["test_task_accuracy"] for row in self.last])
 

@@ -1,4 +1,4 @@
-"""The benchmark's figures: learning curves with the paper's numbers, routing, what rho and further tasks do."""
+"""Figures of a benchmark: learning curves with the paper's numbers, routing, the effect of rho and of more tasks."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ from routing_env.runs.figures import save_figures
 from routing_env.runs.run import Run
 
 Measure = Callable[[Job], float]
+"""Computes a number from a finished run."""
 
 
 def save_comparison_figures(jobs: Sequence[Job], folder: Path) -> list[Path]:
-    """Draw what has finished: learning curves, how routers route, and accuracy and cost over rho or tasks."""
+    """Draw the finished runs: learning curves, routing, and accuracy and cost over rho or the number of tasks."""
     folder.mkdir(parents=True, exist_ok=True)
     done = [job for job in jobs if job.epochs_done() >= job.epochs]
     names = dict.fromkeys(job.arena.name for job in done)
@@ -51,9 +52,9 @@ def save_comparison_figures(jobs: Sequence[Job], folder: Path) -> list[Path]:
 
 
 def learning_curves(jobs: Sequence[Job]) -> Figure:
-    """Mean test accuracy of every entrant with its 95 % t-interval over seeds, a panel per arena.
+    """Draw each entrant's mean test accuracy per epoch with its 95 % t-interval over seeds, a panel per arena.
 
-    Crosses are the paper's numbers, which are for all training samples.
+    Crosses are the paper's numbers; they are drawn only if all training samples are used, as in the paper.
     """
     arenas = list(dict.fromkeys(job.arena.name for job in jobs))
     names = list(dict.fromkeys(job.entrant.name for job in jobs))
@@ -90,7 +91,7 @@ def learning_curves(jobs: Sequence[Job]) -> Figure:
 
 
 def routing(jobs: Sequence[Job]) -> Figure:
-    """How routers route over the epochs, means over seeds with 95 % t-intervals."""
+    """Draw measures of routing over the epochs: means over seeds with 95 % t-intervals."""
     measures = {
         "policy_entropy": "policy entropy (nats)",
         "effective_blocks": "effective number of blocks",
@@ -111,7 +112,7 @@ def routing(jobs: Sequence[Job]) -> Figure:
 
 
 def over_rho(jobs: Sequence[Job]) -> Figure:
-    """The paper's Figure 12: accuracy after the last epoch over rho, and what rho is for, fewer blocks in use."""
+    """Draw the paper's Figure 12: accuracy after the last epoch, effective blocks and policy entropy over rho."""
     jobs = [job for job in jobs if "rho" in job.entrant.game]
     measures: dict[str, Measure] = {
         "test accuracy in %": lambda job: 100 * _last(job)["test_accuracy"],
@@ -132,7 +133,7 @@ def over_rho(jobs: Sequence[Job]) -> Figure:
 
 
 def over_tasks(jobs: Sequence[Job]) -> Figure:
-    """Accuracy (the paper's Figure 15) and seconds per epoch and task (Figure 13) as tasks and blocks are added."""
+    """Draw accuracy (the paper's Figure 15) and seconds per epoch and task (Figure 13) over the number of tasks."""
     jobs = [job for job in jobs if "tasks" in job.arena.game]
     measures: dict[str, Measure] = {
         "test accuracy in %": lambda job: 100 * _last(job)["test_accuracy"],
@@ -157,10 +158,12 @@ def over_tasks(jobs: Sequence[Job]) -> Figure:
 
 
 def policies(jobs: Sequence[Job]) -> list[Path]:
-    """The paper's Figures 9, 10 and 11 of every router's first finished run with a checkpoint, into that run's folder.
+    """Draw the paper's Figures 9, 10 and 11 for each router, into the folder of its first finished run.
+
+    Runs without a checkpoint are left out.
 
     Raises:
-        FileNotFoundError: files of the data set are missing.
+        FileNotFoundError: Files of the data set are missing.
     """
     first = {(job.arena.name, job.entrant.name): job for job in reversed(jobs) if job.epochs_done() >= job.epochs}
     paths: list[Path] = []
@@ -176,7 +179,7 @@ def policies(jobs: Sequence[Job]) -> list[Path]:
 def _curve(
     axes: Axes, runs: Sequence[Job], color: str, key: str = "test_accuracy", label: str = "", scale: float = 100
 ) -> None:
-    """One entrant's measure over the epochs, mean over its runs with the 95 % t-interval."""
+    """Draw one entrant's metric over the epochs: mean over its runs with the 95 % t-interval."""
     epochs = np.arange(1, runs[0].epochs + 1)
     curves = np.array([[row[key] for row in job.rows()[: len(epochs)]] for job in runs], dtype=float)
     mean, half = mean_interval(scale * curves)
@@ -186,7 +189,7 @@ def _curve(
 
 
 def _points(axes: Axes, jobs: Sequence[Job], place: Measure, measure: Measure, color: str, label: str = "") -> None:
-    """One entrant's measure over a setting, mean over its runs with the 95 % t-interval."""
+    """Draw one entrant's metric over a setting: mean over its runs with the 95 % t-interval."""
     values: dict[float, list[float]] = {}
     for job in jobs:
         values.setdefault(place(job), []).append(measure(job))
@@ -196,10 +199,10 @@ def _points(axes: Axes, jobs: Sequence[Job], place: Measure, measure: Measure, c
 
 
 def _last(job: Job) -> dict[str, Any]:
-    """The evaluation that ends a finished run."""
+    """The last evaluation of a finished run."""
     return job.rows()[job.epochs - 1]
 
 
 def _from_zero(axes: Axes) -> None:
-    """Let the vertical axis begin at zero, and end a little above what is drawn."""
+    """Start the vertical axis at zero."""
     axes.set_ylim(0, 1.05 * axes.get_ylim()[1])

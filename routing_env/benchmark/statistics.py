@@ -12,8 +12,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import integrate, stats
 
-Floats = NDArray[np.float64]
-
 
 @dataclass(frozen=True)
 class Interval:
@@ -44,7 +42,7 @@ class Comparison:
     seeds: int
 
 
-def worst_task(accuracy: ArrayLike) -> Floats:
+def worst_task(accuracy: ArrayLike) -> NDArray[np.float64]:
     """Accuracy of the worst task of each run: [..., T] to [...]."""
     return np.min(np.asarray(accuracy, dtype=np.float64), axis=-1)
 
@@ -77,7 +75,7 @@ def bootstrap_interquartile_mean(scores: ArrayLike, *, resamples: int = 2000, se
     """
     table = np.asarray(scores, dtype=np.float64)
 
-    def statistic(*strata: Floats, axis: int = -1) -> Any:
+    def statistic(*strata: NDArray[np.float64], axis: int = -1) -> Any:
         return stats.trim_mean(np.concatenate(strata, axis=axis), 0.25, axis=axis)
 
     value = interquartile_mean(table)
@@ -91,7 +89,7 @@ def bootstrap_interquartile_mean(scores: ArrayLike, *, resamples: int = 2000, se
     return Interval(value, float(low), float(high))
 
 
-def mean_interval(values: ArrayLike, *, axis: int = 0) -> tuple[Floats, Floats]:
+def mean_interval(values: ArrayLike, *, axis: int = 0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean over seeds and half width of its 95 % t-interval, which is NaN for a single seed."""
     table = np.asarray(values, dtype=np.float64)
     seeds = table.shape[axis]

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 
 from routing_env.drawing.style import plain, task_colours
 
-Floats = NDArray[np.floating[Any]]
-
 
 def learning_curve(rows: Sequence[dict[str, Any]], reference: Sequence[dict[str, Any]], subject: str) -> Figure:
     """Draw accuracy per epoch (for regression: loss), and below it the entropy of the policy if there is one.
@@ -67,7 +65,11 @@ def learning_curve(rows: Sequence[dict[str, Any]], reference: Sequence[dict[str,
 
 
 def policy_over_time(
-    samples: NDArray[np.int64], policies: Floats, names: Sequence[str], subject: str, legal: NDArray[np.bool_]
+    samples: NDArray[np.int64],
+    policies: NDArray[np.floating[Any]],
+    names: Sequence[str],
+    subject: str,
+    legal: NDArray[np.bool_],
 ) -> Figure:
     """Draw the paper's Figure 9: for each task and depth a strip whose columns are the policy over time.
 
@@ -108,7 +110,9 @@ def policy_over_time(
     return figure
 
 
-def block_probability(samples: NDArray[np.int64], policies: Floats, names: Sequence[str], subject: str) -> Figure:
+def block_probability(
+    samples: NDArray[np.int64], policies: NDArray[np.floating[Any]], names: Sequence[str], subject: str
+) -> Figure:
     """Draw the paper's Figure 10: each agent's probability of the most contested block over time, a panel per depth.
 
     The most contested block is the one whose probability moves most, summed over agents and snapshots.
@@ -138,7 +142,7 @@ def block_probability(samples: NDArray[np.int64], policies: Floats, names: Seque
     return figure
 
 
-def settled(samples: NDArray[np.int64], policies: Floats) -> float:
+def settled(samples: NDArray[np.int64], policies: NDArray[np.floating[Any]]) -> float:
     """Number of training samples to show: up to shortly after the last visible change of any policy.
 
     Args:
