@@ -28,9 +28,9 @@ LAYERS = [
     {"routing_v0"},
     {"runs"},
     {"benchmark"},
-    {"maintenance"},
     {"cli"},
     {"__main__"},
+    {"maintenance"},
 ]
 """Every part imports from the layers above it in this list, and from itself."""
 
