@@ -128,7 +128,7 @@ def report(
         what: A suite, with the same options as for `routing-env benchmark`, or folders of runs.
         config: settings.
     """
-    from routing_env.benchmark.figures import policies
+    from routing_env.benchmark.comparison_figures import policies
     from routing_env.benchmark.jobs import asked_for, found_jobs, report_name
     from routing_env.benchmark.report import save_report
     from routing_env.benchmark.suites import SUITES
@@ -147,42 +147,6 @@ def report(
     name, jobs = asked_for(what[0], config)
     save_report(jobs, config.run_dir / "reports" / name, console)
     for path in policies(jobs):
-        console.print(f"saved  {path}", soft_wrap=True, highlight=False, markup=False)
-
-
-@app.command
-def speed(
-    *,
-    rows: tuple[Literal["a", "b", "c", "d", "e", "f", "g", "h", "i"], ...] = (),
-    quick: bool = False,
-    threads: int = 1,
-    device: str = "cpu",
-    run_dir: Path = Path("runs/speed"),
-) -> None:
-    """Measure how fast routing is beside the plain network: one table of ratios, see docs/speed.md.
-
-    Args:
-        rows: Of the table: a training step, b blocks and tasks added, c routers, d environments, e evaluation,
-            f memory, g start-up, h epochs, i seeds at once; by default all, and all but f and g when quick.
-        quick: Measure for seconds instead of minutes, with few rounds.
-        threads: Threads of the CPU.
-        device: Where to run: cpu, cuda, cuda:1, ...
-        run_dir: Folder for the table as CSV and Markdown, and the figures; older ones are replaced.
-    """
-    from routing_env.maintenance.speed.measure import QUICK, Effort
-    from routing_env.maintenance.speed.report import machine, measure, save, terminal_table
-    from routing_env.maintenance.speed.worlds import world_on
-
-    world = world_on(device, threads, quick=quick)
-    chosen = rows or ("abcdehi" if quick else "abcdefghi")
-    try:
-        results = measure(chosen, world, QUICK if quick else Effort(), console)
-    except KeyboardInterrupt:
-        console.print("\ninterrupted; nothing was saved")
-        sys.exit(130)
-    console.print(terminal_table(results))
-    console.print(machine(world), style="dim", highlight=False)
-    for path in save(results, world, run_dir):
         console.print(f"saved  {path}", soft_wrap=True, highlight=False, markup=False)
 
 

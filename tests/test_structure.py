@@ -28,10 +28,10 @@ LAYERS = [
     {"routing_v0"},
     {"runs"},
     {"benchmark"},
-    {"maintenance"},
     {"options"},
     {"cli"},
     {"__main__"},
+    {"maintenance"},
 ]
 """Every part imports from the layers above it in this list, and from itself."""
 

@@ -11,11 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
-from matplotlib.colors import hsv_to_rgb, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.path import Path
 from numpy.typing import ArrayLike, NDArray
@@ -30,9 +28,9 @@ from routing_env.drawing.map_layout import (
     shares_of,
     side_by_side,
 )
+from routing_env.drawing.style import Colour, lightness, task_colours
 from routing_env.types import GameSpec
 
-Colour = tuple[float, float, float]
 RIGHT, WRONG = "✓", "✗"
 MARK_COLOURS = {RIGHT: "#1a7f37", WRONG: "#cf222e"}
 INK, PALE, PALE_INK, PAPER = "#2b2b2b", "#e4e4e4", "#bdbdbd", "#ffffff"
@@ -182,19 +180,6 @@ def routes_text(
     return "\n".join(lines)
 
 
-def task_colours(tasks: int) -> list[Colour]:
-    """One colour for each task; neighbours differ in hue, and beyond ten tasks in lightness too."""
-    if tasks <= 10:
-        return [to_rgb(colormaps["tab10"](i)) for i in range(tasks)]
-    tones = [(0.85, 0.80), (0.60, 0.95), (0.95, 0.55)]
-    colours: list[Colour] = []
-    for i in range(tasks):
-        red, green, blue = hsv_to_rgb((i / tasks, *tones[i % len(tones)])).tolist()
-        dim = min(1.0, 0.7 / _lightness((red, green, blue)))
-        colours.append((dim * red, dim * green, dim * blue))
-    return colours
-
-
 def _draw_edges(
     axes: Axes,
     edges: Sequence[Edge],
@@ -274,12 +259,6 @@ def _slanted(names: Sequence[str], width: float) -> bool:
     return max(map(len, names)) * 5.0 > width / len(names)
 
 
-def _lightness(colour: Colour) -> float:
-    """As the eye weighs it, in [0, 1]."""
-    red, green, blue = colour
-    return 0.299 * red + 0.587 * green + 0.114 * blue
-
-
 def _ink(face: Colour) -> str:
     """Black or white, whichever reads better on a colour."""
-    return INK if _lightness(face) > 0.62 else PAPER
+    return INK if lightness(face) > 0.62 else PAPER

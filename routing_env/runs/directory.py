@@ -25,8 +25,8 @@ from filelock import FileLock, Timeout
 
 from routing_env.checkpoint import load_tree, save_tree, write_atomically
 from routing_env.game.settings import SettingError
-from routing_env.runs.settings import RunSettings
 from routing_env.names import suggestion
+from routing_env.runs.settings import RunSettings
 
 _VERSIONS = ("routing-env", "torch", "numpy", "gymnasium", "pettingzoo")
 

@@ -26,7 +26,7 @@ from routing_env.game.routing_game import RoutingGame
 from routing_env.game.settings import SettingError, Settings
 from routing_env.game.training import LOSSES, BlockTrainer
 from routing_env.names import find, import_object, look_up
-from routing_env.runs.behaviour import describe
+from routing_env.runs.behaviour import routing_measures
 from routing_env.runs.monitor import Monitor
 from routing_env.runs.settings import SB3_PREFIX, RunSettings, parse_options
 from routing_env.types import Batch, Evaluation, Router, Trace
@@ -131,7 +131,7 @@ class GameLearner(Learner):
     def routing(self, evaluation: Evaluation) -> dict[str, Any]:
         """The routes, and how the tasks share blocks."""
         legal = self.game.spec.legal.cpu().numpy()
-        return {"test_routes": evaluation.routes.tolist(), **describe(evaluation.routes.numpy(), legal)}
+        return {"test_routes": evaluation.routes.tolist(), **routing_measures(evaluation.routes.numpy(), legal)}
 
     def figures(self, rows: Rows, reference: Rows, subject: str) -> dict[str, Figure | Image]:
         """The learning curve, and the paper's Figures 9, 10 and 11."""

@@ -17,13 +17,13 @@ from typing import Any, Protocol
 
 import torch
 
-from routing_env.game.settings import Settings
 from routing_env.data import SplitName
-from routing_env.runs.settings import RunSettings
-from routing_env.runs.learners import GameLearner, Tick
-from routing_env.runs.directory import RunDirectory
-from routing_env.runs.run import Run
 from routing_env.game.routing_game import RoutingGame
+from routing_env.game.settings import Settings
+from routing_env.runs.directory import RunDirectory
+from routing_env.runs.learners import GameLearner, Tick
+from routing_env.runs.run import Run
+from routing_env.runs.settings import RunSettings
 from routing_env.types import Evaluation, Policy, Trace
 
 SNAPSHOTS_PER_PASS = 20
@@ -128,7 +128,12 @@ class Recording:
     def _begin(self) -> None:
         """Watch the game that is being played now."""
         game = self._env.game
-        own: dict[str, Any] = {"router": self._name, "epochs": 1, "threads": torch.get_num_threads(), "reference": False}
+        own: dict[str, Any] = {
+            "router": self._name,
+            "epochs": 1,
+            "threads": torch.get_num_threads(),
+            "reference": False,
+        }
         self._learner = _WatchedLearner(game, self._policy)
         self._run = Run(RunSettings(game=self._env.settings, **own), game.data, self._learner)
         self._began, self._started = game.samples, time.perf_counter()

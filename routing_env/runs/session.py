@@ -5,10 +5,10 @@ from __future__ import annotations
 from rich.console import Console
 from rich.markup import escape
 
-from routing_env.runs.display import Display
-from routing_env.runs.task_table import task_table
 from routing_env.runs.directory import RunDirectory
+from routing_env.runs.display import Display
 from routing_env.runs.run import Run, reference_settings
+from routing_env.runs.task_table import task_table
 
 
 def train_and_show(run: Run, directory: RunDirectory, console: Console) -> None:

@@ -49,11 +49,12 @@ class RunSettings:
             SettingError: a setting that does not exist or has the wrong type.
             TypeError: a setting is missing.
         """
-        own, game = dict(content), content.get("game")
-        own.pop("game", None)
+        own = {name: value for name, value in content.items() if name != "game"}
+        game = content.get("game")
         if not isinstance(game, dict):
             raise SettingError(f"game is {game!r}; it must be an object of settings")
-        missing = [name for owner, part in ((cls, own), (Settings, game)) for name in types_of(owner) if name not in part]
+        parts: list[tuple[type, dict[str, Any]]] = [(cls, own), (Settings, game)]
+        missing = [name for owner, part in parts for name in types_of(owner) if name not in part]
         if missing:
             raise SettingError(f"the settings {', '.join(missing)} are missing")
         return cls(game=Settings(**check(game, Settings)), **check(own, cls))
