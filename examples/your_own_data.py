@@ -44,7 +44,7 @@ def train(data: MultiTaskData, epochs: int) -> Evaluation:
     game = make_game(GameConfig(blocks=2, layers=2, learning_rate=0.05, batch_size=16), data=data)
     router = make_router("wpl", game.spec)
     router.play(game, samples=epochs * len(data.train))
-    return game.evaluate(lambda state: router.act(state, greedy=True).action, "test")
+    return game.evaluate(router, "test")
 
 
 def main(epochs: int = 30) -> None:

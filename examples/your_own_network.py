@@ -43,7 +43,7 @@ def main(epochs: int = 2) -> None:
     game = make_game(GameConfig(learning_rate=0.1, batch_size=32), data=data, network=network)
     router = make_router("wpl", game.spec, rule="full-vector")
     router.play(game, samples=epochs * len(data.train))
-    result = game.evaluate(lambda state: router.act(state, greedy=True).action, "validation")
+    result = game.evaluate(router, "validation")
     kinds = ("3x3 convolution", "5x5 convolution", "1x1 convolution", "identity")
     for task, name in enumerate(data.task_names):
         kind = kinds[int(result.routes[task, 0].argmax())]

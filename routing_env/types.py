@@ -16,7 +16,7 @@ Depth counts from 0 in code and from 1 in anything printed, as in the paper.
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -207,7 +207,7 @@ class Game(Protocol):
         ...
 
 
-class Router(Protocol):
+class Router(ABC):
     """A learner that routes. Subclass it, or match it.
 
     ``routing-env train --router module:Class`` builds one as ``Class(spec, seed=seed, **options)``.

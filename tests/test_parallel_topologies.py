@@ -12,7 +12,6 @@ from zoo import RECURSIVE, legal_actions, play, same, weights
 
 from routing_env import Decision, GameConfig, make_game, parallel_env
 from routing_env.data import load
-from routing_env.envs.topology import make_topology
 
 DISPATCHED: dict[str, Any] = {"topology": "dispatched", "agents": 4}
 
@@ -102,8 +101,6 @@ def test_only_those_who_take_part_may_act() -> None:
         env.step({"router_1": 3})
     # A dispatcher that waits is not heeded, whatever it says.
     assert same(env.step({"router_1": 2, "dispatcher_0": -7}), twin.step({"router_1": 2}))
-    with pytest.raises(RuntimeError, match="nobody dispatches"):
-        make_topology("single", env.game.spec, None).dispatch(0)
 
 
 def test_an_illegal_action_is_shared_by_all_who_share_the_route() -> None:

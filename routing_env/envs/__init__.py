@@ -17,7 +17,7 @@ def _register() -> None:
         vector_entry_point="routing_env.envs.vector:RoutingVectorEnv",
     )
     if hasattr(pettingzoo, "register"):
-        pettingzoo.register("parallel", "routing_env/routing-v0", "routing_env.envs.parallel:parallel_env")
+        pettingzoo.register("parallel", "routing_env/routing-v0", "routing_env.routing_v0:parallel_env")
         pettingzoo.register("aec", "routing_env/routing-v0", "routing_env.routing_v0:env")
 
 

@@ -43,27 +43,27 @@ class TaskEnv(gymnasium.Env[Vector, np.int64]):
 
     Attributes:
         task: the agent's.
-        table: where the agents meet.
+        turns: in which all agents of the game act.
     """
 
     metadata = {"render_modes": []}  # noqa: RUF012 (as Gymnasium declares it)
 
-    def __init__(self, table: Table, task: int) -> None:
-        self.table = table
+    def __init__(self, turns: TurnTaking, task: int) -> None:
+        self.turns = turns
         self.task = task
         self.render_mode = None
-        self.observation_space = table.lanes.format.space()
-        self.action_space = spaces.Discrete(table.lanes.spec.actions)
+        self.observation_space = turns.lanes.format.space()
+        self.action_space = spaces.Discrete(turns.lanes.spec.actions)
 
     @property
     def game(self) -> RoutingGame:
         """What all are playing."""
-        return self.table.lanes.game
+        return self.turns.lanes.game
 
     @property
     def config(self) -> GameConfig:
         """The settings of the game."""
-        return self.table.lanes.config
+        return self.turns.lanes.config
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Vector, dict[str, Any]]:
         """The next sample of the task, which is dealt with those of all others.
@@ -77,10 +77,10 @@ class TaskEnv(gymnasium.Env[Vector, np.int64]):
             ValueError: a seed that is no integer from 0 to 2**63 - 1.
         """
         super().reset(seed=None if seed is None else check_seed(seed))
-        self.table.check(self.task)
-        if self.table.lanes.depth:
+        self.turns.check(self.task)
+        if self.turns.lanes.depth:
             raise RuntimeError(f"task_{self.task} resets in the middle of an episode, which all agents end together")
-        return self.table.lanes.vectors[self.task], {}
+        return self.turns.lanes.vectors[self.task], {}
 
     def step(self, action: int | np.integer[Any]) -> tuple[Vector, float, bool, bool, dict[str, Any]]:
         """Choose a block and wait until all have chosen theirs.
@@ -88,15 +88,15 @@ class TaskEnv(gymnasium.Env[Vector, np.int64]):
         Raises:
             RuntimeError: outside of :func:`learn_together`.
         """
-        self.table.check(self.task)
-        return self.table.choose(self.task, int(action))
+        self.turns.check(self.task)
+        return self.turns.choose(self.task, int(action))
 
     def action_masks(self) -> NDArray[np.bool_]:
         """The legal actions, bool [A], under the name that MaskablePPO looks for."""
-        return self.table.lanes.masks[self.task].astype(np.bool_)
+        return self.turns.lanes.masks[self.task].astype(np.bool_)
 
 
-class Table:
+class TurnTaking:
     """Where the agents meet: a turn that goes round, and a step of the game after each round.
 
     Args:
@@ -220,8 +220,8 @@ def independent_envs(
         settings: likewise.
     """
     world = World.of(data, network, loss, settings, own=("loss", "parts"))
-    table = Table(Lanes(world, world.data.tasks, parts=parts))
-    return [TaskEnv(table, task) for task in range(world.data.tasks)]
+    turns = TurnTaking(Lanes(world, world.data.tasks, parts=parts))
+    return [TaskEnv(turns, task) for task in range(world.data.tasks)]
 
 
 def learn_together(models: Sequence[BaseAlgorithm], total_timesteps: int, **arguments: Any) -> None:
@@ -239,19 +239,19 @@ def learn_together(models: Sequence[BaseAlgorithm], total_timesteps: int, **argu
         ValueError: a task without a model or with two, or environments of different games.
         BaseException: what a model raises, once all have ended.
     """
-    table, models = _seated(models)
+    turns, models = _in_order(models)
     for model in models:
         model._last_obs = None  # pyright: ignore[reportPrivateUsage]  # of a deal that is long over
-    table.run(
+    turns.run(
         [lambda model=model: model.learn(total_timesteps, **arguments) for model in models],
-        [lambda task=task, model=model: _greedy_action(table.lanes, task, model) for task, model in enumerate(models)],
+        [lambda task=task, model=model: _greedy_action(turns.lanes, task, model) for task, model in enumerate(models)],
     )
 
 
 def evaluate_together(models: Sequence[BaseAlgorithm], split: SplitName = "test") -> Evaluation:
     """Route a whole split greedily, each task by its own model, without training."""
-    table, models = _seated(models)
-    policies = [greedy(model, table.lanes.format) for model in models]
+    turns, models = _in_order(models)
+    policies = [greedy(model, turns.lanes.format) for model in models]
 
     def choose(state: State) -> Tensor:
         action = torch.zeros_like(state.task)
@@ -262,24 +262,24 @@ def evaluate_together(models: Sequence[BaseAlgorithm], split: SplitName = "test"
                 action[rows] = policy(own)
         return action
 
-    return table.lanes.game.evaluate(choose, split)
+    return turns.lanes.game.evaluate(choose, split)
 
 
-def _seated(models: Sequence[BaseAlgorithm]) -> tuple[Table, list[BaseAlgorithm]]:
+def _in_order(models: Sequence[BaseAlgorithm]) -> tuple[TurnTaking, list[BaseAlgorithm]]:
     """The table of the models, and the models in the order of their tasks."""
-    tables: set[Table] = set()
+    games: set[TurnTaking] = set()
     by_task: dict[int, BaseAlgorithm] = {}
     for model in models:
         env = model.get_env()
-        tables.add(cast(Any, env).get_attr("table")[0])
+        games.add(cast(Any, env).get_attr("turns")[0])
         by_task[cast(Any, env).get_attr("task")[0]] = model
-    number = {table.lanes.number for table in tables}
-    if len(tables) != 1 or number != {len(models)} or len(by_task) != len(models):
+    number = {game.lanes.number for game in games}
+    if len(games) != 1 or number != {len(models)} or len(by_task) != len(models):
         raise ValueError(
-            f"{len(models)} models for {len(by_task)} tasks of {len(tables)} games; there must be one model for each "
+            f"{len(models)} models for {len(by_task)} tasks of {len(games)} games; there must be one model for each "
             "environment of one call of independent_envs"
         )
-    return tables.pop(), [by_task[task] for task in sorted(by_task)]
+    return games.pop(), [by_task[task] for task in sorted(by_task)]
 
 
 def _greedy_action(lanes: Lanes, task: int, model: BaseAlgorithm) -> int:

@@ -24,12 +24,11 @@ from torch import Tensor
 from routing_env.data import MultiTaskData, SplitName
 from routing_env.envs.lanes import Lanes
 from routing_env.envs.observation import PARTS, ObservationFormat, check_choice
+from routing_env.envs.shell import AgentPolicy, Progress, Shell
 from routing_env.envs.world import World, check_seed
 from routing_env.game.build import NetworkFactory
-from routing_env.game.routing_game import RoutingGame
-from routing_env.game.settings import GameConfig
 from routing_env.game.training import Loss
-from routing_env.types import Evaluation, Policy, State
+from routing_env.types import Evaluation, Policy, Router, State
 
 
 class Lane:
@@ -60,7 +59,7 @@ class Lane:
         return self
 
 
-class LanesVecEnv(VecEnv):
+class LanesVecEnv(Shell, VecEnv):
     """Lanes as a VecEnv; see :class:`RoutingVecEnv` for the environment with lanes of its own.
 
     Args:
@@ -74,19 +73,9 @@ class LanesVecEnv(VecEnv):
         self.lanes = lanes
         self._lane = [Lane(self, number, render_mode) for number in range(lanes.number)]
         self._actions: NDArray[Any] = np.empty(0)
-        self._ended: tuple[Any, ...] | None = None
+        self._ended: Progress | None = None
         super().__init__(lanes.number, lanes.format.space(), spaces.Discrete(lanes.spec.actions))
         self.metadata: dict[str, Any] = {**self.metadata, "render_fps": 4}
-
-    @property
-    def game(self) -> RoutingGame:
-        """What is being played; a seed puts a new one in its place."""
-        return self.lanes.game
-
-    @property
-    def config(self) -> GameConfig:
-        """The settings of the game."""
-        return self.lanes.config
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
         """Start the whole world over from here at the next reset; None draws a seed from NumPy's own generator.
@@ -122,7 +111,7 @@ class LanesVecEnv(VecEnv):
         self._ended = None
         if over:
             if self.render_mode is not None:
-                self._ended = self._progress()
+                self._ended = self._progress
             for info, vector in zip(told, lanes.vectors, strict=True):
                 info["terminal_observation"] = vector
                 info["TimeLimit.truncated"] = False
@@ -130,14 +119,27 @@ class LanesVecEnv(VecEnv):
             self.reset_infos = lanes.infos()
         return lanes.vectors, rewards, np.full(self.num_envs, over), told
 
-    def evaluate(self, model: BaseAlgorithm, split: SplitName = "test") -> Evaluation:
-        """Route a whole split greedily by a model, without training; the deal on its way is not disturbed.
+    def evaluate(
+        self,
+        policy: BaseAlgorithm | Router | Policy | AgentPolicy,
+        split: SplitName = "test",
+        *,
+        batched: bool = False,
+    ) -> Evaluation:
+        """Route a whole split without training, as in :meth:`Shell.evaluate`.
+
+        Args:
+            policy: what :meth:`Shell.evaluate` takes, or a Stable-Baselines3 model, which acts greedily.
+            split: "train", "validation" or "test".
+            batched: ``policy`` is a function from a :class:`~routing_env.types.State` to legal actions int64 [B].
 
         Raises:
-            ValueError: an empty split.
-            TypeError: a model without Q-values or a policy distribution.
+            TypeError: ``policy`` is none of these, or a model without Q-values or a policy distribution.
+            ValueError: the split is empty, or an action is illegal.
         """
-        return self.game.evaluate(self.policy(model), split)
+        if isinstance(policy, BaseAlgorithm):
+            policy, batched = self.policy(policy), True
+        return super().evaluate(policy, split, batched=batched)
 
     def policy(self, model: BaseAlgorithm) -> Policy:
         """The greedy policy of a model, from a :class:`~routing_env.types.State` to legal actions."""
@@ -178,15 +180,9 @@ class LanesVecEnv(VecEnv):
 
     def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
         """One routing map of all lanes, which are one game: of the deal under way, or right after it of its end."""
-        from routing_env.drawing.deal import picture  # matplotlib is slow to import
-
-        tasks, routes, correct = self._ended or self._progress()
-        spec, names = self.lanes.spec, self.game.data.task_names
-        title = f"{self.game.samples:,} samples dealt · step {routes.shape[1]} of {spec.depth}"
-        return [picture(spec, names, tasks, routes, correct, title=title)]
-
-    def _progress(self) -> tuple[Any, ...]:
-        return self.lanes.tasks, self.lanes.routes, self.lanes.correct
+        shown = self._ended or self._progress
+        title = f"{self.game.samples:,} samples dealt · step {shown[1].shape[1]} of {self.lanes.spec.depth}"
+        return [self._picture(title, shown)]
 
     def _chosen(self, indices: Any) -> list[Lane]:
         return [self._lane[number] for number in self._get_indices(indices)]

@@ -18,18 +18,16 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from routing_env.data import MultiTaskData, SplitName
+from routing_env.data import MultiTaskData
 from routing_env.envs.lanes import Lanes
 from routing_env.envs.observation import PARTS, Observation, check_choice
+from routing_env.envs.shell import Shell
 from routing_env.envs.world import World, check_seed
 from routing_env.game.build import NetworkFactory
-from routing_env.game.routing_game import RoutingGame
-from routing_env.game.settings import GameConfig
 from routing_env.game.training import Loss
-from routing_env.types import Evaluation, Policy
 
 
-class RoutingEnv(gymnasium.Env[Observation, np.int64]):
+class RoutingEnv(Shell, gymnasium.Env[Observation, np.int64]):
     """The game with a single lane.
 
     Args:
@@ -66,19 +64,9 @@ class RoutingEnv(gymnasium.Env[Observation, np.int64]):
             check_choice("render_mode", render_mode, self.metadata["render_modes"])
         self.render_mode = render_mode
         world = World.of(data, network, loss, settings, own=("loss", "mask", "parts", "render_mode"), lanes=1)
-        self._lanes = Lanes(world, 1, mask=mask, parts=parts)
-        self.observation_space = self._lanes.format.space()
-        self.action_space = spaces.Discrete(self._lanes.spec.actions)
-
-    @property
-    def game(self) -> RoutingGame:
-        """What is being played; a seed puts a new one in its place."""
-        return self._lanes.game
-
-    @property
-    def config(self) -> GameConfig:
-        """The settings of the game."""
-        return self._lanes.config
+        self.lanes = Lanes(world, 1, mask=mask, parts=parts)
+        self.observation_space = self.lanes.format.space()
+        self.action_space = spaces.Discrete(self.lanes.spec.actions)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -92,7 +80,7 @@ class RoutingEnv(gymnasium.Env[Observation, np.int64]):
         Raises:
             ValueError: a seed that is no integer from 0 to 2**63 - 1; nothing has changed.
         """
-        self._lanes.deal(seed)
+        self.lanes.deal(seed)
         super().reset(seed=None if seed is None else check_seed(seed))
         return self._observation(), self._info()
 
@@ -106,43 +94,31 @@ class RoutingEnv(gymnasium.Env[Observation, np.int64]):
             RuntimeError: no episode is under way.
             ValueError: no integer in [0, A); nothing has changed.
         """
-        (reward,) = self._lanes.step(np.asarray(action).reshape(1)).tolist()
-        return self._observation(), reward, self._lanes.ends is not None, False, self._info()
+        (reward,) = self.lanes.step(np.asarray(action).reshape(1)).tolist()
+        return self._observation(), reward, self.lanes.ends is not None, False, self._info()
 
     def action_masks(self) -> NDArray[np.bool_]:
         """The legal actions, bool [A], under the name that MaskablePPO looks for."""
-        return self._lanes.masks[0].astype(np.bool_)
+        return self.lanes.masks[0].astype(np.bool_)
 
     def render(self) -> NDArray[np.uint8] | str | None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The route of this episode, as the routing map or in a line of text."""
         if self.render_mode is None:
             gymnasium.logger.warn("render was called without a render_mode; pass one to gymnasium.make")
             return None
-        lanes, tasks = self._lanes, self.game.data.task_names
+        lanes, tasks = self.lanes, self.game.data.task_names
         if self.render_mode == "rgb_array":
-            from routing_env.drawing.deal import picture  # matplotlib is slow to import
-
-            title = f"{self.game.samples:,} samples dealt · step {lanes.depth} of {lanes.spec.depth}"
-            return picture(lanes.spec, tasks, lanes.tasks, lanes.routes, lanes.correct, title=title)
+            return self._picture(f"{self.game.samples:,} samples dealt · step {lanes.depth} of {lanes.spec.depth}")
         names = {-1: "lost", lanes.spec.pass_action: "PASS"}
         name = tasks[lanes.tasks[0]] if len(lanes.tasks) else "no sample yet"
         mark = "" if lanes.correct is None else "right" if lanes.correct[0] else "wrong"
         return f"{name}  {' → '.join(str(names.get(a, a)) for a in lanes.routes[:1].ravel().tolist())}  {mark}".rstrip()
 
-    def evaluate(self, policy: Policy, split: SplitName = "test") -> Evaluation:
-        """Route a whole split without training.
-
-        Args:
-            policy: from a :class:`~routing_env.types.State` to legal actions int64 [B].
-            split: "train", "validation" or "test".
-        """
-        return self.game.evaluate(policy, split)
-
     def _observation(self) -> Observation:
-        return self._lanes.format.observations(self._lanes.vectors, self._lanes.masks.copy())[0]
+        return self.lanes.format.observations(self.lanes.vectors, self.lanes.masks.copy())[0]
 
     def _info(self) -> dict[str, Any]:
-        (info,) = self._lanes.infos()
-        if self._lanes.format.in_info:
-            info["action_mask"] = self._lanes.masks[0].copy()
+        (info,) = self.lanes.infos()
+        if self.lanes.format.in_info:
+            info["action_mask"] = self.lanes.masks[0].copy()
         return info

@@ -17,20 +17,18 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
 
-from routing_env.data import MultiTaskData, SplitName
+from routing_env.data import MultiTaskData
 from routing_env.envs.lanes import Lanes
 from routing_env.envs.observation import PARTS, check_choice
+from routing_env.envs.shell import Shell
 from routing_env.envs.world import World, check_seed
 from routing_env.game.build import NetworkFactory
-from routing_env.game.routing_game import RoutingGame
-from routing_env.game.settings import GameConfig
 from routing_env.game.training import Loss
-from routing_env.types import Evaluation, Policy
 
 Arrays = NDArray[Any]
 
 
-class RoutingVectorEnv(VectorEnv[Arrays, ArrayLike, Arrays]):
+class RoutingVectorEnv(Shell, VectorEnv[Arrays, ArrayLike, Arrays]):
     """The lanes of one game.
 
     Args:
@@ -72,22 +70,12 @@ class RoutingVectorEnv(VectorEnv[Arrays, ArrayLike, Arrays]):
         self._mode = AutoresetMode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self._mode}
         world = World.of(data, network, loss, settings, own=("loss", "parts", "autoreset_mode"), lanes=num_envs)
-        self._lanes = Lanes(world, num_envs, parts=parts)
+        self.lanes = Lanes(world, num_envs, parts=parts)
         self.num_envs = num_envs
-        self.single_observation_space = self._lanes.format.space()
-        self.single_action_space = spaces.Discrete(self._lanes.spec.actions)
+        self.single_observation_space = self.lanes.format.space()
+        self.single_action_space = spaces.Discrete(self.lanes.spec.actions)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-
-    @property
-    def game(self) -> RoutingGame:
-        """What is being played; a seed puts a new one in its place."""
-        return self._lanes.game
-
-    @property
-    def config(self) -> GameConfig:
-        """The settings of the game."""
-        return self._lanes.config
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -106,9 +94,9 @@ class RoutingVectorEnv(VectorEnv[Arrays, ArrayLike, Arrays]):
         if mask is not None and not np.all(mask):
             raise ValueError("reset_mask leaves lanes out; all lanes of a game are dealt together, reset them all")
         seed = seed[0] if isinstance(seed, list) else seed
-        self._lanes.deal(seed)
+        self.lanes.deal(seed)
         super().reset(seed=None if seed is None else check_seed(seed))
-        return self._lanes.vectors, self._infos()
+        return self.lanes.vectors, self._infos()
 
     def step(self, actions: ArrayLike) -> tuple[Arrays, Arrays, Arrays, Arrays, dict[str, Any]]:
         """Apply one block per lane; the last step scores, rewards and trains the blocks.
@@ -120,7 +108,7 @@ class RoutingVectorEnv(VectorEnv[Arrays, ArrayLike, Arrays]):
             RuntimeError: there was no reset before the first step, or after the end with autoreset "Disabled".
             ValueError: actions of the wrong shape, type or range; nothing has changed.
         """
-        lanes = self._lanes
+        lanes = self.lanes
         over, never = np.zeros(self.num_envs, np.bool_), np.zeros(self.num_envs, np.bool_)
         if lanes.ends is not None and self._mode is AutoresetMode.NEXT_STEP:
             lanes.deal()
@@ -138,20 +126,11 @@ class RoutingVectorEnv(VectorEnv[Arrays, ArrayLike, Arrays]):
 
     def action_masks(self) -> NDArray[np.bool_]:
         """The legal actions, bool [num_envs, A]."""
-        return self._lanes.masks.astype(np.bool_)
-
-    def evaluate(self, policy: Policy, split: SplitName = "test") -> Evaluation:
-        """Route a whole split without training.
-
-        Args:
-            policy: from a :class:`~routing_env.types.State` to legal actions int64 [B].
-            split: "train", "validation" or "test".
-        """
-        return self.game.evaluate(policy, split)
+        return self.lanes.masks.astype(np.bool_)
 
     def _infos(self) -> dict[str, Any]:
         """Each entry with its `_entry`, which says for which lanes it holds."""
-        lanes, every = self._lanes, np.ones(self.num_envs, np.bool_)
+        lanes, every = self.lanes, np.ones(self.num_envs, np.bool_)
         infos: dict[str, Any] = {"action_mask": lanes.masks.copy(), **(lanes.ends or {})}
         infos |= {f"_{name}": every for name in infos}
         if lanes.illegal:

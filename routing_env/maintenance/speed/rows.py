@@ -168,8 +168,8 @@ def shells(world: World) -> list[Comparison]:
 
 
 def _shell_sides(world: World) -> list[Side]:
-    from routing_env.envs.parallel import parallel_env
     from routing_env.envs.sb3 import RoutingVecEnv  # slow to import, and no other row needs it
+    from routing_env.routing_v0 import parallel_env
 
     data, bar = world.data(), SHELL_BAR if world.convolutional else None
     settings: dict[str, Any] = {
