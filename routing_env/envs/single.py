@@ -2,10 +2,10 @@
 
     env = gymnasium.make("routing_env:Routing-v0", data="digits")
 
-An episode routes the next sample of a shuffled pass, of whichever task it is, in exactly D steps and ends by
-termination. `reset()` deals the next sample and keeps what the blocks have learned; `reset(seed=s)` starts the whole
-world over from s. One sample is too little for a step of SGD: the blocks collect ``block_batch`` routed samples first,
-by default the data set's usual batch.
+An episode routes the next sample of a shuffled pass, whatever its task, in exactly D steps and ends by termination.
+`reset()` deals the next sample and keeps what the blocks have learned; `reset(seed=s)` restarts the whole world. One
+sample is too little for a step of SGD, so the blocks first collect ``block_batch`` routed samples, by default the usual
+batch of the data set.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ class RoutingEnv(Shell, gymnasium.Env[Observation, np.int64]):
     """The game with a single lane.
 
     Args:
-        data: name of a data set, or data of one's own.
-        network: name of a network, or a function that builds one for the data, anew each time it is called.
-        loss: in place of cross-entropy or squared error.
+        data: name of a data set, or your own data.
+        network: name of a network, or a function that builds a new one for the data each time it is called.
+        loss: replaces cross-entropy or squared error; a function from output and target to one loss per lane.
         mask: where the action mask is: "info" (the observation is a plain Box), "obs", "both" or "none".
-        parts: which of "v", "task" and "depth" an observation has.
+        parts: which of "v", "task" and "depth" an observation contains.
         render_mode: "rgb_array", "ansi" or None.
         settings: fields of :class:`~routing_env.game.settings.GameConfig`.
 
     Raises:
-        TypeError: a setting that does not exist.
-        ValueError: an argument out of range.
+        TypeError: unknown setting; the message suggests the closest match.
+        ValueError: an argument or setting is out of range.
     """
 
     metadata: ClassVar[dict[str, Any]] = {  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -74,35 +74,36 @@ class RoutingEnv(Shell, gymnasium.Env[Observation, np.int64]):
         """Deal the next sample.
 
         Args:
-            seed: starts the whole world over from here: blocks, order of the data, history of rewards.
-            options: there are none.
+            seed: restarts the whole world: new blocks, a new order of the data, an empty history of rewards.
+            options: Ignored; present for the Gymnasium API.
 
         Raises:
-            ValueError: a seed that is no integer from 0 to 2**63 - 1; nothing has changed.
+            ValueError: the seed is not an integer from 0 to 2**63 - 1; nothing has changed.
         """
         self.lanes.deal(seed)
         super().reset(seed=None if seed is None else check_seed(seed))
         return self._observation(), self._info()
 
     def step(self, action: int | np.integer[Any]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Apply a block; the last step scores, rewards, and once in a while trains the blocks.
+        """Apply one block; the last one scores the route, pays the final reward and may train the blocks.
 
         Args:
-            action: one that is not legal loses the route: the final reward is -1 and nothing of it is trained.
+            action: an integer in [0, A). An illegal action loses the route: the final reward is -1 and the route trains
+                no block.
 
         Raises:
-            RuntimeError: no episode is under way.
-            ValueError: no integer in [0, A); nothing has changed.
+            RuntimeError: no episode is in progress.
+            ValueError: the action is not an integer in [0, A); nothing has changed.
         """
         (reward,) = self.lanes.step(np.asarray(action).reshape(1)).tolist()
         return self._observation(), reward, self.lanes.ends is not None, False, self._info()
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """The legal actions, bool [A], under the name that MaskablePPO looks for."""
+        """The legal actions, bool [A]; MaskablePPO looks for a method of this name."""
         return self.lanes.masks[0].astype(np.bool_)
 
     def render(self) -> NDArray[np.uint8] | str | None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The route of this episode, as the routing map or in a line of text."""
+        """The route of this episode as a routing map, uint8 [height, width, 3], or as one line of text."""
         if self.render_mode is None:
             gymnasium.logger.warn("render was called without a render_mode; pass one to gymnasium.make")
             return None

@@ -1,9 +1,9 @@
-"""Routing as a Gymnasium vector environment: every sub-environment is a lane of one game, and all share its blocks.
+"""Routing as a Gymnasium vector environment: its sub-environments are the lanes of one game and share its blocks.
 
     envs = gymnasium.make_vec("routing_env:Routing-v0", num_envs=64, data="digits")
 
-A lane is dealt any sample of any task, whichever comes next in a shuffled pass; one policy serves them all (Figure 3a).
-All lanes start and end together, after exactly D steps, by termination.
+Each lane is dealt the next sample of a shuffled pass, whatever its task; one policy serves all lanes (Figure 3a). All
+lanes start together and end together after exactly D steps, by termination.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ class RoutingVectorEnv(Shell, VectorEnv[Arrays, ArrayLike, Arrays]):
     """The lanes of one game.
 
     Args:
-        num_envs: lanes.
-        data: name of a data set, or data of one's own.
-        network: name of a network, or a function that builds one for the data, anew each time it is called.
-        loss: per lane, in place of cross-entropy or squared error.
-        parts: which of "v", "task" and "depth" an observation has.
-        autoreset_mode: when the next samples are dealt: with the step after the last one ("NextStep"), with the last
-            one ("SameStep"; then `final_obs` and `final_info` hold the end of the routes), or never ("Disabled").
-        render_mode: None; there is nothing to see of many lanes.
+        num_envs: number of lanes.
+        data: name of a data set, or your own data.
+        network: name of a network, or a function that builds a new one for the data each time it is called.
+        loss: replaces cross-entropy or squared error; a function from output and target to one loss per lane.
+        parts: which of "v", "task" and "depth" an observation contains.
+        autoreset_mode: when the next samples are dealt: in the step after the last one ("NextStep"), in the last step
+            itself ("SameStep"; `final_obs` and `final_info` then hold the end of the routes), or never ("Disabled").
+        render_mode: must be None; a vector environment is not rendered.
         settings: fields of :class:`~routing_env.game.settings.GameConfig`.
 
     Raises:
-        TypeError: a setting that does not exist.
-        ValueError: an argument out of range.
+        TypeError: unknown setting; the message suggests the closest match.
+        ValueError: an argument or setting is out of range.
     """
 
     metadata: dict[str, Any] = {"render_modes": [], "autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
@@ -64,7 +64,7 @@ class RoutingVectorEnv(Shell, VectorEnv[Arrays, ArrayLike, Arrays]):
         if num_envs < 1:
             raise ValueError(f"num_envs is {num_envs}; it must be at least 1")
         if render_mode is not None:
-            raise ValueError(f"render_mode is {render_mode!r}; a vector environment has none, use gymnasium.make")
+            raise ValueError(f"render_mode is {render_mode!r}; a vector environment cannot render, use gymnasium.make")
         if isinstance(autoreset_mode, str):
             check_choice("autoreset_mode", autoreset_mode, [mode.value for mode in AutoresetMode])
         self._mode = AutoresetMode(autoreset_mode)
@@ -83,12 +83,12 @@ class RoutingVectorEnv(Shell, VectorEnv[Arrays, ArrayLike, Arrays]):
         """Deal the next samples.
 
         Args:
-            seed: starts the whole world over from here: blocks, order of the data, history of rewards. Of a list the
-                first counts: there is one world.
-            options: a `reset_mask` must name all lanes, which end together.
+            seed: restarts the whole world: new blocks, a new order of the data, an empty history of rewards. All lanes
+                are one world, so only the first entry of a list is used.
+            options: may hold a `reset_mask`, which must select all lanes, because they end together.
 
         Raises:
-            ValueError: a `reset_mask` that leaves lanes out, or a seed that is no integer from 0 to 2**63 - 1.
+            ValueError: the `reset_mask` leaves lanes out, or the seed is not an integer from 0 to 2**63 - 1.
         """
         mask = (options or {}).get("reset_mask")
         if mask is not None and not np.all(mask):
@@ -99,14 +99,19 @@ class RoutingVectorEnv(Shell, VectorEnv[Arrays, ArrayLike, Arrays]):
         return self.lanes.vectors, self._infos()
 
     def step(self, actions: ArrayLike) -> tuple[Arrays, Arrays, Arrays, Arrays, dict[str, Any]]:
-        """Apply one block per lane; the last step scores, rewards and trains the blocks.
+        """Apply one block per lane; the last step scores the routes, pays the final reward and trains the blocks.
 
         Args:
-            actions: integers [num_envs]. One that is not legal loses its route.
+            actions: integers [num_envs] in [0, A). An illegal action loses the route of its lane.
+
+        Returns:
+            Observations float32 [num_envs, n], rewards float64 [num_envs], terminations and truncations bool
+            [num_envs], and infos.
 
         Raises:
-            RuntimeError: there was no reset before the first step, or after the end with autoreset "Disabled".
-            ValueError: actions of the wrong shape, type or range; nothing has changed.
+            RuntimeError: the environment was not reset before the first step or, with autoreset "Disabled", after the
+                last one.
+            ValueError: the actions have the wrong shape, type or range; nothing has changed.
         """
         lanes = self.lanes
         over, never = np.zeros(self.num_envs, np.bool_), np.zeros(self.num_envs, np.bool_)
@@ -129,7 +134,7 @@ class RoutingVectorEnv(Shell, VectorEnv[Arrays, ArrayLike, Arrays]):
         return self.lanes.masks.astype(np.bool_)
 
     def _infos(self) -> dict[str, Any]:
-        """Each entry with its `_entry`, which says for which lanes it holds."""
+        """Infos in Gymnasium's vector form: `_name` says for which lanes the entry `name` is valid."""
         lanes, every = self.lanes, np.ones(self.num_envs, np.bool_)
         infos: dict[str, Any] = {"action_mask": lanes.masks.copy(), **(lanes.ends or {})}
         infos |= {f"_{name}": every for name in infos}
