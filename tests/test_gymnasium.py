@@ -1,4 +1,4 @@
-"""The Gymnasium environments: conformance, masks, autoreset, and one world for all lanes."""
+"""The Gymnasium environments: conformance, masks, autoreset, and one world shared by all lanes."""
 
 from __future__ import annotations
 

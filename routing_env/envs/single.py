@@ -85,7 +85,9 @@ class RoutingEnv(Shell, gymnasium.Env[Observation, np.int64]):
         return self._observation(), self._info()
 
     def step(self, action: int | np.integer[Any]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Apply one block; the last one scores the route, pays the final reward and may train the blocks.
+        """Apply one block; the last step scores the route and pays the final reward.
+
+        The blocks are trained when ``block_batch`` samples have been routed.
 
         Args:
             action: an integer in [0, A). An illegal action loses the route: the final reward is -1 and the route trains
