@@ -14,11 +14,11 @@ from routing_env.names import lazy_attributes
 if TYPE_CHECKING:
     from routing_env.data import MultiTaskData as MultiTaskData
     from routing_env.envs.parallel import RoutingParallelEnv as RoutingParallelEnv
-    from routing_env.envs.parallel import parallel_env as parallel_env
     from routing_env.game.build import make_game as make_game
     from routing_env.game.network import RoutedNetwork as RoutedNetwork
     from routing_env.game.routing_game import RoutingGame as RoutingGame
     from routing_env.game.settings import Settings as Settings
+    from routing_env.routing_v0 import parallel_env as parallel_env
     from routing_env.types import Decision as Decision
     from routing_env.types import GameSpec as GameSpec
     from routing_env.types import Router as Router
@@ -39,7 +39,7 @@ _HOMES = {
     "State": "types",
     "Trace": "types",
     "make_game": "game.build",
-    "parallel_env": "envs.parallel",
+    "parallel_env": "routing_v0",
 }
 
 __all__ = [*_HOMES, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]

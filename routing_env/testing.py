@@ -150,7 +150,7 @@ def _check_greedy(factory: RouterFactory, new_game: Callable[[], RoutingGame]) -
 
 
 def _evaluate(game: RoutingGame, router: Router) -> Tensor:
-    return game.evaluate(lambda state: router.act(state, greedy=True).action, "train", batch_size=20).routes
+    return game.evaluate(router, "train", batch_size=20).routes
 
 
 def _check_seed(factory: RouterFactory, new_game: Callable[[], RoutingGame]) -> None:

@@ -1,4 +1,4 @@
-"""The Gymnasium environments: conformance, masks, autoreset, and one world for all lanes."""
+"""The Gymnasium environments: conformance, masks, autoreset, and one world shared by all lanes."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ def test_every_sample_comes_once_a_pass_whatever_the_number_of_lanes() -> None:
 def test_evaluation_and_copies() -> None:
     for env in (RoutingEnv(**SMALL, block_batch=1), RoutingVectorEnv(4, **SMALL)):
         env.reset()
-        evaluation = env.evaluate(lambda state: torch.zeros_like(state.task), "validation")
+        evaluation = env.evaluate(lambda state: torch.zeros_like(state.task), "validation", batched=True)
         assert evaluation.samples.sum() == len(env.game.data.validation)
         other = copy.deepcopy(env)
         assert weights(other) == weights(env)

@@ -1,4 +1,4 @@
-"""The PettingZoo environment: seeding, what it says of the game, its errors, evaluation, copies."""
+"""The PettingZoo environment: seeding, agreement with the game, errors, evaluation, copies."""
 
 from __future__ import annotations
 
@@ -288,7 +288,7 @@ def test_wrong_arguments_are_named(arguments: dict[str, Any], error: type[Except
         parallel_env(**arguments)
 
 
-def test_a_network_and_a_loss_of_ones_own(small: MultiTaskData) -> None:
+def test_your_own_network_and_loss(small: MultiTaskData) -> None:
     def narrow(data: MultiTaskData) -> RoutedNetwork:
         layers = linear_layers([*data.input_shape, 6, data.outputs], [1, 4])
         return RoutedNetwork(torch.nn.Flatten(), layers, data.input_shape)
@@ -297,7 +297,7 @@ def test_a_network_and_a_loss_of_ones_own(small: MultiTaskData) -> None:
         return 0 * output.sum(1) + 2.5
 
     env = parallel_env(data=small, network=narrow, loss=constant)
-    assert reference(env.settings.network).endswith(":test_a_network_and_a_loss_of_ones_own.<locals>.narrow")
+    assert reference(env.settings.network).endswith(":test_your_own_network_and_loss.<locals>.narrow")
     observations, _ = env.reset()
     assert observations["task_0"]["action_mask"].tolist() == [1, 0, 0, 0]
     end = play(env, np.random.default_rng(0))[-1]

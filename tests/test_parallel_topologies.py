@@ -1,4 +1,4 @@
-"""The environment of one agent for all tasks, and the one of a dispatcher and the agents that it picks from."""
+"""The environment with one agent for all tasks, and the one with a dispatcher and the routers that it picks from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from zoo import RECURSIVE, legal_actions, play, same, weights
 
 from routing_env import Decision, make_game, parallel_env
 from routing_env.data import load
-from routing_env.envs.topology import make_topology
 
 DISPATCHED: dict[str, Any] = {"topology": "dispatched", "agents": 4}
 
@@ -102,8 +101,17 @@ def test_only_those_who_take_part_may_act() -> None:
         env.step({"router_1": 3})
     # A dispatcher that waits is not heeded, whatever it says.
     assert same(env.step({"router_1": 2, "dispatcher_0": -7}), twin.step({"router_1": 2}))
-    with pytest.raises(RuntimeError, match="nobody dispatches"):
-        make_topology("single", env.game.spec, None).dispatch(0)
+
+
+def test_who_asks_for_an_agent_that_was_not_picked_is_told_what_to_do() -> None:
+    env = parallel_env(data=little_data(), **DISPATCHED)
+    env.reset()
+    for told in env.step({"dispatcher_0": 1}):
+        assert list(told) == ["dispatcher_0", "router_1"]
+    observations, _, _, _, infos = env.step({"router_1": 0})
+    for told in (observations, infos):
+        with pytest.raises(KeyError, match=r"router_2 does not take part .* set topology to 'per_task'"):
+            told["router_2"]
 
 
 def test_an_illegal_action_is_shared_by_all_who_share_the_route() -> None:

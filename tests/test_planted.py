@@ -84,7 +84,7 @@ def play(router: str, seed: int, blocks: int | None = None, **options: Any) -> t
     game = make_game(data=data, seed=seed, **({} if blocks is None else {"blocks": blocks}))
     player = make_router(router, game.spec, seed=seed, **options)
     player.play(game, data.usual["epochs"] * len(data.train))
-    return game.evaluate(lambda state: player.act(state, greedy=True).action, "test"), data
+    return game.evaluate(player, "test"), data
 
 
 def test_the_oracle_beats_sharing_everything_and_nothing() -> None:

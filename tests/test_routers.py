@@ -42,7 +42,7 @@ def test_every_router_plays_every_game(name: str, world: str) -> None:
         if decision.probability is not None:
             assert_distribution(decision.probability, game.trace.states[depth].legal)
     before = router.state_dict()
-    greedy = [game.evaluate(lambda state: router.act(state, greedy=True).action, "test") for _ in range(2)]
+    greedy = [game.evaluate(router, "test") for _ in range(2)]
     assert repr(router.state_dict().keys()) == repr(before.keys())
     if name != "random":
         assert torch.equal(greedy[0].routes, greedy[1].routes), "greedy means the same way every time"
@@ -91,7 +91,7 @@ def test_a_run_on_digits_is_the_same_to_the_bit(name: str) -> None:
         game = make_game(data=data, seed=seed, **settings)
         router = make_router(name, game.spec, seed=seed)
         router.play(game, 640)
-        routes = game.evaluate(lambda state: router.act(state, greedy=True).action, "validation").routes
+        routes = game.evaluate(router, "validation").routes
         return bits(game.network.state_dict()), repr(router.state_dict()), routes
 
     torch.manual_seed(1)

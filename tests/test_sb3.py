@@ -1,4 +1,4 @@
-"""Stable-Baselines3: the VecEnv over lanes, masks, evaluation views, independent learners, models and games on disk."""
+"""Stable-Baselines3: the VecEnv over lanes, masks, evaluation views and independent learners."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_the_same_seed_gives_the_same_result(make: Any) -> None:
 
 
 class Illegal(BaseCallback):
-    """Counts the actions of a training, and the illegal ones among them."""
+    """Counts all actions and the illegal ones during training."""
 
     count = steps = 0
 
@@ -263,7 +263,7 @@ def test_learning_together_goes_on_where_it_stopped() -> None:
 
 
 class Faulty(PPO):
-    """Cannot learn."""
+    """A model that fails when it learns."""
 
     def train(self) -> None:
         """Fail."""

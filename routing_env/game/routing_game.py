@@ -28,7 +28,7 @@ from routing_env.game.rewards import (
 )
 from routing_env.game.settings import Settings
 from routing_env.game.training import BlockTrainer, Loss
-from routing_env.types import Batch, Decision, Evaluation, GameSpec, Outcome, Policy, State, Trace
+from routing_env.types import Batch, Decision, Evaluation, GameSpec, Outcome, Policy, Router, State, Trace
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -252,21 +252,26 @@ class RoutingGame:
                 observer(self._trace)
         return None
 
-    def evaluate(self, policy: Policy, split: SplitName = "test", *, batch_size: int = 1024) -> Evaluation:
-        """Route a whole split without training; a deal on its way is not disturbed.
+    def evaluate(self, policy: Router | Policy, split: SplitName = "test", *, batch_size: int = 1024) -> Evaluation:
+        """Route a whole split without training. A deal in progress is not disturbed.
 
         Args:
-            policy: from a state to legal actions int64 [B], for example
-                ``lambda state: router.act(state, greedy=True).action``.
+            policy: a router, which acts greedily, or a function from a state to legal actions int64 [B].
             split: "train", "validation" or "test".
             batch_size: samples routed together.
 
         Raises:
-            ValueError: an empty split, or an illegal action.
+            TypeError: ``policy`` is neither a router nor a function.
+            ValueError: the split is empty, or an action is illegal.
         """
+        if not (isinstance(policy, Router) or callable(policy)):
+            raise TypeError(
+                f"policy is a {type(policy).__name__}; it must be a routing_env.Router or a function from a State to "
+                "actions int64 [B]"
+            )
 
         def legal_policy(state: State) -> Tensor:
-            action = policy(state)
+            action = policy.act(state, greedy=True).action if isinstance(policy, Router) else policy(state)
             check_legal(action, state)
             return action
 

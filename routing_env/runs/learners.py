@@ -177,7 +177,7 @@ class RouterLearner(GameLearner):
 
     def evaluate(self, split: SplitName) -> Evaluation:
         """The greedy router on a split."""
-        return self.game.evaluate(lambda state: self.router.act(state, greedy=True).action, split)
+        return self.game.evaluate(self.router, split)
 
     def state_dict(self) -> dict[str, Any]:
         """Game, router and monitor."""

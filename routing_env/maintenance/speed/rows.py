@@ -168,8 +168,8 @@ def shells(workload: Workload) -> list[Contest]:
 
 
 def _shell_sides(workload: Workload) -> list[Side]:
-    from routing_env.envs.parallel import parallel_env
     from routing_env.envs.sb3 import RoutingVecEnv  # slow to import, and no other row needs it
+    from routing_env.routing_v0 import parallel_env
 
     data, bar = workload.data(), SHELL_BAR if workload.convolutional else None
     settings = workload.settings
