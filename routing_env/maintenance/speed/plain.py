@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from routing_env.baselines import Baseline, Plan
-from routing_env.baselines.base import shared
+from routing_env.baselines.base import fully_connected
 from routing_env.data import MultiTaskData
 from routing_env.game.network import RoutedNetwork
 from routing_env.game.routing_game import Dealer
@@ -32,7 +32,7 @@ class Plain(Baseline):
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)
-        self.layers = shared(plan.widths[:-1]).append(nn.Linear(plan.widths[-2], plan.widths[-1]))
+        self.layers = fully_connected(plan.widths[:-1]).append(nn.Linear(plan.widths[-2], plan.widths[-1]))
 
     def head(self, v: Tensor, task: Tensor) -> Tensor:
         """The layers one after the other."""
