@@ -105,7 +105,8 @@ class DispatchedRouter(Router):
         states = tuple(replace(state, agent=choice.action) for state in trace.states)
         question = replace(question, v=trace.states[0].v)
         action_reward = trace.action_rewards.sum(1, keepdim=True)
-        return replace(trace, states=states), Trace((question,), (choice,), action_reward, trace.outcome)
+        of_dispatcher = Trace((question,), (choice,), action_reward, trace.final_reward, trace.outcome)
+        return replace(trace, states=states), of_dispatcher
 
     def state_dict(self) -> dict[str, Any]:
         """The state of both parts."""

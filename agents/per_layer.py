@@ -69,8 +69,8 @@ class PerLayer(Router):
         returns = trace.returns(self.gamma)
         for depth, (state, decision) in enumerate(zip(trace.states, trace.decisions, strict=True)):
             reward = trace.action_rewards[:, depth]
-            outcome = replace(trace.outcome, final_reward=returns[:, depth] - reward)
-            views.append(Trace((replace(state, depth=0),), (decision,), reward.unsqueeze(1), outcome))
+            following, own = returns[:, depth] - reward, replace(state, depth=0)
+            views.append(Trace((own,), (decision,), reward.unsqueeze(1), following, trace.outcome))
         return views
 
     def state_dict(self) -> dict[str, Any]:

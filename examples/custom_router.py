@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from routing_env import Decision, GameConfig, GameSpec, Router, State, Trace, make_game
+from routing_env import Decision, GameSpec, Router, State, Trace, make_game
 
 
 class Greedy(Router):
@@ -50,7 +50,7 @@ class Greedy(Router):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    game = make_game(GameConfig(data="digits"))
+    game = make_game(data="digits")
     router = Greedy(game.spec)
     for epoch in range(1, 7):
         router.play(game, len(game.data.train))

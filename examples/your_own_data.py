@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from sklearn.datasets import load_diabetes, load_wine
 
-from routing_env import GameConfig, MultiTaskData, make_game
+from routing_env import MultiTaskData, make_game
 from routing_env.agents import make_router
 from routing_env.data.summary import print_summary
 from routing_env.types import Evaluation
@@ -41,7 +41,7 @@ def diabetes() -> Arrays:
 
 def train(data: MultiTaskData, epochs: int) -> Evaluation:
     """Let WPL route the tasks through two blocks per layer, and test what has been learned."""
-    game = make_game(GameConfig(blocks=2, layers=2, learning_rate=0.05, batch_size=16), data=data)
+    game = make_game(blocks=2, layers=2, learning_rate=0.05, batch_size=16, data=data)
     router = make_router("wpl", game.spec)
     router.play(game, samples=epochs * len(data.train))
     return game.evaluate(lambda state: router.act(state, greedy=True).action, "test")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from routing_env import GameConfig, MultiTaskData, RoutedNetwork, make_game
+from routing_env import MultiTaskData, RoutedNetwork, make_game
 from routing_env.agents import make_router
 from routing_env.data import load
 from routing_env.game.network import linear_layers
@@ -40,7 +40,7 @@ def main(epochs: int = 2) -> None:
     """Train on digits and show what each task chose in the first layer."""
     torch.set_num_threads(1)
     data = load("digits")
-    game = make_game(GameConfig(learning_rate=0.1, batch_size=32), data=data, network=network)
+    game = make_game(learning_rate=0.1, batch_size=32, data=data, network=network)
     router = make_router("wpl", game.spec, rule="full-vector")
     router.play(game, samples=epochs * len(data.train))
     result = game.evaluate(lambda state: router.act(state, greedy=True).action, "validation")

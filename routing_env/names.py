@@ -154,6 +154,33 @@ def field_docs(cls: type) -> dict[str, str]:
     return {field.name: found[field.name] for field in fields(cls) if field.init and field.name in found}
 
 
+def reference(thing: object) -> str:
+    """``module:name`` of a function or class; of any other object that of its class. A string is its own."""
+    if isinstance(thing, str):
+        return thing
+    named: Any = thing if hasattr(thing, "__qualname__") else type(thing)
+    return f"{named.__module__}:{named.__qualname__}"
+
+
+def lazy_attributes(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """``__getattr__`` and ``__dir__`` of a package whose names are imported when they are first used.
+
+    Args:
+        package: its name.
+        homes: for each name the module that has it, relative to the package.
+    """
+
+    def get(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
+
+    def names() -> list[str]:
+        return sorted([*homes, *vars(sys.modules[package])])
+
+    return get, names
+
+
 def import_object(reference: str) -> Any:
     """The object that ``package.module:Name`` or ``path/to/file.py:Name`` refers to.
 

@@ -40,8 +40,8 @@ def state(tables: int, actions: int) -> State:
 def trace(seen: State, decision: Decision, payoff: Tensor) -> Trace:
     """One round."""
     nothing = torch.zeros(len(payoff), dtype=torch.bool)
-    outcome = Outcome(payoff[:, None], payoff.long(), payoff.long(), -payoff, nothing, payoff, nothing)
-    return Trace((seen,), (decision,), torch.zeros(len(payoff), 1), outcome)
+    outcome = Outcome(seen.task, payoff[:, None], payoff.long(), payoff.long(), -payoff, nothing, nothing)
+    return Trace((seen,), (decision,), torch.zeros(len(payoff), 1), payoff, outcome)
 
 
 def play(router: Router, row: Tensor, column: Tensor, rounds: int, tables: int) -> Tensor:

@@ -50,8 +50,8 @@ def make_trace(task: list[int], actions: list[list[int]], rewards: list[list[flo
     lanes, tasks, nothing = len(task), torch.tensor(task), torch.zeros(len(task))
     states = tuple(State(torch.zeros(lanes, 2), tasks, i, SPEC.legal[i].expand(lanes, -1)) for i in range(2))
     decisions = tuple(Decision(torch.tensor(actions)[:, i], torch.full((lanes, 3), 1 / 3)) for i in range(2))
-    outcome = Outcome(nothing[:, None], tasks, tasks, nothing, nothing > 0, torch.tensor(final), nothing > 0)
-    return Trace(states, decisions, torch.tensor(rewards), outcome)
+    outcome = Outcome(tasks, nothing[:, None], tasks, tasks, nothing, nothing > 0, nothing > 0)
+    return Trace(states, decisions, torch.tensor(rewards), torch.tensor(final), outcome)
 
 
 ROUTE = make_trace([1], [[0, 2]], [[0.5, 0.0]], [1.0])
@@ -242,8 +242,8 @@ def test_what_one_shape_of_v_is_taught_leaves_the_other_alone(name: str, options
     for _ in range(1500):
         decision = router.act(state)
         final = torch.where(decision.action == 0, -0.2, -1.0)
-        outcome = Outcome(nothing[:, None], state.task, state.task, nothing, nothing > 0, final, nothing > 0)
-        router.learn(Trace((state,), (decision,), nothing[:, None], outcome))
+        outcome = Outcome(state.task, nothing[:, None], state.task, state.task, nothing, nothing > 0, nothing > 0)
+        router.learn(Trace((state,), (decision,), nothing[:, None], final, outcome))
     probability = router.act(state).probability
     assert probability is not None
     assert probability[0, 0] > 0.9

@@ -21,7 +21,6 @@ from routing_env.agents.reinforce import Reinforce
 from routing_env.agents.sarsa import Sarsa
 from routing_env.agents.wpl import WPL
 from routing_env.game.build import make_game
-from routing_env.game.settings import GameConfig
 from routing_env.types import Decision, GameSpec, State
 
 SPEC = GameSpec(
@@ -98,7 +97,7 @@ def test_only_the_agents_that_were_picked_learn() -> None:
 
 
 def test_a_dispatcher_earns_all_that_the_route_earns() -> None:
-    game = make_game(GameConfig(network="mlp", batch_size=1, rho=1.0))
+    game = make_game(network="mlp", batch_size=1, rho=1.0)
     router = DispatchedRouter(game.spec, dispatcher="q-learning", dispatcher_options={"step": 1.0})
     assert isinstance(router.dispatcher_router, QLearning)
     router.play(game, 20)
@@ -108,7 +107,7 @@ def test_a_dispatcher_earns_all_that_the_route_earns() -> None:
 
 
 def test_a_dispatched_route_starts_at_the_first_depth() -> None:
-    game = make_game(GameConfig(network="mlp", batch_size=8))
+    game = make_game(network="mlp", batch_size=8)
     router = make_router("wpl", game.spec, topology="dispatched")
     later = game.step(router.act(game.reset()))
     assert later is not None
@@ -125,7 +124,7 @@ def test_agents_need_somebody_to_pick_them() -> None:
 
 def test_a_router_per_layer_learns_as_one_for_all() -> None:
     """WPL's depths are agents that see only their own R_i, so splitting them up changes nothing."""
-    game = make_game(GameConfig(network="mlp", batch_size=40, rho=0.5))
+    game = make_game(network="mlp", batch_size=40, rho=0.5)
     whole, split = WPL(game.spec, gamma=0.5), PerLayer(game.spec, routers=["wpl"] * 3, gamma=0.5)
     for _ in range(4):
         state: State | None = game.reset()
@@ -153,7 +152,7 @@ def test_a_part_may_train_the_blocks(name: str, options: dict[str, Any]) -> None
     part["train_blocks"] = True
     weights: list[dict[str, Tensor]] = []
     for chosen in (options, asked):
-        game = make_game(GameConfig(batch_size=32))
+        game = make_game(batch_size=32)
         router = make_router(name, game.spec, **chosen)
         router.play(game, 10 * 32)
         weights.append(game.network.state_dict())
@@ -167,7 +166,7 @@ def test_a_dispatcher_needs_agents() -> None:
 
 
 def test_every_layer_can_have_its_own_reward() -> None:
-    game = make_game(GameConfig(network="mlp", batch_size=32, rho=(0.3, 0.0, 1.0)))
+    game = make_game(network="mlp", batch_size=32, rho=(0.3, 0.0, 1.0))
     for _ in range(2):
         state: State | None = game.reset()
         while state is not None:
@@ -176,12 +175,12 @@ def test_every_layer_can_have_its_own_reward() -> None:
         game.trace.action_rewards, torch.tensor([[0.3, 0.0, 1.0]]).expand_as(game.trace.action_rewards)
     )
     with pytest.raises(ValueError, match="rho has 2 weights for 3 depths"):
-        make_game(GameConfig(network="mlp", rho=(0.3, 0.0)))
+        make_game(network="mlp", rho=(0.3, 0.0))
 
 
 def test_the_collaboration_reward_reaches_a_learner_weighed_once() -> None:
     """A block that is always chosen earns rho itself, 0.3 and not 0.09, and SARSA takes it into its values."""
-    game = make_game(GameConfig(network="mlp", batch_size=32, rho=0.3))
+    game = make_game(network="mlp", batch_size=32, rho=0.3)
     router = Sarsa(game.spec, step=1.0, epsilon=0.0)
     router.value[:, :, 4] = 10.0
     for _ in range(2):

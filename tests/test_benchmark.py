@@ -25,10 +25,10 @@ from routing_env.benchmark.tables import cells, verdict
 from routing_env.cli import main
 from routing_env.data import DATASETS, first_tasks, load, training_share
 from routing_env.game.build import load_data
-from routing_env.game.settings import GameConfig
+from routing_env.game.settings import Settings
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.learners import is_baseline
-from routing_env.runs.settings import BenchmarkConfig, RunConfig
+from routing_env.runs.settings import BenchmarkOptions, RunSettings
 
 TINY = ("benchmark", "planted", "--epochs", "3", "--seeds", "2")
 
@@ -55,7 +55,7 @@ def table(folder: Path, name: str = "leaderboard") -> list[dict[str, str]]:
 
 @pytest.mark.parametrize("name", SUITES)
 def test_suites_name_what_exists(name: str) -> None:
-    settings = {field.name for field in fields(GameConfig)}
+    settings = {field.name for field in fields(Settings)}
     jobs = plan_jobs(SUITES[name], Path("base"))
     for arena in SUITES[name].arenas:
         assert arena.game["data"] in DATASETS
@@ -126,7 +126,7 @@ def test_a_share_of_the_training_samples() -> None:
     assert torch.equal(part.train.index, training_share(data, 0.1, seed=1).train.index)
     assert not torch.equal(part.train.index, training_share(data, 0.1, seed=2).train.index)
     with pytest.raises(ValueError, match="fraction is 0"):
-        load_data(GameConfig(fraction=0))
+        load_data({"fraction": 0})
 
 
 def test_the_first_tasks() -> None:
@@ -137,7 +137,7 @@ def test_the_first_tasks() -> None:
     for split in (data.train, data.validation, data.test):
         assert split.task.unique().tolist() == [0, 1, 2, 3, 4]
     with pytest.raises(ValueError, match="tasks is 13"):
-        load_data(GameConfig(data="planted", tasks=13))
+        load_data({"data": "planted", "tasks": 13})
 
 
 def test_a_killed_benchmark_goes_on_and_ends_with_the_same_table(
@@ -195,7 +195,7 @@ def test_a_killed_benchmark_goes_on_and_ends_with_the_same_table(
 
 def pretend(folder: Path, router: str, tested: float, *, epochs: int = 2, **game: Any) -> None:
     """Write the files of a run as if it had been trained."""
-    config = RunConfig(router=router, epochs=epochs, game=GameConfig(data="planted", **game))
+    config = RunSettings(router=router, epochs=epochs, game=Settings(data="planted", **game))
     directory = RunDirectory(folder)
     directory.write_config(config)
     for epoch in range(1, epochs + 1):
@@ -246,15 +246,15 @@ def test_any_runs_make_a_leaderboard(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_data_set_without_a_suite() -> None:
-    name, jobs = asked_for("digits", BenchmarkConfig(data="fashion_mnist", seeds=1, entrants=("wpl", "mmoe")))
+    name, jobs = asked_for("digits", BenchmarkOptions(data="fashion_mnist", seeds=1, entrants=("wpl", "mmoe")))
     assert name == "data-fashion_mnist-10epochs-1seeds-wpl-mmoe"
-    assert [(job.config.router, job.config.game.data, job.epochs) for job in jobs] == [
+    assert [(job.given["router"], job.given["data"], job.epochs) for job in jobs] == [
         ("wpl", "fashion_mnist", 10),
         ("mmoe", "fashion_mnist", 10),
     ]
-    assert len(asked_for("digits", BenchmarkConfig(data="planted"))[1]) >= 3 * 8
+    assert len(asked_for("digits", BenchmarkOptions(data="planted"))[1]) >= 3 * 8
     with pytest.raises(ValueError, match="did you mean 'planted'"):
-        asked_for("digits", BenchmarkConfig(data="plant"))
+        asked_for("digits", BenchmarkOptions(data="plant"))
 
 
 def test_a_router_of_ones_own_and_one_that_fails(tmp_path: Path) -> None:
@@ -325,7 +325,7 @@ def test_what_makes_a_comparison_unfair_is_told(tmp_path: Path) -> None:
 def test_whoever_lacks_a_validation_split_is_not_chosen_by_another_measure(tmp_path: Path) -> None:
     def write(router: str, seen: dict[str, float | None]) -> None:
         directory = RunDirectory(tmp_path / router)
-        directory.write_config(RunConfig(router=router, epochs=1, game=GameConfig(data="planted")))
+        directory.write_config(RunSettings(router=router, epochs=1, game=Settings(data="planted")))
         row = {"epoch": 1, "samples": 9, "seconds": 1.0, "test_accuracy": 0.5, "test_balanced_accuracy": 0.5}
         directory.append_metrics(row | {"test_task_accuracy": [0.5]} | seen)
 
@@ -362,7 +362,7 @@ def test_a_run_that_takes_its_process_down_leaves_the_others_alone(tmp_path: Pat
 
 def test_another_text_of_a_router_is_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    config = BenchmarkConfig(entrants=("mine.py:Kill", "wpl"), seeds=1)
+    config = BenchmarkOptions(entrants=("mine.py:Kill", "wpl"), seeds=1)
     Path("mine.py").write_text(ENTRANTS)
     before = [job.path for job in asked_for("planted", config)[1]]
     assert [job.path for job in asked_for("planted", config)[1]] == before

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from routing_env import GameConfig, make_game
+from routing_env import make_game
 from routing_env.agents import make_router, router_class
 from routing_env.testing import check_router
 
@@ -27,7 +27,7 @@ def test_the_router_of_the_readme_does_too() -> None:
 
 
 def test_it_learns_and_is_short() -> None:
-    game = make_game(GameConfig(data="digits"))
+    game = make_game(data="digits")
     router = make_router(f"{FILE}:Greedy", game.spec)
     router.play(game, 2 * len(game.data.train))
 

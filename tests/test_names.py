@@ -13,7 +13,6 @@ from routing_env.agents import make_router, router_class
 from routing_env.agents.wpl import WPL
 from routing_env.data import load
 from routing_env.game.build import make_game
-from routing_env.game.settings import GameConfig
 from routing_env.names import check_options, field_docs, find, import_object, is_number, look_up, require, suggestion
 
 
@@ -31,8 +30,8 @@ def test_unknown_names_of_each_kind() -> None:
     with pytest.raises(ValueError, match=r"unknown router 'wlp'; did you mean 'wpl'\?"):
         router_class("wlp")
     with pytest.raises(ValueError, match=r"unknown network 'simple_convet'; did you mean 'simple_convnet'\?"):
-        make_game(GameConfig(network="simple_convet"))  # pyright: ignore[reportArgumentType]
-    spec = make_game(GameConfig(network="mlp", hidden=4, blocks=2)).spec
+        make_game(network="simple_convet")  # pyright: ignore[reportArgumentType]
+    spec = make_game(network="mlp", hidden=4, blocks=2).spec
     with pytest.raises(ValueError, match=r"has no option 'stepp'; did you mean 'step'\?"):
         make_router("wpl", spec, stepp=0.1)
 

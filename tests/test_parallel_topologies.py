@@ -10,7 +10,7 @@ import torch
 from worlds import little_data
 from zoo import RECURSIVE, legal_actions, play, same, weights
 
-from routing_env import Decision, GameConfig, make_game, parallel_env
+from routing_env import Decision, make_game, parallel_env
 from routing_env.data import load
 from routing_env.envs.topology import make_topology
 
@@ -23,7 +23,7 @@ def test_agents_of_one_sample_see_and_earn_what_the_game_says(topology: dict[str
     settings: dict[str, Any] = {"hidden": 8, "rho": 0.5, "recursive": True, "pass_action": True}
     env = parallel_env(data=digits, **topology, **settings)
     # One sample a time off the shuffled pass; the blocks wait for as many as the data set's usual batch.
-    game = make_game(GameConfig(batch_size=1, block_batch=64, **settings), data=digits)
+    game = make_game(batch_size=1, block_batch=64, **settings, data=digits)
     spec, rng = game.spec, np.random.default_rng(0)
     agents, picked, start = ["router_0"], np.empty(0), weights(env)
     tasks: set[int] = set()
@@ -65,7 +65,7 @@ def test_agents_of_one_sample_see_and_earn_what_the_game_says(topology: dict[str
         assert env.agents == []
         trace, outcome = game.trace, game.trace.outcome
         tasks |= set(trace.task.tolist())
-        total = float(trace.action_rewards.sum() + outcome.final_reward)
+        total = float(trace.action_rewards.sum() + trace.final_reward)
         assert earned == {agent: pytest.approx(total, abs=1e-6) for agent in agents}
         end = {
             "task": int(trace.task),
@@ -73,7 +73,7 @@ def test_agents_of_one_sample_see_and_earn_what_the_game_says(topology: dict[str
             "prediction": int(outcome.prediction),
             "label": int(outcome.target),
             "loss": float(outcome.loss),
-            "final_reward": float(outcome.final_reward),
+            "final_reward": float(trace.final_reward),
             "route": trace.actions[0].tolist(),
         }
         assert infos == dict.fromkeys(agents, end)

@@ -19,8 +19,8 @@ def make_trace(task: list[int], actions: list[list[int]], rewards: list[list[flo
     lanes, tasks, nothing = len(task), torch.tensor(task), torch.zeros(len(task))
     states = tuple(State(torch.zeros(lanes, 2), tasks, i, SPEC.legal[i].expand(lanes, -1)) for i in range(2))
     decisions = tuple(Decision(torch.tensor(actions)[:, i]) for i in range(2))
-    outcome = Outcome(nothing[:, None], tasks, tasks, nothing, nothing > 0, torch.tensor(final), nothing > 0)
-    return Trace(states, decisions, torch.tensor(rewards), outcome)
+    outcome = Outcome(tasks, nothing[:, None], tasks, tasks, nothing, nothing > 0, nothing > 0)
+    return Trace(states, decisions, torch.tensor(rewards), torch.tensor(final), outcome)
 
 
 def test_the_target_by_hand() -> None:

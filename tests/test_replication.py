@@ -10,9 +10,11 @@ import pytest
 
 from routing_env.benchmark.jobs import Job, plan_jobs
 from routing_env.benchmark.suites import SUITES
+from routing_env.game.settings import Settings
 from routing_env.maintenance.replication.page import fill, main, tables
 from routing_env.maintenance.replication.runs import FIGURES, OTHERS, collect, read
 from routing_env.runs.directory import RunDirectory
+from routing_env.runs.settings import RunSettings
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 TESTED = {  # after epochs 1, 5 and 10, of three seeds
@@ -26,7 +28,7 @@ VALIDATED = {"wpl": 0.5, "cross_stitch": 0.55, "task_specific_1_fc": 0.45}
 def pretend(job: Job, tested: Sequence[float], epochs: int) -> None:
     """Write a run's files as if it had been trained."""
     directory = RunDirectory(job.path)
-    directory.write_config(job.config)
+    directory.write_config(RunSettings(epochs=job.epochs, game=Settings()))
     known: dict[int, float] = dict(zip((1, 5, 10), tested, strict=True))
     for epoch in range(1, epochs + 1):
         accuracy = known.get(epoch, 0.1)
@@ -46,7 +48,7 @@ def pretend(job: Job, tested: Sequence[float], epochs: int) -> None:
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
     for job in plan_jobs(SUITES["cifar"], tmp_path / "runs"):
-        seed = job.config.game.seed
+        seed = job.seed
         if seed < len(TESTED.get(job.entrant.name, [])):
             pretend(job, TESTED[job.entrant.name][seed], 10)
     (cut,) = plan_jobs(SUITES["cifar"], tmp_path / "runs", seeds=1, fraction=0.1)[:1]

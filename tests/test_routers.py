@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,6 @@ from worlds import Blueprint, bits, little_data, little_game
 from routing_env.agents import ROUTERS, make_router
 from routing_env.data import load
 from routing_env.game.build import make_game
-from routing_env.game.settings import GameConfig
 from routing_env.types import GameSpec, State
 
 WORLDS = {
@@ -87,8 +87,8 @@ def test_a_run_on_digits_is_the_same_to_the_bit(name: str) -> None:
     data = load("digits")
 
     def run(seed: int) -> tuple[dict[str, bytes], str, Tensor]:
-        config = GameConfig(network="mlp", hidden=16, batch_size=32, momentum=0.9, rho=0.3, seed=seed)
-        game = make_game(config, data=data)
+        settings: dict[str, Any] = {"network": "mlp", "hidden": 16, "batch_size": 32, "momentum": 0.9, "rho": 0.3}
+        game = make_game(data=data, seed=seed, **settings)
         router = make_router(name, game.spec, seed=seed)
         router.play(game, 640)
         routes = game.evaluate(lambda state: router.act(state, greedy=True).action, "validation").routes

@@ -130,7 +130,7 @@ def test_a_seed_is_an_integer_of_any_kind() -> None:
     env.seed(cast(Any, np.int64(3)))
     other.seed(3)
     assert np.array_equal(env.reset(), other.reset())
-    assert type(env.config.seed) is int
+    assert type(env.settings.seed) is int
     copy.deepcopy(env)
     for seed in (-1, 2**63, 1.5):
         with pytest.raises(ValueError, match=r"seed is .*; it must be an integer from 0"):

@@ -18,7 +18,6 @@ from torch import Tensor
 from routing_env.agents import make_router
 from routing_env.cli import main
 from routing_env.data import EndlessPass
-from routing_env.game.build import make_network
 from routing_env.maintenance.speed import measure
 from routing_env.maintenance.speed.measure import Comparison, Effort, Side, Timed, alternate, compare
 from routing_env.maintenance.speed.plain import Plain, ordinary_step, plain_network
@@ -140,8 +139,10 @@ def test_the_plain_step_learns_what_the_routed_one_learns_with_one_block(convolu
 def test_the_plain_entrant_is_the_plain_network() -> None:
     world = replace(SMALL, blocks=1)
     data = world.data()
-    network = make_network(world.config, data)
-    entrant, plain = Plain(plan_beside(network, data.tasks, hidden=world.hidden)), plain_network(network)
+    game = world.game(data)
+    assert game.settings is not None
+    network = game.network
+    entrant, plain = Plain(plan_beside(network, data.tasks, game.settings)), plain_network(network)
     entrant.layers.load_state_dict(torch.nn.Sequential(*_linears_and_activations(plain)).state_dict())
     x = torch.rand(5, *world.image)
     assert entrant.eval()(x, torch.zeros(5, dtype=torch.int64)).equal(plain(x))

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {"routing_env": ROOT / "routing_env", "agents": ROOT / "agents", "baselines": ROOT / "baselines"}
 
 LAYERS = [
-    {"types", "names", "memory", "checkpoint"},
+    {"types", "names", "checkpoint"},
     {"data"},
     {"game"},
     {"drawing"},
@@ -29,6 +29,7 @@ LAYERS = [
     {"runs"},
     {"benchmark"},
     {"maintenance"},
+    {"options"},
     {"cli"},
     {"__main__"},
 ]

@@ -130,8 +130,8 @@ def make_trace(task: list[int], actions: Tensor, rewards: Tensor, final_reward: 
     legal = SPEC.legal[:depth]
     states = tuple(State(torch.zeros(lanes, 2), tasks, i, legal[i].expand(lanes, -1)) for i in range(depth))
     decisions = tuple(Decision(actions[:, i]) for i in range(depth))
-    outcome = Outcome(nothing[:, None], tasks, tasks, nothing, nothing > 0, final_reward, nothing > 0)
-    return Trace(states, decisions, rewards, outcome)
+    outcome = Outcome(tasks, nothing[:, None], tasks, tasks, nothing, nothing > 0, nothing > 0)
+    return Trace(states, decisions, rewards, final_reward, outcome)
 
 
 @pytest.mark.parametrize("rule", ["algorithm-3", "section-7.4", "full-vector"])

@@ -18,7 +18,6 @@ from routing_env.benchmark.jobs import Job, scale
 from routing_env.benchmark.paper import EPOCHS, TABLE_2
 from routing_env.benchmark.statistics import mean_interval
 from routing_env.runs.directory import RunDirectory
-from routing_env.runs.figures import save_figures as save_run_figures
 from routing_env.runs.run import Run
 
 DPI = 130
@@ -65,7 +64,7 @@ def learning_curves(jobs: Sequence[Job]) -> Figure:
     papers = False
     for axes, arena in zip(panels, arenas, strict=False):
         own = [job for job in jobs if job.arena.name == arena]
-        printed = TABLE_2.get(own[0].arena.figure or "", {}) if own[0].config.game.fraction == 1 else {}
+        printed = TABLE_2.get(own[0].arena.figure or "", {}) if own[0].fraction == 1 else {}
         for number, name in enumerate(names):
             runs = [job for job in own if job.entrant.name == name]
             if runs:
@@ -82,7 +81,7 @@ def learning_curves(jobs: Sequence[Job]) -> Figure:
     for axes in panels[len(arenas) :]:
         axes.set_axis_off()
     handles: list[Artist] = [Line2D([], [], color=_color(number), label=name) for number, name in enumerate(names)]
-    if len({job.config.game.seed for job in jobs}) > 1:
+    if len({job.seed for job in jobs}) > 1:
         handles.append(Patch(color="0.5", alpha=0.2, lw=0, label="95 % interval"))
     if papers:
         handles.append(Line2D([], [], color="0.4", marker="x", ls=":", label="the paper's Table 2"))
@@ -168,9 +167,9 @@ def policies(jobs: Sequence[Job]) -> list[Path]:
     for job in reversed(list(first.values())):
         directory = RunDirectory(job.path)
         if "test_routes" in job.rows()[-1] and directory.checkpoint_path.exists():
-            run = Run(job.config)
+            run = Run.stored(directory.read_config())
             run.restore(directory)
-            paths.extend(save_run_figures(directory, run))
+            paths.extend(run.draw(directory))
     return paths
 
 

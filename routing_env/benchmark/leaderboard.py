@@ -106,7 +106,7 @@ def _leaderboard(arena: str, jobs: Sequence[Job]) -> Leaderboard:
         rows = job.rows()[: job.epochs]
         if "test_task_accuracy" not in rows[-1]:
             raise ValueError(f"{job.path} measures no accuracy: leaderboards are of classification alone")
-        runs.setdefault(job.entrant.name, {})[job.config.game.seed] = rows
+        runs.setdefault(job.entrant.name, {})[job.seed] = rows
     routers = [name for name, own in runs.items() if any("test_routes" in rows[-1] for rows in own.values())]
     baselines = [name for name in runs if name not in routers]
 

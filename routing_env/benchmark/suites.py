@@ -13,7 +13,7 @@ class Entrant:
 
     Attributes:
         name: in the tables.
-        router: a router or baseline, as of ``RunConfig.router``.
+        router: a router or baseline, as in ``RunSettings.router``.
         options: of it, as name=value.
         game: settings that differ from the arena's.
     """
@@ -30,7 +30,7 @@ class Arena:
 
     Attributes:
         name: of the leaderboard.
-        game: settings, by the names of ``GameConfig``.
+        game: settings, by the names of ``Settings``.
         entrants: who takes part.
         figure: of the paper, whose numbers are drawn beside ours.
     """

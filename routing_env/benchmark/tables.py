@@ -155,7 +155,7 @@ def save_tables(boards: Sequence[Leaderboard], jobs: Sequence[Job], folder: Path
         {
             "arena": job.arena.name,
             "entrant": job.entrant.name,
-            "seed": job.config.game.seed,
+            "seed": job.seed,
             **{key: row.get(key) for key in (*kept, "test_balanced_accuracy")},
             "test_worst_task_accuracy": min(row["test_task_accuracy"]),
             **{key: row.get(key) for key in BEHAVIOUR},

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import torch
 from numpy.typing import ArrayLike
@@ -59,6 +59,8 @@ class MultiTaskData:
         mean: float32, broadcast over a sample.
         std: likewise, nowhere 0.
         groups: for each task the group it belongs with, where the best sharing is known (``planted``); else None.
+        usual: values of settings that these data are usually trained with, by the settings' names; none stands for
+            the paper's.
     """
 
     name: str
@@ -71,6 +73,7 @@ class MultiTaskData:
     mean: Tensor
     std: Tensor
     groups: tuple[int, ...] | None = None
+    usual: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @staticmethod
     def from_arrays(

@@ -92,21 +92,24 @@ class OnePerTask:
 
     Args:
         data: to deal from.
+        batch_size: lanes per deal, a multiple of the number of tasks T.
         seed: of the orders.
-        copies: lanes of each task.
         split: to deal from, "train", "validation" or "test".
 
     Raises:
-        ValueError: no copies, or an empty split.
+        ValueError: a batch size that is not a multiple of T, or an empty split.
     """
 
-    def __init__(self, data: MultiTaskData, seed: int, *, copies: int = 1, split: SplitName = "train") -> None:
-        if copies < 1:
-            raise ValueError(f"copies is {copies}; it must be at least 1")
+    def __init__(self, data: MultiTaskData, batch_size: int, seed: int, *, split: SplitName = "train") -> None:
+        if batch_size < 1 or batch_size % data.tasks:
+            raise ValueError(
+                f"batch_size is {batch_size}; to deal samples of every task it must be a multiple of the "
+                f"{data.tasks} tasks"
+            )
         self._data = data
         self._split = data.split(split)
         self.pass_size = len(self._split)
-        self._copies = copies
+        self._copies = batch_size // data.tasks
         self._generator = torch.Generator().manual_seed(seed)
         task_of_row = self._split.task.cpu()
         self._rows = [

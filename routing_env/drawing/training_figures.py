@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from routing_env.drawing.routing_map import task_colours
 
 Floats = NDArray[np.floating[Any]]
+Rows = Sequence[Mapping[str, Any]]
+"""The metrics of a run, a row for each epoch."""
 
 
-def learning_curve(rows: Sequence[dict[str, Any]], reference: Sequence[dict[str, Any]], subject: str) -> Figure:
+def learning_curve(rows: Rows, reference: Rows, subject: str) -> Figure:
     """Accuracy per epoch above, the entropy of the policy, where there is one, below.
 
     Args:

@@ -23,15 +23,13 @@ from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor
 
-from routing_env.data import MultiTaskData, SplitName
+from routing_env.data import SplitName
 from routing_env.envs.lanes import Lanes
 from routing_env.envs.observation import PARTS
 from routing_env.envs.sb3 import greedy, values_of
-from routing_env.envs.world import World, check_seed
-from routing_env.game.build import NetworkFactory
+from routing_env.game.build import check_seed
 from routing_env.game.routing_game import RoutingGame
-from routing_env.game.settings import GameConfig
-from routing_env.game.training import Loss
+from routing_env.game.settings import Settings
 from routing_env.types import Evaluation, State
 
 Vector = NDArray[np.float32]
@@ -61,9 +59,9 @@ class TaskEnv(gymnasium.Env[Vector, np.int64]):
         return self.table.lanes.game
 
     @property
-    def config(self) -> GameConfig:
+    def settings(self) -> Settings:
         """The settings of the game."""
-        return self.table.lanes.config
+        return self.table.lanes.settings
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Vector, dict[str, Any]]:
         """The next sample of the task, which is dealt with those of all others.
@@ -203,9 +201,6 @@ class _Ended(Exception):  # noqa: N818 (nothing has gone wrong here)
 
 def independent_envs(
     *,
-    data: str | MultiTaskData = "digits",
-    network: str | NetworkFactory | None = None,
-    loss: Loss | None = None,
     parts: Sequence[str] = PARTS,
     **settings: Any,
 ) -> list[TaskEnv]:
@@ -219,9 +214,8 @@ def independent_envs(
         parts: likewise.
         settings: likewise.
     """
-    world = World.of(data, network, loss, settings, own=("loss", "parts"))
-    table = Table(Lanes(world, world.data.tasks, parts=parts))
-    return [TaskEnv(table, task) for task in range(world.data.tasks)]
+    table = Table(Lanes.of(settings, parts=parts, also=("parts",)))
+    return [TaskEnv(table, task) for task in range(table.lanes.number)]
 
 
 def learn_together(models: Sequence[BaseAlgorithm], total_timesteps: int, **arguments: Any) -> None:

@@ -44,7 +44,7 @@ observation is the plain `Box`
 
 `render_mode`: "human", "rgb_array" or "ansi"
 
-`settings`: the fields of `GameConfig`, such as `blocks`, `layers`, `recursive`, `pass_action`, `rho`, `seed`
+`settings`: the fields of `Settings`, such as `blocks`, `layers`, `recursive`, `pass_action`, `rho`, `seed`
 
 docs/environment.md has the details: rewards, illegal actions, infos, evaluation, rendering, copying.
 """
@@ -60,18 +60,15 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
-from routing_env.data import MultiTaskData, SplitName
+from routing_env.data import SplitName
 from routing_env.drawing.deal import mark, picture
 from routing_env.drawing.routing_map import routes_text
 from routing_env.drawing.window import Window
 from routing_env.envs.lanes import Lanes
 from routing_env.envs.observation import PARTS, Masks, Observation, check_choice
 from routing_env.envs.topology import AgentPolicy, make_topology
-from routing_env.envs.world import World
-from routing_env.game.build import NetworkFactory
 from routing_env.game.routing_game import RoutingGame
-from routing_env.game.settings import GameConfig
-from routing_env.game.training import Loss
+from routing_env.game.settings import Settings
 from routing_env.types import Evaluation, Policy, Router
 
 Infos = dict[str, dict[str, Any]]
@@ -81,15 +78,12 @@ class RoutingParallelEnv(ParallelEnv[str, Observation, Any]):
     """The routing game as a PettingZoo environment.
 
     Args:
-        data: name of a data set, or data of one's own.
-        network: name of a network, or a function that builds one for the data, anew each time it is called.
-        loss: per lane, in place of cross-entropy or squared error.
         topology: "per_task", "single" or "dispatched": who decides for which sample (Figure 3).
         agents: how many a dispatcher picks from; by default one per task.
         mask: "obs", "info", "both" or "none": where the action mask is.
         parts: which of "v", "task" and "depth" an observation has.
         render_mode: "human", "rgb_array", "ansi" or None.
-        settings: fields of :class:`~routing_env.game.settings.GameConfig`.
+        settings: see :func:`~routing_env.game.build.make_game`.
 
     Attributes:
         game: what is being played; ``reset(seed=)`` puts a new one in its place.
@@ -111,9 +105,6 @@ class RoutingParallelEnv(ParallelEnv[str, Observation, Any]):
     def __init__(
         self,
         *,
-        data: str | MultiTaskData = "digits",
-        network: str | NetworkFactory | None = None,
-        loss: Loss | None = None,
         topology: Literal["per_task", "single", "dispatched"] = "per_task",
         agents: int | None = None,
         mask: Literal["obs", "info", "both", "none"] = "obs",
@@ -125,18 +116,17 @@ class RoutingParallelEnv(ParallelEnv[str, Observation, Any]):
             check_choice("render_mode", render_mode, self.metadata["render_modes"])
         self.render_mode = render_mode
         self._window = self._new_window()
-        own = ("loss", "topology", "agents", "mask", "parts", "render_mode")
-        world = World.of(data, network, loss, settings, own=own, lanes=None if topology == "per_task" else 1)
-        lanes = world.data.tasks if topology == "per_task" else 1
-        self._lanes = Lanes(world, lanes, mask=mask, parts=parts)
+        also = ("topology", "agents", "mask", "parts", "render_mode")
+        lanes = None if topology == "per_task" else 1
+        self._lanes = Lanes.of(settings, lanes=lanes, mask=mask, parts=parts, also=also)
         self._topology = make_topology(topology, self._lanes.spec, agents)
         form, actions = self._lanes.format, self._topology.actions
         self._observation_spaces = {agent: form.space(number) for agent, number in actions.items()}
-        self._action_spaces = self._topology.action_spaces(world.config.seed)
+        self._action_spaces = self._topology.action_spaces(self._lanes.settings.seed)
         self.possible_agents = list(actions)
         picked = np.zeros_like(self._topology.picked)
-        low = np.concatenate([np.tile(form.low, lanes), picked])
-        high = np.concatenate([np.tile(form.high, lanes), picked + 1])
+        low = np.concatenate([np.tile(form.low, self._lanes.number), picked])
+        high = np.concatenate([np.tile(form.high, self._lanes.number), picked + 1])
         self.state_space = spaces.Box(low, high, dtype=np.float32)
         self.agents: list[str] = []
         self._episode = 0
@@ -147,9 +137,9 @@ class RoutingParallelEnv(ParallelEnv[str, Observation, Any]):
         return self._lanes.game
 
     @property
-    def config(self) -> GameConfig:
+    def settings(self) -> Settings:
         """The settings of the game."""
-        return self._lanes.config
+        return self._lanes.settings
 
     def observation_space(self, agent: str) -> spaces.Space[Any]:
         """The observation space of an agent, the same object on each call."""

@@ -21,14 +21,12 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
-from routing_env.data import MultiTaskData, SplitName
+from routing_env.data import SplitName
 from routing_env.envs.lanes import Lanes
 from routing_env.envs.observation import PARTS, ObservationFormat, check_choice
-from routing_env.envs.world import World, check_seed
-from routing_env.game.build import NetworkFactory
+from routing_env.game.build import check_seed
 from routing_env.game.routing_game import RoutingGame
-from routing_env.game.settings import GameConfig
-from routing_env.game.training import Loss
+from routing_env.game.settings import Settings
 from routing_env.types import Evaluation, Policy, State
 
 
@@ -84,9 +82,9 @@ class LanesVecEnv(VecEnv):
         return self.lanes.game
 
     @property
-    def config(self) -> GameConfig:
+    def settings(self) -> Settings:
         """The settings of the game."""
-        return self.lanes.config
+        return self.lanes.settings
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
         """Start the whole world over from here at the next reset; None draws a seed from NumPy's own generator.
@@ -198,13 +196,10 @@ class RoutingVecEnv(LanesVecEnv):
     With ``copies=1`` and the same actions it is the PettingZoo environment, to the bit.
 
     Args:
-        data: name of a data set, or data of one's own.
         copies: lanes of each task.
-        network: name of a network, or a function that builds one for the data, anew each time it is called.
-        loss: per lane, in place of cross-entropy or squared error.
         parts: which of "v", "task" and "depth" an observation has.
         render_mode: "rgb_array" or None.
-        settings: fields of :class:`~routing_env.game.settings.GameConfig`.
+        settings: see :func:`~routing_env.game.build.make_game`.
 
     Raises:
         TypeError: a setting that does not exist.
@@ -214,16 +209,15 @@ class RoutingVecEnv(LanesVecEnv):
     def __init__(
         self,
         *,
-        data: str | MultiTaskData = "digits",
         copies: int = 1,
-        network: str | NetworkFactory | None = None,
-        loss: Loss | None = None,
         parts: Sequence[str] = PARTS,
         render_mode: str | None = None,
         **settings: Any,
     ) -> None:
-        world = World.of(data, network, loss, settings, own=("copies", "loss", "parts", "render_mode"), copies=copies)
-        super().__init__(Lanes(world, copies * world.data.tasks, parts=parts), render_mode)
+        if copies < 1:
+            raise ValueError(f"copies is {copies}; it must be at least 1")
+        lanes = Lanes.of(settings, copies=copies, parts=parts, also=("copies", "parts", "render_mode"))
+        super().__init__(lanes, render_mode)
 
 
 def greedy(model: BaseAlgorithm, seen: ObservationFormat) -> Policy:

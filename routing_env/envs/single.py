@@ -18,14 +18,12 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from routing_env.data import MultiTaskData, SplitName
+from routing_env.data import SplitName
 from routing_env.envs.lanes import Lanes
 from routing_env.envs.observation import PARTS, Observation, check_choice
-from routing_env.envs.world import World, check_seed
-from routing_env.game.build import NetworkFactory
+from routing_env.game.build import check_seed
 from routing_env.game.routing_game import RoutingGame
-from routing_env.game.settings import GameConfig
-from routing_env.game.training import Loss
+from routing_env.game.settings import Settings
 from routing_env.types import Evaluation, Policy
 
 
@@ -33,13 +31,10 @@ class RoutingEnv(gymnasium.Env[Observation, np.int64]):
     """The game with a single lane.
 
     Args:
-        data: name of a data set, or data of one's own.
-        network: name of a network, or a function that builds one for the data, anew each time it is called.
-        loss: in place of cross-entropy or squared error.
         mask: where the action mask is: "info" (the observation is a plain Box), "obs", "both" or "none".
         parts: which of "v", "task" and "depth" an observation has.
         render_mode: "rgb_array", "ansi" or None.
-        settings: fields of :class:`~routing_env.game.settings.GameConfig`.
+        settings: see :func:`~routing_env.game.build.make_game`.
 
     Raises:
         TypeError: a setting that does not exist.
@@ -54,9 +49,6 @@ class RoutingEnv(gymnasium.Env[Observation, np.int64]):
     def __init__(
         self,
         *,
-        data: str | MultiTaskData = "digits",
-        network: str | NetworkFactory | None = None,
-        loss: Loss | None = None,
         mask: Literal["info", "obs", "both", "none"] = "info",
         parts: Sequence[str] = PARTS,
         render_mode: str | None = None,
@@ -65,8 +57,7 @@ class RoutingEnv(gymnasium.Env[Observation, np.int64]):
         if render_mode is not None:
             check_choice("render_mode", render_mode, self.metadata["render_modes"])
         self.render_mode = render_mode
-        world = World.of(data, network, loss, settings, own=("loss", "mask", "parts", "render_mode"), lanes=1)
-        self._lanes = Lanes(world, 1, mask=mask, parts=parts)
+        self._lanes = Lanes.of(settings, lanes=1, mask=mask, parts=parts, also=("mask", "parts", "render_mode"))
         self.observation_space = self._lanes.format.space()
         self.action_space = spaces.Discrete(self._lanes.spec.actions)
 
@@ -76,9 +67,9 @@ class RoutingEnv(gymnasium.Env[Observation, np.int64]):
         return self._lanes.game
 
     @property
-    def config(self) -> GameConfig:
+    def settings(self) -> Settings:
         """The settings of the game."""
-        return self._lanes.config
+        return self._lanes.settings
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

@@ -17,14 +17,12 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
 
-from routing_env.data import MultiTaskData, SplitName
+from routing_env.data import SplitName
 from routing_env.envs.lanes import Lanes
 from routing_env.envs.observation import PARTS, check_choice
-from routing_env.envs.world import World, check_seed
-from routing_env.game.build import NetworkFactory
+from routing_env.game.build import check_seed
 from routing_env.game.routing_game import RoutingGame
-from routing_env.game.settings import GameConfig
-from routing_env.game.training import Loss
+from routing_env.game.settings import Settings
 from routing_env.types import Evaluation, Policy
 
 Arrays = NDArray[Any]
@@ -35,14 +33,11 @@ class RoutingVectorEnv(VectorEnv[Arrays, ArrayLike, Arrays]):
 
     Args:
         num_envs: lanes.
-        data: name of a data set, or data of one's own.
-        network: name of a network, or a function that builds one for the data, anew each time it is called.
-        loss: per lane, in place of cross-entropy or squared error.
         parts: which of "v", "task" and "depth" an observation has.
         autoreset_mode: when the next samples are dealt: with the step after the last one ("NextStep"), with the last
             one ("SameStep"; then `final_obs` and `final_info` hold the end of the routes), or never ("Disabled").
         render_mode: None; there is nothing to see of many lanes.
-        settings: fields of :class:`~routing_env.game.settings.GameConfig`.
+        settings: see :func:`~routing_env.game.build.make_game`.
 
     Raises:
         TypeError: a setting that does not exist.
@@ -55,9 +50,6 @@ class RoutingVectorEnv(VectorEnv[Arrays, ArrayLike, Arrays]):
         self,
         num_envs: int = 1,
         *,
-        data: str | MultiTaskData = "digits",
-        network: str | NetworkFactory | None = None,
-        loss: Loss | None = None,
         parts: Sequence[str] = PARTS,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         render_mode: None = None,
@@ -71,8 +63,7 @@ class RoutingVectorEnv(VectorEnv[Arrays, ArrayLike, Arrays]):
             check_choice("autoreset_mode", autoreset_mode, [mode.value for mode in AutoresetMode])
         self._mode = AutoresetMode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self._mode}
-        world = World.of(data, network, loss, settings, own=("loss", "parts", "autoreset_mode"), lanes=num_envs)
-        self._lanes = Lanes(world, num_envs, parts=parts)
+        self._lanes = Lanes.of(settings, lanes=num_envs, parts=parts, also=("parts", "autoreset_mode"))
         self.num_envs = num_envs
         self.single_observation_space = self._lanes.format.space()
         self.single_action_space = spaces.Discrete(self._lanes.spec.actions)
@@ -85,9 +76,9 @@ class RoutingVectorEnv(VectorEnv[Arrays, ArrayLike, Arrays]):
         return self._lanes.game
 
     @property
-    def config(self) -> GameConfig:
+    def settings(self) -> Settings:
         """The settings of the game."""
-        return self._lanes.config
+        return self._lanes.settings
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None

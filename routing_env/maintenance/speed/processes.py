@@ -16,7 +16,7 @@ import torch
 from routing_env.agents import make_router
 from routing_env.maintenance.speed.measure import Comparison, Side, seconds_of
 from routing_env.maintenance.speed.worlds import World
-from routing_env.memory import keep_freed_memory
+from routing_env.runs.process import prepare
 
 STATUS = Path("/proc/self/status")
 """Where Linux tells a process what memory it has."""
@@ -106,8 +106,7 @@ def report_memory(world: World, network: Network, deals: int = 10) -> None:
         network: "plain", "routed" along random routes, or "wpl".
         deals: to train on.
     """
-    torch.set_num_threads(world.threads)
-    keep_freed_memory()
+    prepare(world.threads)
     torch.optim.SGD([torch.zeros(1)]).zero_grad()  # whose first call imports a lot
     before = 0.0 if world.on_cuda else _resident("VmRSS")
     if network == "wpl":

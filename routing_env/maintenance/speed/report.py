@@ -21,8 +21,8 @@ from routing_env.maintenance.speed.figures import growth_figure, ratio_figure
 from routing_env.maintenance.speed.measure import Effort, Result, Spread, compare
 from routing_env.maintenance.speed.rows import ROWS
 from routing_env.maintenance.speed.worlds import World
-from routing_env.memory import keep_freed_memory
 from routing_env.runs.display import clock
+from routing_env.runs.process import prepare
 
 COLUMNS = (
     *("row", "title", "name", "base", "unit", "value", "value_low", "value_high"),
@@ -41,8 +41,7 @@ def measure(rows: Sequence[str], world: World, effort: Effort, console: Console)
         effort: how long.
         console: for the progress.
     """
-    torch.set_num_threads(world.threads)
-    keep_freed_memory()
+    prepare(world.threads)
     comparisons = [comparison for row in rows for comparison in ROWS[row](world)]
     progress = Progress(
         TextColumn("[bold]{task.description}"),

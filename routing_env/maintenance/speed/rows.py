@@ -9,7 +9,6 @@ from functools import partial
 from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
 
@@ -26,7 +25,6 @@ from routing_env.maintenance.speed.worlds import LEARNING_RATE, World, deal_step
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.learners import plan_beside
 from routing_env.runs.run import Run
-from routing_env.runs.settings import RunConfig
 from routing_env.types import Router, Trace
 
 STEP_BARS = {(True, 10): 1.5, (True, 64): 1.15, (True, 256): 1.08, (False, 256): 3.0}
@@ -122,7 +120,8 @@ def _wpl_step(world: World) -> Callable[[], None]:
 
 def _baseline_step(world: World, name: str) -> Callable[[], None]:
     game = world.game()
-    plan = plan_beside(game.network, game.data.tasks, hidden=world.hidden)
+    assert game.settings is not None
+    plan = plan_beside(game.network, game.data.tasks, game.settings)
     network = make_baseline(name, plan).to(game.data.device)
     return ordinary_step(network, lambda batch: network(batch.x, batch.task), game.dealer, learning_rate=LEARNING_RATE)
 
@@ -172,11 +171,8 @@ def _shell_sides(world: World) -> list[Side]:
     from routing_env.envs.sb3 import RoutingVecEnv  # slow to import, and no other row needs it
 
     data, bar = world.data(), SHELL_BAR if world.convolutional else None
-    settings: dict[str, Any] = {
-        name: getattr(world.config, name)
-        for name in ("network", "hidden", "layers", "blocks", "learning_rate", "device")
-    }
-    game = make_game(world.config, data=data, deal="per_task")
+    settings = world.settings
+    game = make_game(data=data, batch_size=world.tasks, dealer="per_task", **settings)
     parallel, lanes = parallel_env(data=data, **settings), RoutingVecEnv(data=data, **settings)
     routes = [route.cpu().numpy() for route in random_routes(game, world.tasks)]
     agents = parallel.possible_agents
@@ -247,9 +243,9 @@ def _run_sides(world: World) -> list[Side]:
 
 def _epoch(world: World, router: str) -> Callable[[], None]:
     """An epoch as ``routing-env train`` has it, with its files in a folder that goes when the epochs have gone."""
-    config = RunConfig(router=router, epochs=10, threads=world.threads, reference=False, game=world.config)
-    run, folder = Run(config, data=world.data()), TemporaryDirectory()
-    directory = RunDirectory.create(Path(folder.name), "speed", run.config)
+    own = {"router": router, "epochs": 10, "threads": world.threads, "reference": False, "batch_size": world.batch}
+    run, folder = Run.of({**own, "data": world.data(), **world.settings}), TemporaryDirectory()
+    directory = RunDirectory.create(Path(folder.name), "speed", run.settings)
 
     def epoch() -> None:
         started = time.perf_counter()

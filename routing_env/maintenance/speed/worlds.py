@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import cycle
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +17,6 @@ from routing_env.data import MultiTaskData
 from routing_env.data.base import Split, make_data
 from routing_env.game.build import find_device, make_game
 from routing_env.game.routing_game import RoutingGame
-from routing_env.game.settings import GameConfig
 from routing_env.maintenance.speed.plain import ordinary_step, plain_network
 from routing_env.types import Decision, Policy
 
@@ -67,18 +67,16 @@ class World:
         return torch.device(self.device).type == "cuda"
 
     @property
-    def config(self) -> GameConfig:
+    def settings(self) -> dict[str, Any]:
         """The settings of its games."""
-        network = "simple_convnet" if self.convolutional else "mlp"
-        return GameConfig(
-            network=network,
-            hidden=self.hidden,
-            layers=3,
-            blocks=self.blocks,
-            batch_size=self.batch,
-            learning_rate=LEARNING_RATE,
-            device=self.device,
-        )
+        return {
+            "network": "simple_convnet" if self.convolutional else "mlp",
+            "hidden": self.hidden,
+            "layers": 3,
+            "blocks": self.blocks,
+            "learning_rate": LEARNING_RATE,
+            "device": self.device,
+        }
 
     def data(self) -> MultiTaskData:
         """Noise with random labels: uint8 images, or float32 vectors where there are no convolutions."""
@@ -97,7 +95,7 @@ class World:
 
     def game(self, data: MultiTaskData | None = None) -> RoutingGame:
         """A game whose deals all have ``batch`` samples."""
-        return make_game(self.config, data=data or self.data(), deal="endless")
+        return make_game(data=data or self.data(), batch_size=self.batch, dealer="endless", **self.settings)
 
     def routed_step(self, data: MultiTaskData | None = None, *, among: int | None = None) -> Callable[[], None]:
         """A training step of a game: a whole deal, from reset to the optimiser's step, along random routes."""
