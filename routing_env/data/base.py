@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from numbers import Real
 from typing import Literal
 
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from routing_env.data.cuts import hold_out
+from routing_env.data.fingerprint import fingerprint
 from routing_env.types import Batch
 
 SplitName = Literal["train", "validation", "test"]
+Samples = Mapping[str, tuple[ArrayLike | Tensor, ArrayLike | Tensor]]
+"""Task name to inputs [N, *input shape] or rows [N], and targets [N] or [N, O]."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,13 @@ class Split:
 
     def __getitem__(self, rows: Tensor) -> Split:
         return Split(self.index[rows], self.task[rows], self.target[rows])
+
+    @property
+    def label(self) -> Tensor:
+        """int64 [N], equal for samples of one task and class; for regression the task."""
+        if self.target.is_floating_point() or not len(self):
+            return self.task
+        return self.task * (1 + self.target.max()) + self.target
 
     def to(self, device: torch.device | str) -> Split:
         """The same split on a device."""
@@ -74,18 +88,67 @@ class MultiTaskData:
 
     @staticmethod
     def from_arrays(
-        tasks: Mapping[str, tuple[ArrayLike | Tensor, ArrayLike | Tensor]],
+        tasks: Samples,
         *,
-        test: Mapping[str, tuple[ArrayLike | Tensor, ArrayLike | Tensor]] | float = 0.2,
+        inputs: ArrayLike | Tensor | None = None,
+        test: Samples | float = 0.2,
         classes: Mapping[str, int] | None = None,
+        regression: bool | None = None,
         name: str = "own",
         validation: float = 0.1,
         seed: int = 0,
     ) -> MultiTaskData:
-        """Tasks of one's own from arrays in memory, see :func:`routing_env.data.arrays.from_arrays`."""
-        from routing_env.data.arrays import from_arrays
+        """Build a data set from NumPy arrays, tensors, or whatever NumPy reads as an array of numbers.
 
-        return from_arrays(tasks, test=test, classes=classes, name=name, validation=validation, seed=seed)
+        There are two forms. ``tasks={"a": (inputs, targets), ...}`` gives every task its inputs; tasks that are given
+        the very same array object share it. ``inputs=X, tasks={"a": (rows, targets), ...}`` declares shared inputs:
+        rows are row numbers of X or a boolean mask over them, so a task may have targets for some inputs only. Shared
+        inputs are stored once and cut by row: a row that tests or validates one task trains no other.
+
+        Inputs are [N, F] vectors, [N, C, H, W] images, or of any other shape. [N, H, W] are images of one channel and
+        get that axis. uint8 inputs stay uint8; other types become float32. Everything is copied.
+
+        Whole-number or boolean targets [N] are classes, which count from 0; tasks may differ in the number of their
+        classes. Floating-point targets [N] or [N, O] make regression, for all tasks alike.
+
+        Args:
+            tasks: for each task its training samples in one of the two forms.
+            inputs: [M, *input shape] for the second form.
+            test: test samples in the form of ``tasks``; or the share of every array to be cut off for the test, drawn
+                with ``seed``. No class loses its only sample to this cut or to that of the validation split.
+            classes: the number of classes of each task; by default one more than its largest target.
+            regression: True makes whole-number targets values to predict, False makes floating-point targets classes;
+                None decides by the type.
+            name: what the runs are filed under; not the name of a built-in data set.
+            validation: share of the training inputs that is held out for validation; 0 trains on everything.
+            seed: seed of the cuts.
+
+        Raises:
+            ValueError: Something would be changed, dropped or misread: arrays that do not fit together; values that are
+                not finite or not real numbers, masked, or too large for float32; targets that are negative, one-hot,
+                or do not start at 0; repeated rows; test rows that train the same task; names that are not strings.
+                The message names the task, the value and the remedy.
+
+        Warns:
+            UserWarning: The data are usable but suspicious: channels seem to be last; whole numbers or precision do not
+                survive float32; targets are whole numbers of a floating-point type; classes have no sample, or none
+                that trains; inputs that test or validate also train the same or another task.
+        """
+        from routing_env.data.arrays import build
+
+        data, remarks = build(
+            tasks,
+            inputs=inputs,
+            test=test,
+            classes=classes,
+            regression=regression,
+            name=name,
+            validation=validation,
+            seed=seed,
+        )
+        for remark in remarks:
+            warnings.warn(remark, stacklevel=2)
+        return data
 
     @property
     def tasks(self) -> int:
@@ -104,8 +167,19 @@ class MultiTaskData:
 
     @property
     def device(self) -> torch.device:
-        """Where the tensors are."""
+        """Device of the tensors."""
         return self.inputs.device
+
+    @cached_property
+    def fingerprint(self) -> dict[str, str]:
+        """For each split 16 hexadecimal digits that change with any pixel, label, class, task name or order.
+
+        They are the same on every device and in every copy. Two data sets with equal fingerprints train and test alike.
+        """
+        return {
+            name: fingerprint(self.inputs, split.index, split.task, split.target, self.task_names, self.classes)
+            for name, split in (("train", self.train), ("validation", self.validation), ("test", self.test))
+        }
 
     def split(self, name: SplitName) -> Split:
         """A split by its name.
@@ -167,16 +241,14 @@ def make_data(
     Raises:
         ValueError: values that are not finite, targets or tasks out of range, a task without samples, a bad share.
     """
-    if not 0 <= validation < 1:
-        raise ValueError(f"validation is {validation}; it must be a share of the training data in [0, 1)")
+    if not isinstance(validation, Real) or not 0 <= validation < 1:
+        raise ValueError(f"validation is {validation!r}; it must be a share of the training data in [0, 1)")
     _check(name, inputs, {"training": train, "test": test}, task_names, classes)
     generator = torch.Generator().manual_seed(seed)
-    used = train.index.unique()
-    held_out = used[torch.randperm(len(used), generator=generator)[: round(validation * len(used))]]
-    validates = torch.isin(train.index, held_out)
+    used, row = train.index.unique(return_inverse=True)
+    order = torch.randperm(len(used), generator=generator)
+    validates = torch.isin(train.index, used[hold_out(order, round(validation * len(used)), row, train.label)])
     kept, cut = train[~validates], train[validates]
-    if len(kept.task.unique()) < len(task_names):
-        raise ValueError(f"validation={validation} leaves a task of {name} without training samples; lower it")
     if validation and len(cut.task.unique()) < len(task_names):
         raise ValueError(
             f"validation={validation} leaves a task of {name} without validation samples; raise it or use 0"
