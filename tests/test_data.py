@@ -152,7 +152,7 @@ X, Y = RNG.normal(size=(20, 3)), np.arange(20) % 2
     ("tasks", "options", "message"),
     [
         ({}, {}, "there are no tasks"),
-        ({"a": (X, Y), "b": (X.copy(), Y[:-1])}, {}, "training inputs of task 'b' are 20 for 19 targets"),
+        ({"a": (X, Y), "b": (X.copy(), Y[:-1])}, {}, "task 'b' has 20 training inputs but 19 targets"),
         ({"a": (X, Y), "b": (np.where(X > 2, np.nan, X) * np.inf, Y)}, {}, "inputs of task 'b' hold NaN or infinity"),
         ({"a": (X, np.full(20, np.nan))}, {}, "targets of task 'a' hold NaN or infinity"),
         ({"a": (X, Y), "b": (X[:, :2], Y)}, {}, r"inputs of task 'b' are .* \[20, 2\], those of 'a' .* \[20, 3\]"),

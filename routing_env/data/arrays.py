@@ -13,7 +13,7 @@ from torch import Tensor
 
 from routing_env.data.base import MultiTaskData, Split, make_data
 from routing_env.data.convert import Remarks, listed, to_inputs, to_rows, to_targets
-from routing_env.data.cuts import hold_out
+from routing_env.data.cuts import hold_out, seeded
 from routing_env.data.overlap import describe_overlap, number_by_content, refuse_training_rows
 
 
@@ -26,27 +26,29 @@ def build(
         The data, and remarks about what is usable but suspicious.
     """
     names = _task_names(tasks)
-    _check_options(name, classes, regression, seed)
+    _check_options(name, classes, regression)
+    generator = seeded(seed)
     if regression is None and classes is not None:
         regression = False
     remarks: Remarks = {}
     store = _Store(names, regression, inputs, remarks)
     train = store.add("training", tasks)
-    test_given = isinstance(test, Mapping)
-    if test_given:
+    tests = None
+    if isinstance(test, Mapping):
         if set(test) != set(names):
             raise ValueError(f"test has the tasks {list(test)}; it must have those of training, {names}")
         tests = store.add("test", test)
-    else:
-        train, tests = store.cut(train, test, seed)
+    given = [train, tests] if tests else [train]
     counts = None
-    if not (train.target.is_floating_point() or tests.target.is_floating_point()):
-        counts = _class_counts(names, train, tests, classes, remarks)
+    if not any(split.target.is_floating_point() for split in given):
+        counts = _class_counts(names, given, classes, remarks)
+    if tests is None:
+        train, tests = store.cut(train, test, generator)
     data = make_data(name, store.inputs(), train, tests, names, counts, validation=validation, seed=seed)
     content = number_by_content(data.inputs)
-    if test_given:
+    if isinstance(test, Mapping):
         refuse_training_rows(names, content, tests, train)
-    overlap = describe_overlap(names, content, (data.train, data.validation, data.test), test_given=test_given)
+    overlap = describe_overlap(names, content, (data.train, data.validation, data.test), len(given) == 2)
     return data, [*remarks.values(), *overlap]
 
 
@@ -91,7 +93,6 @@ class _Store:
         A mapping may compute its values on demand, so each is read once, and completely, before the next.
         """
         parts: list[Split] = []
-        undecided: list[str] = []
         for task, name in enumerate(self._names):
             pair = tasks[name]
             if not isinstance(pair, tuple | list) or len(pair) != 2:  # type: ignore[arg-type]
@@ -104,11 +105,9 @@ class _Store:
             target = to_targets(pair[1], f"{which} targets of task {name!r}", self._regression, self._remarks)
             if len(target) != len(index):
                 raise ValueError(
-                    f"{which} inputs of task {name!r} are {len(index)} for {len(target)} targets; there must be "
-                    "equally many"
+                    f"task {name!r} has {len(index)} {which} inputs but {len(target)} targets; each input needs one "
+                    "target"
                 )
-            if self._regression is None and target.is_floating_point() and torch.equal(target, target.round()):
-                undecided.append(name)
             parts.append(Split(index, torch.full_like(index, task), target))
         kinds = {(part.target.dtype, part.target.shape[1:]) for part in parts}
         if len(kinds) > 1:
@@ -117,17 +116,13 @@ class _Store:
                 for name, part in zip(self._names, parts, strict=True)
             )
             raise ValueError(
-                f"{which} targets differ in kind or width ({described}); make all classes or all regression"
+                f"{which} targets differ in kind or width ({described}); make them all classes or all regression"
             )
-        if undecided:
-            self._remarks.setdefault(
-                "whole numbers",
-                f"{which} targets of {listed(undecided)} are whole numbers of a floating-point type and are taken for "
-                "values to predict; say regression=True if they are, regression=False if they are classes",
-            )
+        if kinds.pop()[0].is_floating_point:
+            self._regression = True  # of a test split that follows, whatever the type of its targets
         return Split(*(torch.cat([getattr(part, field) for part in parts]) for field in ("index", "task", "target")))
 
-    def cut(self, train: Split, share: Any, seed: int) -> tuple[Split, Split]:
+    def cut(self, train: Split, share: Any, generator: torch.Generator) -> tuple[Split, Split]:
         """Cut a share of the rows of every array off for the test: at least one row, but no class's last.
 
         Raises:
@@ -135,7 +130,6 @@ class _Store:
         """
         if not isinstance(share, Real) or not 0 < float(share) < 1:
             raise ValueError(f"test is {share!r}; it must be a share in (0, 1), or samples in the form of tasks")
-        generator = torch.Generator().manual_seed(seed)
         held_out: list[Tensor] = []
         for stored in self._stored:
             samples = train[(train.index >= stored.start) & (train.index < stored.start + len(stored.inputs))]
@@ -188,7 +182,10 @@ def _task_names(tasks: Any) -> list[str]:
         raise ValueError("there are no tasks; give at least one, as {name: (inputs, targets)}")
     for name in tasks:
         _check_name("a task's name", name)
-    return list(tasks)
+    names = list(tasks)
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"task {twice[0]!r} occurs twice; give each task a name of its own")
+    return names
 
 
 def _check_name(what: str, name: Any) -> None:
@@ -200,7 +197,7 @@ def _check_name(what: str, name: Any) -> None:
         raise ValueError(f"{what} is {name!r}, which no file can hold: {error.reason}") from error
 
 
-def _check_options(name: Any, classes: Any, regression: Any, seed: Any) -> None:
+def _check_options(name: Any, classes: Any, regression: Any) -> None:
     from routing_env.data import DATASETS
 
     _check_name("name", name)
@@ -210,20 +207,27 @@ def _check_options(name: Any, classes: Any, regression: Any, seed: Any) -> None:
         raise ValueError(f"regression is {regression!r}; it must be True, False, or None to decide by the targets")
     if regression and classes is not None:
         raise ValueError("classes is given with regression=True; leave one of them out")
-    try:
-        whole_number(seed)
-    except TypeError as error:
-        raise ValueError(f"seed is {seed!r}; it must be a whole number") from error
 
 
-def _class_counts(names: list[str], train: Split, tests: Split, classes: Any, remarks: Remarks) -> list[int]:
-    """The number of classes of each task."""
+def _class_counts(names: list[str], splits: list[Split], classes: Any, remarks: Remarks) -> list[int]:
+    """Count the classes of each task, over the given splits: all samples, or those that train and those that test."""
+    task, target = (torch.cat([getattr(split, field) for split in splits]) for field in ("task", "target"))
+    for number, name in enumerate(names):
+        trained, tested = (split.target[split.task == number].unique() for split in (splits[0], splits[-1]))
+        if (untrained := tested[~torch.isin(tested, trained)]).numel():
+            remarks.setdefault(
+                "untrained", f"class {int(untrained[0])} of task {name!r} has test samples but no training sample"
+            )
     if classes is not None:
-        return _given_counts(names, classes)
+        counts = _given_counts(names, classes)
+        for number, name in enumerate(names):
+            if counts[number] == 1 and not target[task == number].any():
+                raise ValueError(f"task {name!r} has a single class; give it another")
+        return counts
     counts: list[int] = []
     gaps: list[str] = []
-    for task, name in enumerate(names):
-        targets = torch.cat([split.target[split.task == task] for split in (train, tests)])
+    for number, name in enumerate(names):
+        targets = target[task == number]
         occurring = targets.unique().tolist()
         lowest, count = occurring[0], occurring[-1] + 1
         if count == 1:
@@ -246,12 +250,6 @@ def _class_counts(names: list[str], train: Split, tests: Split, classes: Any, re
             f"some classes of {listed(gaps)} below the largest have no sample; number them without gaps, or say how "
             "many there are with classes="
         )
-    for task, name in enumerate(names):
-        trained, tested = (split.target[split.task == task].unique() for split in (train, tests))
-        if (untrained := tested[~torch.isin(tested, trained)]).numel():
-            remarks.setdefault(
-                "untrained", f"class {int(untrained[0])} of task {name!r} has test samples but no training sample"
-            )
     return counts
 
 
@@ -265,5 +263,5 @@ def _given_counts(names: list[str], classes: Any) -> list[int]:
             if isinstance(count, bool) or whole_number(count) < 1:
                 raise TypeError
         except TypeError as error:
-            raise ValueError(f"classes of task {name!r} is {count!r}; it must be a whole number") from error
+            raise ValueError(f"classes of task {name!r} is {count!r}; it must be a whole number from 1") from error
     return [whole_number(classes[name]) for name in names]

@@ -1,4 +1,4 @@
-"""Tasks over shared inputs: the one form that every data set takes."""
+"""Tasks over shared inputs: the form that every data set takes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from routing_env.data.cuts import hold_out
+from routing_env.data.cuts import hold_out, seeded
 from routing_env.data.fingerprint import fingerprint
 from routing_env.types import Batch
 
@@ -50,7 +50,7 @@ class Split:
         return self.task * (1 + self.target.max()) + self.target
 
     def to(self, device: torch.device | str) -> Split:
-        """The same split on a device."""
+        """Copy the split to a device."""
         return Split(self.index.to(device), self.task.to(device), self.target.to(device))
 
 
@@ -58,21 +58,21 @@ class Split:
 class MultiTaskData:
     """T tasks over one array of inputs.
 
-    Inputs are stored once, as they come (uint8 images stay uint8), and standardised when a batch is gathered:
-    (x - mean) / std with the statistics of the training inputs, for each channel of images [C, H, W], for each feature
-    of vectors [F], and over everything for samples of any other shape.
+    Inputs are stored once (uint8 images stay uint8) and standardised when a batch is gathered: (x - mean) / std with
+    the statistics of the training inputs, for each channel of images [C, H, W], for each feature of vectors [F], and
+    over all values for samples of any other shape.
 
     Attributes:
-        name: what the runs are filed under.
-        inputs: [M, *input shape], uint8 or float32.
+        name: name that runs are filed under.
+        inputs: uint8 or float32 [M, *input shape].
         train: samples that train the blocks and the router.
-        validation: samples for choices; may be empty.
+        validation: samples for choosing settings; may be empty.
         test: samples for reports only.
-        task_names: one for each task.
-        classes: for each task the number of its classes; None for regression.
-        mean: float32, broadcast over a sample.
-        std: likewise, nowhere 0.
-        groups: for each task the group it belongs with, where the best sharing is known (``planted``); else None.
+        task_names: names of the T tasks.
+        classes: number of classes of each task; None for regression.
+        mean: float32 mean of the training inputs, shaped to broadcast over a sample.
+        std: float32 standard deviation of the training inputs, shaped like ``mean``; nowhere 0.
+        groups: group of each task if the best sharing is known (``planted``), else None.
     """
 
     name: str
@@ -136,23 +136,24 @@ class MultiTaskData:
         """
         from routing_env.data.arrays import build
 
-        data, remarks = build(
-            tasks,
-            inputs=inputs,
-            test=test,
-            classes=classes,
-            regression=regression,
-            name=name,
-            validation=validation,
-            seed=seed,
-        )
+        with torch.device("cpu"):
+            data, remarks = build(
+                tasks,
+                inputs=inputs,
+                test=test,
+                classes=classes,
+                regression=regression,
+                name=name,
+                validation=validation,
+                seed=seed,
+            )
         for remark in remarks:
             warnings.warn(remark, stacklevel=2)
         return data
 
     @property
     def tasks(self) -> int:
-        """T."""
+        """Number of tasks, T."""
         return len(self.task_names)
 
     @property
@@ -162,7 +163,7 @@ class MultiTaskData:
 
     @property
     def outputs(self) -> int:
-        """O: the classes of the widest task, or the width of a regression's target."""
+        """Number of outputs, O: the largest number of classes of a task, or the width of the regression targets."""
         return int(self.train.target.shape[1]) if self.classes is None else max(self.classes)
 
     @property
@@ -182,10 +183,10 @@ class MultiTaskData:
         }
 
     def split(self, name: SplitName) -> Split:
-        """A split by its name.
+        """Look up a split.
 
         Raises:
-            ValueError: no such split, or an empty one.
+            ValueError: The name is unknown, or the split is empty.
         """
         if name not in ("train", "validation", "test"):
             raise ValueError(f"split is {name!r}; it must be 'train', 'validation' or 'test'")
@@ -195,18 +196,18 @@ class MultiTaskData:
         return split
 
     def gather(self, split: Split) -> Batch:
-        """The samples of a (small) split as a standardised batch."""
+        """Gather the samples of a small split as a standardised batch."""
         x = (self.inputs.index_select(0, split.index).to(torch.float32) - self.mean) / self.std
         return Batch(x, split.task, split.target)
 
     def batches(self, name: SplitName, size: int) -> Iterator[Batch]:
-        """One pass over a split in its stored order."""
+        """Iterate over a split in its stored order, ``size`` samples at a time."""
         split = self.split(name)
         for rows in torch.arange(len(split), device=self.device).split(size):
             yield self.gather(split[rows])
 
     def to(self, device: torch.device | str) -> MultiTaskData:
-        """The same data on a device."""
+        """Copy the data to a device."""
         splits = {name: getattr(self, name).to(device) for name in ("train", "validation", "test")}
         tensors = {name: getattr(self, name).to(device) for name in ("inputs", "mean", "std")}
         return replace(self, **splits, **tensors)
@@ -226,28 +227,30 @@ def make_data(
     """Check a data set, cut the validation split from its training inputs, and measure their mean and deviation.
 
     Validation is cut by input, not by sample: an input that validates one task trains no other. The cut is drawn with
-    ``seed``; the test split is as given and plays no part in it.
+    ``seed``, but inputs that hold the only training sample of a class stay in training. The test split plays no part
+    in the cut.
 
     Args:
-        name: of the data set.
-        inputs: [M, *input shape], uint8 or float32.
+        name: name of the data set.
+        inputs: uint8 or float32 [M, *input shape].
         train: samples to be divided into training and validation.
         test: samples for reports only.
         task_names: T names.
-        classes: classes of each task; None for regression.
-        validation: share of the training inputs, in [0, 1); 0 is the paper's protocol: everything trains.
-        seed: of the cut.
+        classes: number of classes of each task; None for regression.
+        validation: share of the training inputs, in [0, 1); 0 is the paper's protocol, where everything trains.
+        seed: seed of the cut.
 
     Raises:
-        ValueError: values that are not finite, targets or tasks out of range, a task without samples, a bad share.
+        ValueError: Values are not finite, targets or tasks are out of range, a task has no samples, or the share or
+            the seed is invalid.
     """
     if not isinstance(validation, Real) or not 0 <= validation < 1:
         raise ValueError(f"validation is {validation!r}; it must be a share of the training data in [0, 1)")
     _check(name, inputs, {"training": train, "test": test}, task_names, classes)
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     used, row = train.index.unique(return_inverse=True)
-    order = torch.randperm(len(used), generator=generator)
-    validates = torch.isin(train.index, used[hold_out(order, round(validation * len(used)), row, train.label)])
+    order, number = torch.randperm(len(used), generator=generator), round(validation * len(used))
+    validates = torch.isin(train.index, used[hold_out(order, number, row.cpu(), train.label.cpu())])
     kept, cut = train[~validates], train[validates]
     if validation and len(cut.task.unique()) < len(task_names):
         raise ValueError(
@@ -260,11 +263,19 @@ def make_data(
 
 
 _ROUNDING = 1e-6
-"""A deviation of no more than this share of the mean is rounding: the values are constant."""
+"""A deviation of at most this share of the mean is rounding error: the values are constant."""
 
 
 def channel_statistics(inputs: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation over the given rows, as :class:`MultiTaskData` says, shaped to broadcast over a sample."""
+    """Compute the mean and the deviation that :class:`MultiTaskData` describes.
+
+    Args:
+        inputs: [M, *input shape].
+        rows: int64 [N], the rows to average over.
+
+    Returns:
+        Two float32 tensors that broadcast over a sample.
+    """
     images, vectors = inputs.dim() == 4, inputs.dim() == 2
     count, device = 0, inputs.device
     total = squares = torch.zeros((), dtype=torch.float64, device=device)
@@ -273,7 +284,7 @@ def channel_statistics(inputs: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         values = inputs[part]
         values = values.transpose(0, 1).flatten(1) if images or vectors else values.reshape(1, -1)
         count += values.shape[1]
-        if values.dtype == torch.uint8 and images:  # counting the 256 values is exact, and far quicker than summing
+        if values.dtype == torch.uint8 and images:  # counting the 256 values is exact and much faster than summing
             often = torch.stack([torch.bincount(channel, minlength=256) for channel in values]).to(torch.float64)
             total, squares = total + often @ grey, squares + often @ grey.square()
         else:
@@ -281,7 +292,7 @@ def channel_statistics(inputs: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
             total, squares = total + values.sum(1), squares + values.square().sum(1)
     mean = total / count
     std = (squares / count - mean.square()).clamp_min(0).sqrt()
-    std = std.where(std > _ROUNDING * mean.abs(), 1.0)
+    std = std.where(std > (_ROUNDING * mean.abs()).clamp_min(torch.finfo(torch.float32).tiny), 1.0)
     shape = (-1, 1, 1) if images else (-1,) if vectors else ()
     return mean.to(torch.float32).reshape(shape), std.to(torch.float32).reshape(shape)
 
@@ -293,7 +304,7 @@ def _check(
         raise ValueError(f"inputs of {name} are {inputs.dtype}; they must be uint8 or float32")
     if inputs.dtype == torch.float32 and not inputs.isfinite().all():
         row = int((~inputs.flatten(1).isfinite()).any(1).nonzero()[0])
-        raise ValueError(f"inputs of {name} hold NaN or infinity, first in row {row}; remove or replace such values")
+        raise ValueError(f"inputs of {name} hold NaN or infinity, first in row {row}. Remove or replace them")
     kinds = {which: (split.target.is_floating_point(), *split.target.shape[1:]) for which, split in splits.items()}
     if len(set(kinds.values())) > 1:
         described = ", ".join(f"{which}: {s.target.dtype} {list(s.target.shape)}" for which, s in splits.items())
@@ -302,12 +313,14 @@ def _check(
         if not len(split.index) == len(split.task) == len(split.target):
             raise ValueError(
                 f"the {which} split of {name} has {len(split.index)} inputs, {len(split.task)} tasks and "
-                f"{len(split.target)} targets; there must be equally many"
+                f"{len(split.target)} targets; each sample needs one of each"
             )
         for what, column, number in (("input", split.index, len(inputs)), ("task", split.task, len(task_names))):
             if (strange := (column < 0) | (column >= number)).any():
                 named = int(column[strange][0])
-                raise ValueError(f"the {which} split of {name} names {what} {named}; there are {number}, from 0")
+                raise ValueError(
+                    f"the {which} split of {name} refers to {what} {named}; they are numbered 0 to {number - 1}"
+                )
         counts = torch.bincount(split.task, minlength=len(task_names))
         if not counts.all():
             raise ValueError(f"task {task_names[int((counts == 0).nonzero()[0])]!r} of {name} has no {which} samples")

@@ -1,4 +1,4 @@
-"""Reads what users hand in as arrays: exactly, or not at all."""
+"""Reads arrays of users exactly, or refuses them."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from torch import Tensor
 
 Array = npt.NDArray[Any]
 Remarks = dict[str, str]
-"""What is usable but suspicious: by kind, so that many tasks with the same problem make one remark."""
+"""Remarks about what is usable but suspicious, by kind: many tasks with the same problem make one remark."""
 
 _EXACT = 2**24
 """float32 holds every whole number up to here."""
 _LARGEST = float(np.finfo(np.float32).max) / 2
 """Differences of larger values are beyond float32."""
 _MERGED = 1e-3
-"""Rounding of more than this share of a feature's range is worth a warning."""
+"""Rounding by more than this share of a feature's range is worth a warning."""
+_LEAVE_OUT = "Leave out samples without a target, for instance by from_arrays(inputs=X, tasks={name: (rows, targets)})"
 _KINDS = {
-    "O": "Python objects; missing values, mixed types and sparse matrices end up like this: clean them and pass an "
-    "array of numbers",
+    "O": "Python objects, as missing values, mixed types and sparse matrices become; pass an array of numbers, for "
+    "instance by .astype(float) or .toarray()",
     "U": "strings; encode them as numbers",
     "S": "bytes; encode them as numbers",
     "c": "complex numbers; pass the real and the imaginary part as two features",
@@ -45,19 +46,19 @@ def to_inputs(values: Any, label: str, remarks: Remarks) -> Tensor:
 
     Args:
         values: [N, *input shape]; images [N, H, W] get a channel axis.
-        label: what they are, for messages.
-        remarks: receives what is usable but suspicious.
+        label: what the values are, for messages.
+        remarks: receives a remark about values that are usable but suspicious.
 
     Returns:
-        uint8 or finite float32 [N, *input shape], in memory that nobody else has.
+        uint8 or finite float32 [N, *input shape], always a copy.
 
     Raises:
-        ValueError: They are not an array of real, finite numbers with at least one row and one feature.
+        ValueError: The values are not an array of real, finite numbers with at least one row and one feature.
     """
     array = _numbers(values, label)
     if array.ndim < 2 or not array.size:
         raise ValueError(
-            f"{label} have shape {list(array.shape)}; it must be [samples, ...], none of them 0"
+            f"{label} have shape {list(array.shape)}; it must be [samples, ...] without a 0"
             + ("; a single feature is [samples, 1]" if array.ndim == 1 else "")
         )
     if array.ndim == 3:
@@ -87,21 +88,28 @@ def to_targets(values: Any, label: str, regression: bool | None, remarks: Remark
 
     Args:
         values: [N] classes, or [N] or [N, O] for regression.
-        label: what they are, for messages.
-        regression: whether they are values to predict; None decides by their type.
-        remarks: receives what is usable but suspicious.
+        label: what the values are, for messages.
+        regression: whether the targets are values to predict; None decides by their type.
+        remarks: receives a remark about values that are usable but suspicious.
 
     Returns:
-        int64 [N] or finite float32 [N, O], in memory that nobody else has.
+        int64 [N] or finite float32 [N, O], always a copy.
 
     Raises:
-        ValueError: They are not an array of real, finite numbers, or not classes where they must be.
+        ValueError: The values are not an array of real, finite numbers, or are not classes although they must be.
     """
     array = _numbers(values, label)
     if regression or (regression is None and array.dtype.kind == "f"):
         if array.ndim not in (1, 2) or 0 in array.shape[1:]:
             raise ValueError(f"{label} have shape {list(array.shape)}; it must be [samples] or [samples, outputs]")
-        return torch.from_numpy(_to_float32(array.reshape(len(array), -1), label, remarks))
+        if regression is None and array.dtype.kind == "f" and (array == np.floor(array)).all():
+            remarks.setdefault(
+                "whole numbers",
+                f"{label} are whole numbers of a floating-point type and are taken for values to predict; say "
+                "regression=True if they are, regression=False if they are classes",
+            )
+        values = _to_float32(array if array.ndim == 2 else array[:, None], label, remarks, _LEAVE_OUT)
+        return torch.from_numpy(values)
     if array.ndim != 1:
         remedy = ""
         if array.ndim == 2:
@@ -112,15 +120,12 @@ def to_targets(values: Any, label: str, regression: bool | None, remarks: Remark
             )
         raise ValueError(f"{label} have shape {list(array.shape)}; classes must be of shape [samples]{remedy}")
     if array.dtype.kind == "f":
-        _refuse_infinite(array[:, None], label, "leave out samples without a label")
+        _refuse_infinite(array[:, None], label, _LEAVE_OUT)
         if (strange := array[array != np.floor(array)]).size:
             raise ValueError(f"{label} hold {strange[0]:g}; classes are whole numbers that count from 0")
     if array.size and (array.min() < 0 or array.max() >= 2**31):
         strange = array.min() if array.min() < 0 else array.max()
-        raise ValueError(
-            f"{label} hold {int(strange)}; classes count from 0. Leave out samples without a label, for instance by "
-            "from_arrays(inputs=..., tasks={name: (rows, targets)})"
-        )
+        raise ValueError(f"{label} hold {int(strange)}; classes count from 0. {_LEAVE_OUT}")
     return torch.from_numpy(array.astype(np.int64))
 
 
@@ -129,14 +134,14 @@ def to_rows(values: Any, size: int, label: str) -> Tensor:
 
     Args:
         values: whole numbers from 0 to ``size`` - 1, each at most once, or a boolean mask [``size``].
-        size: number of rows there are.
-        label: what they are, for messages.
+        size: number of rows of the inputs.
+        label: what the values are, for messages.
 
     Returns:
         int64 [N].
 
     Raises:
-        ValueError: They are neither.
+        ValueError: The values are neither.
     """
     array = _numbers(values, label)
     if array.ndim != 1 or not array.size or array.dtype.kind == "f":
@@ -146,16 +151,18 @@ def to_rows(values: Any, size: int, label: str) -> Tensor:
         )
     if array.dtype == np.bool_:
         if len(array) != size or not array.any():
-            raise ValueError(f"{label} are a mask of {len(array)} with {array.sum()} true; the inputs are {size}")
+            raise ValueError(
+                f"{label} are a mask of {len(array)} values, {array.sum()} of them true; there are {size} inputs"
+            )
         return torch.from_numpy(array.nonzero()[0])
     if array.min() < 0 or array.max() >= size:
         strange = array.min() if array.min() < 0 else array.max()
-        raise ValueError(f"{label} hold {int(strange)}; the inputs are {size}, from 0 to {size - 1}")
+        raise ValueError(f"{label} hold {int(strange)}; the rows of the inputs are 0 to {size - 1}")
     rows, counts = np.unique(array, return_counts=True)
     if len(rows) != len(array):
         raise ValueError(
-            f"{label} hold {int(rows[counts.argmax()])} {counts.max()} times; give each row once. A mask must be of "
-            "type bool"
+            f"{label} hold row {int(rows[counts.argmax()])} {counts.max()} times; give each row once. A mask must be "
+            "of type bool"
         )
     return torch.from_numpy(array.astype(np.int64))
 
@@ -184,7 +191,8 @@ def _numbers(values: Any, label: str) -> Array:
 def _strided(tensor: Tensor, label: str) -> Array | Tensor:
     """The values of an ordinary tensor of real numbers."""
     remedies = (
-        (tensor.layout != torch.strided or tensor.is_nested, f"a tensor of layout {tensor.layout}", ".to_dense()"),
+        (tensor.is_nested, "a nested tensor", "samples of one shape"),
+        (tensor.layout != torch.strided, f"a tensor of layout {tensor.layout}", ".to_dense()"),
         (tensor.is_quantized, "a quantised tensor", ".dequantize()"),
         (tensor.is_meta, "a tensor without values, on the device 'meta'", "its values"),
         (tensor.is_complex(), "complex numbers", "the real and the imaginary part as two features"),
@@ -197,12 +205,14 @@ def _strided(tensor: Tensor, label: str) -> Array | Tensor:
     return (tensor.to(torch.float32) if narrow else tensor).numpy()
 
 
-def _to_float32(array: Array, label: str, remarks: Remarks) -> npt.NDArray[np.float32]:
-    """A copy [N, ...] in float32, finite, that tells apart what the values tell apart."""
-    flat = array.reshape(len(array), -1)
-    _refuse_infinite(flat, label, "remove or replace such values")
-    if not flat.size:
+def _to_float32(
+    array: Array, label: str, remarks: Remarks, remedy: str = "Remove or replace them"
+) -> npt.NDArray[np.float32]:
+    """Convert to a finite float32 copy of the same shape, with a remark if distinct values become equal."""
+    if not array.size:
         return array.astype(np.float32)
+    flat = array.reshape(len(array), -1)
+    _refuse_infinite(flat, label, remedy)
     with np.errstate(all="ignore"):
         narrow = flat.astype(np.float32)
         if not (np.abs(narrow) <= _LARGEST).all():
@@ -229,4 +239,4 @@ def _to_float32(array: Array, label: str, remarks: Remarks) -> npt.NDArray[np.fl
 def _refuse_infinite(flat: Array, label: str, remedy: str) -> None:
     if flat.dtype.kind == "f" and not (finite := np.isfinite(flat)).all():
         row = int((~finite).any(1).argmax())
-        raise ValueError(f"{label} hold NaN or infinity, first in row {row}; {remedy}")
+        raise ValueError(f"{label} hold NaN or infinity, first in row {row}. {remedy}")

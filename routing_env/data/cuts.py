@@ -2,8 +2,26 @@
 
 from __future__ import annotations
 
+from operator import index
+from typing import Any
+
 import torch
 from torch import Tensor
+
+
+def seeded(seed: Any) -> torch.Generator:
+    """A generator of random numbers.
+
+    Raises:
+        ValueError: The seed is not a whole number from 0 to 2**63 - 1.
+    """
+    try:
+        number = int(index(seed))
+    except TypeError:
+        number = -1
+    if not 0 <= number < 2**63:
+        raise ValueError(f"seed is {seed!r}; it must be a whole number of at least 0")
+    return torch.Generator().manual_seed(number)
 
 
 def hold_out(order: Tensor, number: int, row: Tensor, label: Tensor) -> Tensor:

@@ -78,7 +78,7 @@ def refuse_training_rows(names: Sequence[str], content: Tensor, tests: Split, tr
 
 
 def describe_overlap(
-    names: Sequence[str], content: Tensor, splits: tuple[Split, Split, Split], *, test_given: bool
+    names: Sequence[str], content: Tensor, splits: tuple[Split, Split, Split], test_given: bool
 ) -> list[str]:
     """Say which samples are tested or validated by inputs that train.
 
@@ -101,7 +101,7 @@ def describe_overlap(
         if count > (0 if test_given else MANY * samples):
             remarks.append(
                 f"{count} of the {samples} test samples of task {name!r} have inputs that occur among its training "
-                "samples, too, so the test rewards memory; remove duplicates unless that is meant"
+                "samples as well, so the test rewards memorising; remove the duplicates unless this is intended"
             )
             break
     if test.other.any() or validated.other.any():
@@ -112,7 +112,7 @@ def describe_overlap(
         counts = ", ".join(f"{int(leaking[split.task == t].sum())} of task {names[t]!r}" for t in tasks[:3])
         remarks.append(
             f"{int(leaking.sum())} of the {len(leaking)} {which} samples have inputs that train another task ({counts}"
-            f"{', ...' if len(tasks) > 3 else ''}). Where tasks share inputs, say so to have them cut together: "
-            "from_arrays(inputs=X, tasks={name: (rows, targets)})"
+            f"{', ...' if len(tasks) > 3 else ''}). To have shared inputs cut together, give them as rows of one array, "
+            "from_arrays(inputs=X, tasks={name: (rows, targets)}), with a share as test"
         )
     return remarks
