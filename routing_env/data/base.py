@@ -250,6 +250,8 @@ def make_data(
     generator = seeded(seed)
     used, row = train.index.unique(return_inverse=True)
     order, number = torch.randperm(len(used), generator=generator), round(validation * len(used))
+    if len(train.task[~torch.isin(row, order[:number].to(row.device))].unique()) < len(task_names):
+        raise ValueError(f"validation={validation} leaves a task of {name} without training samples; lower it")
     validates = torch.isin(train.index, used[hold_out(order, number, row.cpu(), train.label.cpu())])
     kept, cut = train[~validates], train[validates]
     if validation and len(cut.task.unique()) < len(task_names):
@@ -319,7 +321,7 @@ def _check(
             if (strange := (column < 0) | (column >= number)).any():
                 named = int(column[strange][0])
                 raise ValueError(
-                    f"the {which} split of {name} refers to {what} {named}; they are numbered 0 to {number - 1}"
+                    f"the {which} split of {name} names {what} {named}; there are {number}, numbered from 0"
                 )
         counts = torch.bincount(split.task, minlength=len(task_names))
         if not counts.all():

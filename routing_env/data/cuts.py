@@ -21,7 +21,7 @@ def seeded(seed: Any) -> torch.Generator:
         number = -1
     if not 0 <= number < 2**63:
         raise ValueError(f"seed is {seed!r}; it must be a whole number of at least 0")
-    return torch.Generator().manual_seed(number)
+    return torch.Generator("cpu").manual_seed(number)
 
 
 def hold_out(order: Tensor, number: int, row: Tensor, label: Tensor) -> Tensor:

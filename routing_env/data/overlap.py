@@ -112,7 +112,7 @@ def describe_overlap(
         counts = ", ".join(f"{int(leaking[split.task == t].sum())} of task {names[t]!r}" for t in tasks[:3])
         remarks.append(
             f"{int(leaking.sum())} of the {len(leaking)} {which} samples have inputs that train another task ({counts}"
-            f"{', ...' if len(tasks) > 3 else ''}). To have shared inputs cut together, give them as rows of one array, "
-            "from_arrays(inputs=X, tasks={name: (rows, targets)}), with a share as test"
+            f"{', ...' if len(tasks) > 3 else ''}). To have shared inputs cut together, give them as rows of one "
+            "array, from_arrays(inputs=X, tasks={name: (rows, targets)}), with a share as test"
         )
     return remarks
