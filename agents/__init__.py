@@ -1,15 +1,34 @@
-"""Reference routers, one algorithm per file, by name."""
+"""Reference routers by name, one algorithm per file.
+
+Which base a new router should take:
+
+=========================  =============================================================================================
+base                       when
+=========================  =============================================================================================
+``Router``                 the decisions come from anywhere: a fixed rule, another library, other routers
+``PolicyRouter``           it draws from a policy that is neither a table nor a network
+``TableRouter``            it learns tables over agent, depth and action (Q-learning, EXP3)
+``PolicyTableRouter``      a table is the policy itself, beside a table of values (WPL, GIGA-WoLF)
+``GradientRouter``         it learns networks by a loss, with any kind of policy
+``SoftmaxRouter``          the policy is a softmax over the outputs of a network (WPL-approx, RELAX, Gumbel-softmax)
+``PolicyGradientRouter``   it follows the policy gradient, with entropy and epsilon as options (REINFORCE, actor-critic)
+``ValueNetworkRouter``     a network gives the values of the actions, and the choice is epsilon-greedy (SARSA-approx)
+=========================  =============================================================================================
+
+``Router`` is in ``routing_env.types``, the bases with tables are in ``base.py``, and those with networks in
+``gradient.py``, which builds on ``base.py``. All bases except ``Router`` are dataclasses: the options of a router are
+its fields, each followed by a docstring, and ``__post_init__`` refuses bad values.
+"""
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import replace
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
-from routing_env.names import import_object, look_up, suggestion
+from routing_env.names import check_options, find_class
 from routing_env.types import GameSpec, Router
 
-Topology = Literal["per_task", "single", "dispatched"]
+TopologyName = Literal["per_task", "single", "dispatched"]
 
 ROUTERS: dict[str, str] = {
     "actor-critic": "routing_env.agents.actor_critic:ActorCritic",
@@ -17,7 +36,7 @@ ROUTERS: dict[str, str] = {
     "advantage-learning": "routing_env.agents.advantage_learning:AdvantageLearning",
     "advantage-learning-approx": "routing_env.agents.advantage_learning:AdvantageLearningApprox",
     "all-shared": "routing_env.agents.all_shared:AllShared",
-    "dispatched": "routing_env.agents.dispatched:Dispatched",
+    "dispatched": "routing_env.agents.dispatched:DispatchedRouter",
     "exp3": "routing_env.agents.exp3:EXP3",
     "fixed": "routing_env.agents.fixed:Fixed",
     "giga-wolf": "routing_env.agents.giga_wolf:GIGAWoLF",
@@ -28,7 +47,7 @@ ROUTERS: dict[str, str] = {
     "pga-app": "routing_env.agents.pga_app:PGAAPP",
     "q-learning": "routing_env.agents.q_learning:QLearning",
     "q-learning-approx": "routing_env.agents.q_learning:QLearningApprox",
-    "random": "routing_env.agents.uniform:UniformRandom",
+    "random": "routing_env.agents.uniform_random:UniformRandom",
     "reinforce": "routing_env.agents.reinforce:Reinforce",
     "reinforce-approx": "routing_env.agents.reinforce:ReinforceApprox",
     "relax": "routing_env.agents.relax:RELAX",
@@ -39,52 +58,44 @@ ROUTERS: dict[str, str] = {
     "wpl": "routing_env.agents.wpl:WPL",
     "wpl-approx": "routing_env.agents.wpl_approx:WPLApprox",
 }
-"""Name to ``module:Class``; see each class's docstring."""
+"""References to the router classes by name."""
 
 
-def router_class(name: str) -> type[Router]:
-    """The router of that name, or of that ``module:Class`` or ``file.py:Class``.
-
-    Raises:
-        ValueError: an unknown name, with the nearest known one; or something that is no router.
-    """
-    found: Any = import_object(name if ":" in name else look_up("router", name, ROUTERS))
-    missing = [
-        method for method in ("act", "learn", "play", "state_dict", "load_state_dict") if not hasattr(found, method)
-    ]
-    if not inspect.isclass(found) or missing:
-        raise ValueError(f"{name!r} is no router: it lacks {', '.join(missing)}; subclass routing_env.Router")
-    return cast(type[Router], found)
-
-
-def make_router(name: str, spec: GameSpec, *, seed: int = 0, topology: Topology = "per_task", **options: Any) -> Router:
-    """Build a router by name for a game.
+def router_class(router: str | type[Router]) -> type[Router]:
+    """The class of a router.
 
     Args:
-        name: a key of ``ROUTERS``, a ``module:Class`` or a ``file.py:Class``.
-        spec: of the game.
-        seed: of the router.
-        topology: "per_task" gives each task an agent, "single" has one agent for all, "dispatched" lets a dispatcher
-            pick an agent per sample (Figure 3); the router "dispatched" has more options.
-        options: of the router.
+        router: A key of ``ROUTERS``, ``module:Class``, ``file.py:Class``, or the class itself.
 
     Raises:
-        ValueError: an unknown name, topology or option, with the nearest known one.
+        ValueError: Unknown name (the message suggests the closest match), or not a router.
+    """
+    return find_class("router", router, ROUTERS, Router)
+
+
+def make_router(
+    router: str | type[Router], spec: GameSpec, /, *, seed: int = 0, topology: TopologyName = "per_task", **options: Any
+) -> Router:
+    """Build a router for a game.
+
+    Args:
+        router: A key of ``ROUTERS``, ``module:Class``, ``file.py:Class``, or the class itself.
+        spec: The game's specification.
+        seed: Seed of the router's weights and exploration.
+        topology: "per_task" gives each task its own agent, "single" has one agent for all tasks, and "dispatched" has
+            a dispatcher that picks an agent for each sample (paper, Figure 3). The router "dispatched" has more
+            options.
+        options: Options of the router.
+
+    Raises:
+        ValueError: Unknown router, topology or option; the message suggests the closest match.
     """
     if topology == "dispatched":
-        return make_router("dispatched", spec, seed=seed, router=name, router_options=options)
+        return make_router("dispatched", spec, seed=seed, router=router, router_options=options)
     if topology == "single":
         spec = replace(spec, agents=1)
     elif topology != "per_task":
         raise ValueError(f"topology is {topology!r}; it must be 'per_task', 'single' or 'dispatched'")
-    factory = router_class(name)
-    known = inspect.signature(factory).parameters
-    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
-    for option in options:
-        if option not in known and not takes_any:
-            own = [parameter for parameter in known if parameter not in ("self", "spec", "seed")]
-            raise ValueError(
-                f"router {name!r} has no option {option!r}; {suggestion(option, own) if own else 'it has none'}"
-            )
-    build: Any = factory
-    return build(spec, seed=seed, **options)
+    factory: Any = router_class(router)
+    check_options(f"router {router!r}", factory, options, besides=("spec", "seed"))
+    return factory(spec, seed=seed, **options)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor
 
-from routing_env.agents.base import Rate
-from routing_env.agents.gradient import OptimizerName
-from routing_env.agents.networks import Network
+from routing_env.agents.base import Samples
+from routing_env.agents.gradient import ValueNetworkRouter
 from routing_env.agents.q_learning import QLearning, td_target
-from routing_env.agents.table import Samples
-from routing_env.agents.value_network import ValueNetworkRouter
-from routing_env.types import GameSpec, Trace
+from routing_env.types import Trace
 
 
 def advantage_target(
@@ -18,16 +17,16 @@ def advantage_target(
 ) -> Tensor:
     """V(i) + (target(i) - V(i)) / scale with V = max_a A: Harmon & Baird's equation 4 with scale = K dt.
 
-    The target is Q-learning's. Scale 1 is Q-learning; below 1 it widens the distance between the best action and the
-    others by 1 / scale.
+    Target(i) is that of Q-learning. A scale of 1 gives Q-learning; a smaller one widens the gap between the best action
+    and the others by 1 / scale.
 
     Args:
         value: A, float32 [N, D, A].
         rewards: float32 [N, D].
         final_reward: float32 [N].
         legal: bool [N, D, A].
-        gamma: discount.
-        scale: in (0, 1].
+        gamma: Discount of the action rewards.
+        scale: K dt, in (0, 1].
 
     Returns:
         float32 [N, D].
@@ -36,88 +35,33 @@ def advantage_target(
     return best + (td_target(value, rewards, final_reward, legal, gamma) - best) / scale
 
 
-def _check(scale: float) -> float:
-    if not 0 < scale <= 1:
-        raise ValueError(f"scale is {scale}; it must be in (0, 1]")
-    return scale
-
-
+@dataclass(eq=False, kw_only=True)
 class AdvantageLearning(QLearning):
-    """Tabular advantage learning.
+    """Advantage learning with tables."""
 
-    Args:
-        spec: of the game.
-        seed: of exploration.
-        step: alpha.
-        scale: K dt.
-        epsilon: probability of a uniformly random legal action.
-        gamma: discount.
+    scale: float = 0.5
+    """K dt of the source, in (0, 1]; the gaps between actions are widened by its inverse."""
 
-    Raises:
-        ValueError: scale outside (0, 1].
-    """
-
-    def __init__(
-        self,
-        spec: GameSpec,
-        *,
-        seed: int = 0,
-        step: Rate = 0.05,
-        scale: float = 0.5,
-        epsilon: Rate = (1.0, 0.02, 20_000),
-        gamma: float = 1.0,
-    ) -> None:
-        super().__init__(spec, seed=seed, step=step, epsilon=epsilon, gamma=gamma)
-        self.scale = _check(scale)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_numbers("in (0, 1]", "scale")
 
     def target(self, value: Tensor, samples: Samples) -> Tensor:
-        """The advantage target."""
+        """The advantage-learning target."""
         return advantage_target(value, samples.reward, samples.final_reward, samples.legal, self.gamma, self.scale)
 
 
+@dataclass(eq=False, kw_only=True)
 class AdvantageLearningApprox(ValueNetworkRouter):
-    """Advantage learning with function approximation; the other options are those of the base.
+    """Advantage learning with networks."""
 
-    Args:
-        spec: of the game.
-        seed: of weights and exploration.
-        network: "mlps", "mlp", "table", or one's own.
-        scale: K dt.
-        learning_rate: of the router.
-        optimizer: "adam" or "sgd".
-        epsilon: probability of a uniformly random legal action.
-        gamma: discount.
-        train_blocks: add the squared error to the blocks' loss (section 3.1.2).
+    scale: float = 0.5
+    """K dt of the source, in (0, 1]; the gaps between actions are widened by its inverse."""
 
-    Raises:
-        ValueError: scale outside (0, 1].
-    """
-
-    def __init__(
-        self,
-        spec: GameSpec,
-        *,
-        seed: int = 0,
-        network: Network = "mlps",
-        scale: float = 0.5,
-        learning_rate: Rate = 1e-3,
-        optimizer: OptimizerName = "adam",
-        epsilon: Rate = (1.0, 0.02, 20_000),
-        gamma: float = 1.0,
-        train_blocks: bool = False,
-    ) -> None:
-        super().__init__(
-            spec,
-            seed=seed,
-            network=network,
-            learning_rate=learning_rate,
-            optimizer=optimizer,
-            epsilon=epsilon,
-            gamma=gamma,
-            train_blocks=train_blocks,
-        )
-        self.scale = _check(scale)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_numbers("in (0, 1]", "scale")
 
     def target(self, value: Tensor, trace: Trace, legal: Tensor) -> Tensor:
-        """The advantage target."""
+        """The advantage-learning target."""
         return advantage_target(value, trace.action_rewards, trace.final_reward, legal, self.gamma, self.scale)

@@ -1,4 +1,4 @@
-"""One block per layer for everybody: a single network that all tasks share, as a router that has nothing to learn."""
+"""One block per layer for all tasks: a single shared network, as a router that does not learn."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from routing_env.types import Decision, GameSpec, Router, State
 
 
 class AllShared(Router):
-    """Every task takes the first block of each layer.
+    """Everything shared: every task takes the first block of each layer.
 
     Args:
-        spec: of the game.
-        seed: taken for the sake of uniformity; nothing is random here.
+        spec: The specification of the game.
+        seed: Ignored; present because every router is built with one.
     """
 
     def __init__(self, spec: GameSpec, *, seed: int = 0) -> None:
         self._block = [layer[0] for layer in spec.layers]
 
     def act(self, state: State, *, greedy: bool = False) -> Decision:
-        """The first block at this depth, for every lane."""
+        """Take the first block of this depth in every lane."""
         return Decision(torch.full_like(state.task, self._block[state.depth]))

@@ -1,59 +1,50 @@
-"""What routers share that draw their actions from a policy: who decides, how, and rates that change over time."""
+"""What routers share: rates and checks of options, drawing from a policy, and tables with one row per agent and depth.
+
+Everything that a tabular router needs is in this file; ``gradient.py`` adds what routers with networks need.
+"""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, fields
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from routing_env.names import Range, is_number, require
 from routing_env.types import Decision, GameSpec, Router, State, Trace
 
 Rate = float | Sequence[float]
-"""A number, or (start, end, samples): linear from start to end over the first so many samples."""
+"""A number, or a schedule (start, end, samples): linear from start to end over the first ``samples`` samples."""
 
 
 def rate_at(rate: Rate, samples: int) -> float:
-    """The value of a rate after so many samples.
+    """The value of a rate after a number of samples.
 
     Raises:
-        ValueError: a sequence that is not (start, end, samples).
+        ValueError: A sequence that is not (start, end, samples).
     """
     if not isinstance(rate, Sequence):
         return float(rate)
-    if isinstance(rate, str) or len(rate) != 3 or not rate[2] > 0:
-        raise ValueError(f"rate is {rate!r}; it must be a number or (start, end, samples) with samples above 0")
+    require_rate("rate", rate)
     start, end, duration = rate
     return start + min(1.0, samples / duration) * (end - start)
 
 
-def sum_of_losses(
-    routers: Sequence[Router], seen: Callable[[Trace], Sequence[Trace]]
-) -> Callable[[Trace], Tensor] | None:
-    """The sum of the block losses of several routers; None where none has one.
-
-    Args:
-        routers: the parts of one.
-        seen: from a deal to what each of them sees of it.
-    """
-    losses = [router.block_loss for router in routers]
-    if not any(losses):
-        return None
-
-    def loss(trace: Trace) -> Tensor:
-        pairs = zip(losses, seen(trace), strict=True)
-        return torch.stack([own(part) for own, part in pairs if own is not None]).sum(0)
-
-    return loss
+def require_rate(name: str, rate: Rate) -> None:
+    """Refuse what is neither a number nor (start, end, samples)."""
+    is_schedule = isinstance(rate, Sequence) and len(rate) == 3 and all(map(is_number, rate)) and rate[2] > 0
+    must = "a number or (start, end, samples) with samples above 0"
+    require(name, rate, is_schedule or is_number(rate), must)
 
 
 def acting_agent(state: State, spec: GameSpec) -> Tensor:
-    """Who decides for each lane (Figure 3): the dispatched agent, the single one, or the task's own; int64 [B].
+    """The agent that decides for each lane (paper, Figure 3): dispatched, single, or the task's own; int64 [B].
 
     Raises:
-        ValueError: several agents that are not the tasks', and nobody has dispatched.
+        ValueError: Several agents share the tasks and no dispatcher has picked one for each lane.
     """
     if state.agent is not None:
         return state.agent
@@ -64,8 +55,26 @@ def acting_agent(state: State, spec: GameSpec) -> Tensor:
     return torch.zeros_like(state.task)
 
 
+def of_taken(values: Tensor, action: Tensor) -> Tensor:
+    """The entries of the actions taken, from [..., A] and int64 [...] to [...]."""
+    return values.gather(-1, action.unsqueeze(-1)).squeeze(-1)
+
+
+def move_taken(value: Tensor, action: Tensor, target: Tensor, step: float) -> Tensor:
+    """Q(a) <- Q(a) + step (target - Q(a)) for the action taken in every row; the other actions keep their values.
+
+    Args:
+        value: Q, float32 [..., A].
+        action: int64 [...].
+        target: float32 [...].
+        step: alpha.
+    """
+    taken = action.unsqueeze(-1)
+    return value.scatter(-1, taken, torch.lerp(value.gather(-1, taken), target.unsqueeze(-1), step))
+
+
 def best_action(preference: Tensor, legal: Tensor) -> Tensor:
-    """The most preferred legal action, int64 [B]; the first of equals."""
+    """The legal action with the highest preference, int64 [B]; the first one of equals."""
     return preference.masked_fill(~legal, -torch.inf).argmax(1)
 
 
@@ -75,34 +84,92 @@ def uniform(legal: Tensor) -> Tensor:
 
 
 def epsilon_greedy(preference: Tensor, legal: Tensor, epsilon: float) -> Tensor:
-    """Epsilon spread over the legal actions, the rest on the most preferred one, float32 [B, A].
-
-    Raises:
-        ValueError: epsilon outside [0, 1].
-    """
-    if not 0 <= epsilon <= 1:
-        raise ValueError(f"epsilon is {epsilon}; it must be in [0, 1]")
+    """Probability epsilon spread over the legal actions, and the rest on the best one; float32 [B, A]."""
     best = best_action(preference, legal).unsqueeze(1)
     spread = epsilon * uniform(legal)
     return spread.scatter_add(1, best, torch.full_like(best, 1 - epsilon, dtype=spread.dtype))
 
 
-class PolicyRouter(Router):
-    """Draws actions from a policy, with a generator of its own.
+_TINY = torch.finfo(torch.float32).tiny
+"""Stands for 0 in :func:`clip_and_normalise`: it vanishes next to larger numbers, and a row of it alone is uniform."""
 
-    Args:
-        spec: of the game.
-        seed: of exploration.
+
+def clip_and_normalise(policy: Tensor, legal: Tensor) -> Tensor:
+    """The paper's simplex projection, clip(pi) / sum(clip(pi)); a row that is clipped to zeros becomes uniform."""
+    clipped = policy.clamp(_TINY, 1) * legal
+    return clipped / clipped.sum(-1, keepdim=True)
+
+
+def project_onto_simplex(x: Tensor, legal: Tensor, minimum: float = 0.0) -> Tensor:
+    """The nearest distribution (Euclidean) that gives every legal action at least ``minimum`` and the others 0.
+
+    Held, Wolfe & Crowder (1974): subtract the one threshold that leaves a sum of 1 after clipping at 0; it is the
+    greatest of (sum of the n largest - 1) / n. A minimum that leaves no room gives the uniform distribution.
+    """
+    count = legal.sum(-1, keepdim=True)
+    least = (1 / count).clamp_max(minimum)
+    above = (x - least).masked_fill(~legal, -torch.inf)
+    rank = torch.arange(1, x.shape[-1] + 1, device=x.device)
+    ordered = above.sort(-1, descending=True).values
+    threshold = ((ordered.cumsum(-1) - (1 - count * least)) / rank).amax(-1, keepdim=True)
+    return ((above - threshold).clamp_min(0) + least) * legal
+
+
+@dataclass(eq=False)
+class PolicyRouter(Router):
+    """A router that draws its actions from a policy. Subclasses are dataclasses whose fields are their options.
 
     Attributes:
-        samples: that the router has learned from; rates go by it.
+        spec: The specification of the game.
+        agents: Number of agents.
+        generator: Draws the actions.
+        samples: Number of samples learned from; rates follow it.
     """
 
-    def __init__(self, spec: GameSpec, *, seed: int = 0) -> None:
-        self.spec = spec
-        self.agents = spec.agents or spec.tasks
-        self.generator = torch.Generator(spec.device).manual_seed(seed)
+    spec: GameSpec
+    _: KW_ONLY
+    seed: int = 0
+    """Seed of the initial weights and of exploration."""
+
+    def __post_init__(self) -> None:
+        self.agents = self.spec.agents or self.spec.tasks
+        self.generator = torch.Generator(self.spec.device).manual_seed(self.seed)
         self.samples = 0
+
+    def check_numbers(self, must: Range, *options: str) -> None:
+        """Refuse options that are not numbers in a range.
+
+        Raises:
+            ValueError: "NAME is VALUE; it must be ...".
+        """
+        for name in options:
+            value = getattr(self, name)
+            require(name, value, is_number(value, must), must)
+
+    def check_rates(self, must: Range, *options: str) -> None:
+        """Refuse options that are not rates, or that leave a range at some time.
+
+        Raises:
+            ValueError: "NAME is VALUE; it must be ...".
+        """
+        for name in options:
+            rate = getattr(self, name)
+            require_rate(name, rate)
+            values = rate[:2] if isinstance(rate, Sequence) else [rate]
+            require(name, rate, all(is_number(value, must) for value in values), must)
+
+    def check_choice(self, option: str, choices: Sequence[str]) -> None:
+        """Refuse an option that is not one of several strings.
+
+        Raises:
+            ValueError: "NAME is VALUE; it must be ...".
+        """
+        value, names = getattr(self, option), [repr(choice) for choice in choices]
+        require(option, value, value in choices, f"{', '.join(names[:-1])} or {names[-1]}")
+
+    def now(self, rate: Rate) -> float:
+        """The present value of a rate."""
+        return rate_at(rate, self.samples)
 
     @abstractmethod
     def probability(self, state: State) -> Tensor:
@@ -116,7 +183,7 @@ class PolicyRouter(Router):
 
     @torch.no_grad()
     def act(self, state: State, *, greedy: bool = False) -> Decision:
-        """Draw from the policy, or take the most preferred legal action."""
+        """Draw from the policy, or take the legal action with the highest preference."""
         if greedy:
             return Decision(best_action(self.preference(state), state.legal))
         probability = self.probability(state)
@@ -129,10 +196,179 @@ class PolicyRouter(Router):
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """The generator and the count of samples."""
+        """The generator and the number of samples."""
         return {"generator": self.generator.get_state(), "samples": self.samples}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what :meth:`state_dict` returned."""
+        """Restore from :meth:`state_dict`."""
         self.generator.set_state(state["generator"].cpu())
         self.samples = int(state["samples"])
+
+
+@dataclass(frozen=True)
+class Samples:
+    """N routes as tabular routers learn from them.
+
+    Attributes:
+        agent: int64 [N], the agent that decided.
+        action: int64 [N, D].
+        reward: float32 [N, D], the immediate rewards r_i.
+        final_reward: float32 [N].
+        return_: float32 [N, D], the returns R_i.
+        legal: bool [N, D, A], the legal actions in the states visited.
+        probability: float32 [N, D], the probabilities with which the actions were drawn.
+    """
+
+    agent: Tensor
+    action: Tensor
+    reward: Tensor
+    final_reward: Tensor
+    return_: Tensor
+    legal: Tensor
+    probability: Tensor
+
+    @classmethod
+    def of(cls, trace: Trace, agent: Tensor, gamma: float) -> Samples:
+        """The routes of one deal."""
+        drawn = [
+            torch.ones_like(trace.final_reward)
+            if decision.probability is None
+            else of_taken(decision.probability, decision.action)
+            for decision in trace.decisions
+        ]
+        return cls(
+            agent,
+            trace.actions,
+            trace.action_rewards,
+            trace.final_reward,
+            trace.returns(gamma),
+            torch.stack([state.legal for state in trace.states], dim=1),
+            torch.stack(drawn, dim=1),
+        )
+
+    def split(self, groups: Sequence[Tensor]) -> Iterator[Samples]:
+        """The same routes in groups of lane numbers."""
+        order, sizes = torch.cat(list(groups)), [len(group) for group in groups]
+        columns = [getattr(self, field.name)[order].split(sizes) for field in fields(self)]
+        return (Samples(*rows) for rows in zip(*columns, strict=True))
+
+
+def in_turn(agent: Tensor) -> Iterator[Tensor]:
+    """Group lanes so that every agent learns from its samples one after the other, as the paper's agents do.
+
+    The n-th group holds the n-th lane of every agent that has at least n lanes. All agents in a group differ, so that
+    they can be updated at once.
+
+    Args:
+        agent: int64 [B], the agent that decided for each lane.
+
+    Yields:
+        Lane numbers, int64.
+    """
+    order = torch.argsort(agent, stable=True)
+    counts = torch.bincount(agent)
+    first = counts.cumsum(0) - counts
+    turn = torch.arange(len(agent), device=agent.device) - first[agent[order]]
+    yield from order[torch.argsort(turn, stable=True)].split(torch.bincount(turn).tolist())
+
+
+@dataclass(eq=False, kw_only=True)
+class TableRouter(PolicyRouter):
+    """One agent per task (paper, Figure 3b), each with tables of shape [D, A] (Tables 3 and 4, "tabular").
+
+    Attributes:
+        tables: Tensors by name that a checkpoint holds; a subclass adds its own.
+    """
+
+    gamma: float = 1.0
+    """Discount of the action rewards; the final reward is not discounted."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_numbers("in [0, 1]", "gamma")
+        self.tables: dict[str, Tensor] = {}
+
+    def new_table(self) -> Tensor:
+        """Zeros, float32 [agents, D, A]."""
+        return torch.zeros(self.agents, self.spec.depth, self.spec.actions, device=self.spec.device)
+
+    def row(self, table: Tensor, state: State) -> Tensor:
+        """The rows of a table that serve the lanes of a state, float32 [B, A]."""
+        return table[acting_agent(state, self.spec), state.depth]
+
+    @abstractmethod
+    def update(self, samples: Samples) -> None:
+        """Learn from one sample each of some agents, which all differ."""
+        ...
+
+    def learn(self, trace: Trace) -> dict[str, float]:
+        """Update every agent by its samples, one after the other."""
+        agent = acting_agent(trace.states[0], self.spec)
+        for samples in Samples.of(trace, agent, self.gamma).split(list(in_turn(agent))):
+            self.update(samples)
+        return super().learn(trace)
+
+    def state_dict(self) -> dict[str, Any]:
+        """As the base, with the tables."""
+        return {**super().state_dict(), "tables": {name: table.clone() for name, table in self.tables.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore from :meth:`state_dict`."""
+        super().load_state_dict(state)
+        for name, table in self.tables.items():
+            table.copy_(state["tables"][name])
+
+
+@dataclass(eq=False, kw_only=True)
+class PolicyTableRouter(TableRouter):
+    """A tabular router that stores its policy, and estimates of the actions' values.
+
+    Attributes:
+        policy: float32 [agents, D, A], initially uniform over the legal actions.
+        value: float32 [agents, D, A], initially 0.
+    """
+
+    policies: ClassVar[tuple[str, ...]] = ("policy",)
+    """Names of the tables that hold policies."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.policy = uniform(self.spec.legal.expand(self.agents, -1, -1))
+        self.value = self.new_table()
+        self.tables |= {"policy": self.policy, "value": self.value}
+
+    @abstractmethod
+    def improve(self, samples: Samples, *policies: Tensor) -> tuple[Tensor, ...]:
+        """Learn the values from one sample each of some agents, which all differ, and return their new policies.
+
+        Args:
+            samples: The routes.
+            policies: The agents' rows of the tables in ``policies``, float32 [N, D, A], over the legal actions.
+        """
+        ...
+
+    def update(self, samples: Samples) -> None:
+        """Improve the rows over the actions that were legal; the other actions keep their probability.
+
+        One row serves all states of its task and depth. Where v can have several shapes (recursive routing with PASS),
+        these states differ in which actions are legal.
+        """
+        agent, legal = samples.agent, samples.legal
+        rows = [self.tables[name][agent] for name in self.policies]
+        if legal.equal(self.spec.legal.expand_as(legal)):
+            improved = self.improve(samples, *rows)
+        else:
+            others = [row.masked_fill(legal, 0.0) for row in rows]
+            masses = [1 - other.sum(-1, keepdim=True) for other in others]
+            improved = self.improve(samples, *(clip_and_normalise(row, legal) for row in rows))
+            improved = [other + mass * row for other, mass, row in zip(others, masses, improved, strict=True)]
+        for name, row in zip(self.policies, improved, strict=True):
+            self.tables[name][agent] = row
+
+    def probability(self, state: State) -> Tensor:
+        """The table's row, restricted to the actions that are legal in this state."""
+        return clip_and_normalise(self.row(self.policy, state), state.legal)
+
+    def preference(self, state: State) -> Tensor:
+        """The policy itself: the greedy action is the most probable one."""
+        return self.row(self.policy, state)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from routing_env.agents.table import Samples, TableRouter
-from routing_env.types import GameSpec, State
+from routing_env.agents.base import Samples, TableRouter
+from routing_env.names import is_number, require
+from routing_env.types import State
 
 
 def exp3_policy(log_weight: Tensor, legal: Tensor, exploration: float) -> Tensor:
@@ -18,65 +21,60 @@ def exp3_policy(log_weight: Tensor, legal: Tensor, exploration: float) -> Tensor
 def exp3_update(
     log_weight: Tensor, action: Tensor, reward: Tensor, probability: Tensor, actions: Tensor, exploration: float
 ) -> Tensor:
-    """Add to the log-weights: log w(a) <- log w(a) + gamma / K times reward / p(a), for the action taken in every row.
+    """Log w(a) <- log w(a) + (gamma / K) reward / p(a) for the action taken in every row.
 
     Args:
         log_weight: float32 [..., A].
         action: int64 [...].
         reward: float32 [...], in [0, 1].
-        probability: p(a) with which the action was drawn, float32 [...].
-        actions: K, [...].
+        probability: p(a), the probability with which the action was drawn, float32 [...].
+        actions: K, the number of legal actions, [...].
         exploration: gamma.
     """
     change = exploration / actions * reward / probability
     return log_weight.scatter_add(-1, action.unsqueeze(-1), change.unsqueeze(-1))
 
 
+@dataclass(eq=False, kw_only=True)
 class EXP3(TableRouter):
-    """One EXP3 bandit per task and depth.
+    """EXP3: one adversarial bandit per task and depth.
 
-    Args:
-        spec: of the game.
-        seed: of exploration.
-        exploration: gamma in (0, 1], also the learning rate.
-        reward_range: least and greatest return, rescaled to [0, 1]; by default those seen so far.
-        gamma: discount of the action rewards.
+    Attributes:
+        log_weight: float32 [agents, D, A].
+        seen_range: The least and the greatest return, float32 [2].
     """
 
-    def __init__(
-        self,
-        spec: GameSpec,
-        *,
-        seed: int = 0,
-        exploration: float = 0.1,
-        reward_range: tuple[float, float] | None = None,
-        gamma: float = 1.0,
-    ) -> None:
-        super().__init__(spec, seed=seed)
-        if not 0 < exploration <= 1:
-            raise ValueError(f"exploration is {exploration}; it must be in (0, 1]")
-        self.exploration = exploration
-        self.gamma = gamma
-        self.adapt = reward_range is None
-        self.reward_range = torch.tensor(reward_range or (torch.inf, -torch.inf), device=spec.device)
+    exploration: float = 0.1
+    """Share of uniform exploration, gamma of the source in (0, 1]; also the learning rate."""
+    reward_range: tuple[float, float] | None = None
+    """Least and greatest return, which are rescaled to [0, 1]; defaults to those seen so far."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_numbers("in (0, 1]", "exploration")
+        given = self.reward_range
+        if given is not None:
+            holds = len(given) == 2 and all(map(is_number, given)) and given[0] < given[1]
+            require("reward_range", given, holds, "(least, greatest), in this order")
+        self.seen_range = torch.tensor(given or (torch.inf, -torch.inf), device=self.spec.device)
         self.log_weight = self.new_table()
-        self.tables = {"log_weight": self.log_weight, "reward_range": self.reward_range}
+        self.tables |= {"log_weight": self.log_weight, "reward_range": self.seen_range}
 
     def probability(self, state: State) -> Tensor:
-        """The bandit's own mixture."""
+        """The bandit's mixture of weights and uniform exploration."""
         return exp3_policy(self.row(self.log_weight, state), state.legal, self.exploration)
 
     def preference(self, state: State) -> Tensor:
-        """The heaviest action."""
+        """The log-weights."""
         return self.row(self.log_weight, state)
 
     def update(self, samples: Samples) -> None:
-        """Every depth is a bandit of its own."""
+        """Update every depth as a separate bandit."""
         return_ = samples.return_
-        if self.adapt:
-            least, greatest = self.reward_range
-            self.reward_range[0], self.reward_range[1] = least.minimum(return_.min()), greatest.maximum(return_.max())
-        least, greatest = self.reward_range
+        if self.reward_range is None:
+            least, greatest = self.seen_range
+            self.seen_range[0], self.seen_range[1] = least.minimum(return_.min()), greatest.maximum(return_.max())
+        least, greatest = self.seen_range
         reward = ((return_ - least) / (greatest - least)).nan_to_num(0.5).clamp(0, 1)
         count = samples.legal.sum(-1)
         self.log_weight[samples.agent] = exp3_update(

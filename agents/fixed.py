@@ -1,4 +1,4 @@
-"""One block per task per layer: the paper's task-specific-all-fc as a router that has nothing to learn."""
+"""One block per task and layer: the paper's task-specific-all-fc as a router that does not learn."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from routing_env.types import Decision, GameSpec, Router, State
 
 
 class Fixed(Router):
-    """Task t takes block t of each layer, modulo the blocks there are.
+    """Fixed routes: task t takes block t of each layer, modulo the number of blocks in the layer.
 
     Args:
-        spec: of the game.
-        seed: taken for the sake of uniformity; nothing is random here.
+        spec: The specification of the game.
+        seed: Ignored; present because every router is built with one.
     """
 
     def __init__(self, spec: GameSpec, *, seed: int = 0) -> None:
@@ -20,6 +20,6 @@ class Fixed(Router):
         self.routes = torch.tensor(routes, device=spec.device)
 
     def act(self, state: State, *, greedy: bool = False) -> Decision:
-        """The task's own block."""
+        """Take the task's own block."""
         action = self.routes[state.task, state.depth]
         return Decision(action, torch.nn.functional.one_hot(action, state.legal.shape[1]).to(torch.float32))

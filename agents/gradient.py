@@ -1,103 +1,156 @@
-"""What routers share that learn by gradients: networks, an optimiser and a learning rate of their own."""
+"""What routers with networks share: their optimiser, and a softmax policy or an epsilon-greedy one."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from routing_env.agents.base import PolicyRouter, Rate, rate_at
-from routing_env.types import Decision, GameSpec, State, Trace
+from routing_env.agents.base import PolicyRouter, Rate, epsilon_greedy, of_taken
+from routing_env.agents.networks import ROUTER_NETWORKS, RouterNetwork
+from routing_env.names import find
+from routing_env.types import Decision, State, Trace
 
 OptimizerName = Literal["adam", "sgd"]
 
 
-class GradientRouter(PolicyRouter):
-    """Minimises a loss over the samples of a deal, with one step of its optimiser per deal.
+def legal_actions(trace: Trace) -> Tensor:
+    """The legal actions along the routes, bool [B, D, A]."""
+    return torch.stack([state.legal for state in trace.states], dim=1)
+
+
+def along_routes(network: nn.Module, states: tuple[State, ...]) -> Tensor:
+    """A network's outputs for every state of the routes, float32 [B, D, outputs]."""
+    return torch.stack([network(state) for state in states], dim=1)
+
+
+def log_softmax(logits: Tensor, legal: Tensor) -> Tensor:
+    """Log pi over the legal actions, float32 [..., A]; -inf for the others."""
+    return logits.masked_fill(~legal, -torch.inf).log_softmax(-1)
+
+
+def categorical_entropy(log_policy: Tensor) -> Tensor:
+    """-sum_a pi(a) log pi(a), from [..., A] to [...]; illegal actions contribute 0."""
+    return -(log_policy.exp() * log_policy.clamp_min(torch.finfo(log_policy.dtype).min)).sum(-1)
+
+
+def policy_gradient_loss(log_probability: Tensor, weight: Tensor) -> Tensor:
+    """-weight log pi(a), whose gradient is that of Williams (1992); the weight is held constant.
 
     Args:
-        spec: of the game.
-        networks: by name; all of them are trained.
-        seed: of exploration.
-        optimizer: "adam" or "sgd".
-        learning_rate: of the router, apart from that of the blocks.
-        gamma: discount of the action rewards.
-        train_blocks: add this loss to the blocks' own, so that its gradient reaches them through v (section 3.1.2).
+        log_probability: Of the actions taken, float32 [B, D].
+        weight: Returns, values or advantages, float32 [B, D].
 
-    Raises:
-        ValueError: an unknown optimiser.
+    Returns:
+        float32 [B], summed over depth.
+    """
+    return -(weight.detach() * log_probability).sum(-1)
+
+
+@dataclass(eq=False, kw_only=True)
+class GradientRouter(PolicyRouter):
+    """A router that minimises a loss, with one step of its optimiser per deal.
+
+    A subclass creates its networks in ``__post_init__`` by :meth:`add_network`. ``gamma`` and ``train_blocks`` are
+    options only of the subclasses that declare them again.
+
+    Attributes:
+        networks: The networks by name; all of them are trained.
     """
 
-    def __init__(
-        self,
-        spec: GameSpec,
-        networks: Mapping[str, nn.Module],
-        *,
-        seed: int,
-        optimizer: OptimizerName,
-        learning_rate: Rate,
-        gamma: float = 1.0,
-        train_blocks: bool = False,
-    ) -> None:
-        super().__init__(spec, seed=seed)
-        if optimizer not in ("adam", "sgd"):
-            raise ValueError(f"optimizer is {optimizer!r}; it must be 'adam' or 'sgd'")
-        self.networks = nn.ModuleDict(networks)
-        self.learning_rate = learning_rate
-        self.gamma = gamma
-        self.train_blocks = train_blocks
-        kind = torch.optim.Adam if optimizer == "adam" else torch.optim.SGD
-        self.optimizer = kind(self.networks.parameters(), lr=rate_at(learning_rate, 0))
+    network: RouterNetwork = "mlps"
+    """The router's networks: "mlps", "mlp", "table", or your own as ``module:Class`` or a function."""
+    learning_rate: Rate | None = None
+    """Learning rate of the router, separate from that of the blocks; defaults to 0.05 for tables and to 0.003 for other
+    networks."""
+    optimizer: OptimizerName = "adam"
+    """Optimiser of the router: "adam" or "sgd"."""
+    gamma: float = field(default=1.0, init=False)
+    """Discount of the action rewards; the final reward is not discounted."""
+    train_blocks: bool = field(default=False, init=False)
+    """Whether the router's loss also trains the blocks, which its gradient reaches through v (paper, section 3.1.2)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_choice("optimizer", get_args(OptimizerName))
+        self.check_numbers("in [0, 1]", "gamma")
+        if self.learning_rate is not None:
+            self.check_rates("at least 0", "learning_rate")
+        self.networks = nn.ModuleDict()
+
+    def add_network(self, name: str, outputs: int) -> nn.Module:
+        """Create one of the networks; the n-th one starts from seed + n, so that their weights differ.
+
+        Args:
+            name: The key in ``networks``.
+            outputs: Number of outputs per lane.
+
+        Raises:
+            ValueError: Unknown network; the message suggests the closest match.
+        """
+        factory: Callable[..., nn.Module] = find("network of a router", self.network, ROUTER_NETWORKS)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed + len(self.networks))
+            self.networks[name] = factory(self.spec, outputs).to(self.spec.device)
+        return self.networks[name]
+
+    @cached_property
+    def _optimizer(self) -> torch.optim.Optimizer:
+        kind = torch.optim.Adam if self.optimizer == "adam" else torch.optim.SGD
+        return kind(self.networks.parameters())
 
     @abstractmethod
     def loss(self, trace: Trace) -> Tensor:
-        """What is minimised, float32 [B]."""
+        """The loss to minimise, float32 [B]."""
         ...
 
     def act(self, state: State, *, greedy: bool = False) -> Decision:
-        """As usual; a greedy choice takes the networks in evaluation mode."""
+        """As the base; a greedy choice runs the networks in evaluation mode."""
         self.set_mode(train=not greedy)
         return super().act(state, greedy=greedy)
 
     def learn(self, trace: Trace) -> dict[str, float]:
-        """One step on the mean loss of the deal.
+        """Take one step on the mean loss of the deal.
 
         Raises:
-            FloatingPointError: the loss is not finite; nothing has been changed.
+            FloatingPointError: The loss is not finite. Nothing has been changed.
         """
         self.set_mode(train=True)
-        self.optimizer.zero_grad()
+        self._optimizer.zero_grad()
         loss = self.loss(trace).mean()
         value = loss.item()
         if not abs(value) < torch.inf:
             raise FloatingPointError(f"the router's loss is {value}: lower its learning_rate")
         loss.backward()
-        self.step()
+        self.descend()
         super().learn(trace)
         return {"loss": value}
 
     def set_mode(self, *, train: bool) -> None:
-        """The networks in training or evaluation mode."""
+        """Put the networks in training or evaluation mode."""
         if self.networks.training != train:
             self.networks.train(train)
 
-    def step(self) -> None:
-        """Step the optimiser at the rate that is due."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate_at(self.learning_rate, self.samples)
-        self.optimizer.step()
+    def descend(self) -> None:
+        """Step along the gradients at the present learning rate."""
+        usual = 0.05 if self.network == "table" else 0.003
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.now(usual if self.learning_rate is None else self.learning_rate)
+        self._optimizer.step()
 
     @property
     def block_loss(self) -> Callable[[Trace], Tensor] | None:
-        """The loss itself, with ``train_blocks``."""
+        """The loss, if ``train_blocks`` is set."""
         return self.loss if self.train_blocks else None
 
     def state_dict(self) -> dict[str, Any]:
-        """Networks and optimiser as well."""
-        state: Mapping[int, dict[str, Tensor | None]] = self.optimizer.state_dict()["state"]
+        """As the base, with the networks and the optimiser."""
+        state: Mapping[int, dict[str, Tensor | None]] = self._optimizer.state_dict()["state"]
         return {
             **super().state_dict(),
             "networks": {name: value.clone() for name, value in self.networks.state_dict().items()},
@@ -108,23 +161,107 @@ class GradientRouter(PolicyRouter):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back networks and optimiser as well."""
+        """Restore from :meth:`state_dict`."""
         super().load_state_dict(state)
         self.networks.load_state_dict(state["networks"])
         rows = {int(i): {name: value.clone() for name, value in row.items()} for i, row in state["optimizer"].items()}
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": rows})
+        self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": rows})
 
 
-def legal_actions(trace: Trace) -> Tensor:
-    """Legality along the routes, bool [B, D, A]."""
-    return torch.stack([state.legal for state in trace.states], dim=1)
+@dataclass(eq=False, kw_only=True)
+class SoftmaxRouter(GradientRouter):
+    """Draws from softmax(logits) over the legal actions.
+
+    Attributes:
+        policy: The network of the logits.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.policy = self.add_network("policy", self.spec.actions)
+
+    def probability(self, state: State) -> Tensor:
+        """The softmax policy."""
+        return log_softmax(self.preference(state), state.legal).exp()
+
+    def preference(self, state: State) -> Tensor:
+        """The logits."""
+        return self.policy(state)
+
+    def log_policy(self, trace: Trace) -> Tensor:
+        """Log pi along the routes, float32 [B, D, A]."""
+        return log_softmax(along_routes(self.policy, trace.states), legal_actions(trace))
 
 
-def along_routes(network: nn.Module, states: tuple[State, ...]) -> Tensor:
-    """What a network says of every state of the routes, float32 [B, D, outputs]."""
-    return torch.stack([network(state) for state in states], dim=1)
+@dataclass(eq=False, kw_only=True)
+class PolicyGradientRouter(SoftmaxRouter):
+    """A softmax router that follows the policy gradient, and may keep exploring by entropy or epsilon."""
+
+    gamma: float = 1.0
+    train_blocks: bool = False
+    entropy: float = 0.0
+    """Weight of the policy's entropy in the loss."""
+    epsilon: Rate | None = None
+    """None draws from the policy. A rate takes the most probable action instead, and with probability epsilon a
+    uniformly random one."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_numbers("at least 0", "entropy")
+        if self.epsilon is not None:
+            self.check_rates("in [0, 1]", "epsilon")
+
+    def probability(self, state: State) -> Tensor:
+        """The softmax policy, or the epsilon-greedy one."""
+        if self.epsilon is None:
+            return super().probability(state)
+        return epsilon_greedy(self.preference(state), state.legal, self.now(self.epsilon))
 
 
-def of_taken(values: Tensor, actions: Tensor) -> Tensor:
-    """The entries of the actions taken, from [..., A] and int64 [...] to [...]."""
-    return values.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+@dataclass(eq=False, kw_only=True)
+class ValueNetworkRouter(GradientRouter):
+    """Epsilon-greedy on the values of all actions, which learn by the squared TD error.
+
+    Attributes:
+        value: The network of the values.
+    """
+
+    learning_rate: Rate | None = 1e-3
+    """Learning rate of the router, separate from that of the blocks."""
+    gamma: float = 1.0
+    train_blocks: bool = False
+    epsilon: Rate = (1.0, 0.02, 20_000)
+    """Probability of a uniformly random legal action."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_rates("in [0, 1]", "epsilon")
+        self.value = self.add_network("value", self.spec.actions)
+
+    def probability(self, state: State) -> Tensor:
+        """The epsilon-greedy policy."""
+        return epsilon_greedy(self.preference(state), state.legal, self.now(self.epsilon))
+
+    def preference(self, state: State) -> Tensor:
+        """The values."""
+        return self.value(state)
+
+    @abstractmethod
+    def target(self, value: Tensor, trace: Trace, legal: Tensor) -> Tensor:
+        """What the values of the actions taken should be.
+
+        Args:
+            value: Values of all actions along the routes, float32 [B, D, A].
+            trace: The deal.
+            legal: bool [B, D, A].
+
+        Returns:
+            float32 [B, D].
+        """
+        ...
+
+    def loss(self, trace: Trace) -> Tensor:
+        """Half the squared error between the values of the actions taken and their targets, summed over depth."""
+        value = along_routes(self.value, trace.states)
+        target = self.target(value.detach(), trace, legal_actions(trace))
+        return (target - of_taken(value, trace.actions)).square().sum(1) / 2

@@ -1,20 +1,20 @@
 """Straight-through Gumbel-softmax (Jang, Gu & Poole, ICLR 2017; Concrete: Maddison, Mnih & Teh, ICLR 2017).
 
-The blocks' loss trains the router: the chosen action's relaxed probability y multiplies the block's output as a gate of
-value 1 + y - stop(y) = 1. Routing stays hard, one block per lane; hence only the chosen block's share of the gradient
-exists, and the estimate is biased. The rewards are not used.
+The loss of the blocks trains the router: the relaxed probability y of the chosen action multiplies the output of the
+block as a gate of value 1 + y - stop(y) = 1. Routing stays hard, with one block per lane. Hence only the chosen block's
+share of the gradient exists, and the estimate is biased. The rewards are not used.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from routing_env.agents.base import Rate
-from routing_env.agents.gradient import OptimizerName, of_taken
-from routing_env.agents.networks import Network
-from routing_env.agents.policy_gradient import SoftmaxRouter, log_softmax, temperature_at
-from routing_env.types import Decision, GameSpec, State, Trace
+from routing_env.agents.base import Rate, of_taken
+from routing_env.agents.gradient import SoftmaxRouter, log_softmax
+from routing_env.types import Decision, State, Trace
 
 
 def gumbel(probability: Tensor) -> Tensor:
@@ -24,12 +24,12 @@ def gumbel(probability: Tensor) -> Tensor:
 
 
 def straight_through(log_policy: Tensor, noise: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Gumbel-max action and gate.
+    """The Gumbel-max action and its gate.
 
     Args:
         log_policy: float32 [B, A], -inf for illegal actions.
         noise: standard Gumbel, float32 [B, A].
-        temperature: of the relaxation.
+        temperature: Temperature of the relaxation.
 
     Returns:
         Actions int64 [B], distributed as exp(log_policy), and gates float32 [B] of value 1 with the gradient of the
@@ -41,49 +41,36 @@ def straight_through(log_policy: Tensor, noise: Tensor, temperature: float) -> t
     return action, 1 + (relaxed - relaxed.detach())
 
 
+@dataclass(eq=False, kw_only=True)
 class GumbelSoftmax(SoftmaxRouter):
-    """Routers trained by the network's own loss.
+    """Straight-through Gumbel-softmax: the loss of the blocks trains the router."""
 
-    Args:
-        spec: of the game.
-        seed: of weights and noise.
-        network: of the policy: "mlps", "mlp", "table", or one's own.
-        temperature: of the relaxation.
-        learning_rate: of the router.
-        optimizer: "adam" or "sgd".
-    """
+    learning_rate: Rate | None = 3e-3
+    """Learning rate of the router, separate from that of the blocks."""
+    temperature: Rate = 1.0
+    """Temperature of the relaxation."""
 
-    def __init__(
-        self,
-        spec: GameSpec,
-        *,
-        seed: int = 0,
-        network: Network = "mlps",
-        temperature: Rate = 1.0,
-        learning_rate: Rate = 3e-3,
-        optimizer: OptimizerName = "adam",
-    ) -> None:
-        super().__init__(spec, {}, seed=seed, network=network, learning_rate=learning_rate, optimizer=optimizer)
-        self.temperature = temperature
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_rates("above 0", "temperature")
 
     def act(self, state: State, *, greedy: bool = False) -> Decision:
-        """Gumbel-max, with the gate that brings the gradient back."""
+        """Choose by Gumbel-max, with the gate that carries the gradient back."""
         if greedy:
             return super().act(state, greedy=True)
         self.set_mode(train=True)
         log_policy = log_softmax(self.policy(state), state.legal)
         noise = torch.rand(log_policy.shape, generator=self.generator, device=log_policy.device)
-        temperature = temperature_at(self.temperature, self.samples)
-        action, gate = straight_through(log_policy, gumbel(noise), temperature)
+        action, gate = straight_through(log_policy, gumbel(noise), self.now(self.temperature))
         return Decision(action, log_policy.detach().exp(), gate)
 
     def loss(self, trace: Trace) -> Tensor:
-        """The blocks' own, which the game has sent backwards before the router learns."""
+        """The loss of the blocks, which the game has backpropagated before the router learns."""
         return trace.outcome.loss
 
     def learn(self, trace: Trace) -> dict[str, float]:
         """Step along the gradient that the blocks' loss has left behind."""
-        self.step()
-        self.optimizer.zero_grad()
+        self.descend()
+        self.networks.zero_grad()
         self.samples += len(trace.task)
         return {"loss": self.loss(trace).mean().item()}

@@ -1,33 +1,33 @@
-"""What represents a policy or its values: tables, MLPs, or a module of one's own, for all agents at once.
+"""Networks of routers: what represents a policy or values, for all agents at once.
 
 Each is an ``nn.Module`` from a :class:`~routing_env.types.State` to float32 [B, outputs], built as
-``Network(spec, outputs)``. The output layers start at zero: policies start uniform and values at 0, as tables do.
+``Network(spec, outputs)``. The output layers start at zero, so that policies start uniform and values at 0, as in
+tables.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from math import sqrt
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from routing_env.agents.base import acting_agent
-from routing_env.names import import_object, look_up
 from routing_env.types import GameSpec, State
 
-Network = str | Callable[[GameSpec, int], nn.Module]
-"""A key of ``NETWORKS``, a ``module:Class``, or a function of the game and the number of outputs."""
+RouterNetwork = str | Callable[[GameSpec, int], nn.Module]
+"""A key of ``ROUTER_NETWORKS``, ``module:Class``, ``file.py:Class``, or a callable that takes the specification and the
+number of outputs."""
 
 
-class Table(nn.Module):
-    """One row per agent and depth; v and t are not seen (paper, Table 3, "tabular").
+class LookupTable(nn.Module):
+    """One row per agent and depth; it sees neither v nor t (paper, Table 3, "tabular").
 
     Args:
-        spec: of the game.
-        outputs: numbers per row.
+        spec: The specification of the game.
+        outputs: Numbers per row.
     """
 
     def __init__(self, spec: GameSpec, outputs: int) -> None:
@@ -41,13 +41,13 @@ class Table(nn.Module):
 
 
 class AgentMLP(nn.Module):
-    """One two-layer MLP per agent, all of them applied at once.
+    """One two-layer MLP per agent, all applied at once.
 
     Args:
-        agents: how many.
-        inputs: width.
-        hidden: width.
-        outputs: width.
+        agents: Number of agents.
+        inputs: Number of inputs.
+        hidden: Number of hidden units.
+        outputs: Number of outputs.
     """
 
     def __init__(self, agents: int, inputs: int, hidden: int, outputs: int) -> None:
@@ -59,7 +59,7 @@ class AgentMLP(nn.Module):
         self.bias2 = nn.Parameter(torch.zeros(agents, 1, outputs))
 
     def forward(self, x: Tensor, agent: Tensor) -> Tensor:
-        """Each row through its agent's MLP.
+        """Pass each row through the MLP of its agent.
 
         Args:
             x: float32 [B, inputs].
@@ -77,7 +77,7 @@ class AgentMLP(nn.Module):
 
 
 def _place_within_agent(agent: Tensor, agents: int) -> Tensor:
-    """How many lanes before each one have the same agent, int64 [B]."""
+    """The number of earlier lanes with the same agent, int64 [B]."""
     order = torch.argsort(agent, stable=True)
     counts = torch.bincount(agent, minlength=agents)
     first = counts.cumsum(0) - counts
@@ -87,12 +87,12 @@ def _place_within_agent(agent: Tensor, agents: int) -> Tensor:
 
 
 class MLPs(nn.Module):
-    """Per agent one MLP for each depth, on concat(v, one-hot t) (paper, section 7.3).
+    """One MLP per agent and depth, on concat(v, one-hot t) (paper, section 7.3).
 
     Args:
-        spec: of the game.
-        outputs: width.
-        hidden: width.
+        spec: The specification of the game.
+        outputs: Number of outputs.
+        hidden: Number of hidden units.
     """
 
     def __init__(self, spec: GameSpec, outputs: int, hidden: int = 64) -> None:
@@ -102,18 +102,18 @@ class MLPs(nn.Module):
         self.mlps = nn.ModuleList(AgentMLP(agents, inputs, hidden, outputs) for _ in range(spec.depth))
 
     def forward(self, state: State) -> Tensor:
-        """The depth's MLP, float32 [B, outputs]."""
+        """The outputs of the depth's MLP, float32 [B, outputs]."""
         x = torch.cat([state.v, F.one_hot(state.task, self.spec.tasks)], dim=1)
         return self.mlps[state.depth](x, acting_agent(state, self.spec))
 
 
 class MLP(nn.Module):
-    """Per agent one MLP for all depths, on concat(v, one-hot t, one-hot i) (paper, section 3.1).
+    """One MLP per agent for all depths, on concat(v, one-hot t, one-hot i) (paper, section 3.1).
 
     Args:
-        spec: of the game.
-        outputs: width.
-        hidden: width.
+        spec: The specification of the game.
+        outputs: Number of outputs.
+        hidden: Number of hidden units.
     """
 
     def __init__(self, spec: GameSpec, outputs: int, hidden: int = 64) -> None:
@@ -123,24 +123,11 @@ class MLP(nn.Module):
         self.mlp = AgentMLP(spec.agents or spec.tasks, inputs, hidden, outputs)
 
     def forward(self, state: State) -> Tensor:
-        """float32 [B, outputs]."""
+        """The outputs, float32 [B, outputs]."""
         depth = torch.full_like(state.task, state.depth)
         one_hots = F.one_hot(state.task, self.spec.tasks), F.one_hot(depth, self.spec.depth)
         return self.mlp(torch.cat([state.v, *one_hots], dim=1), acting_agent(state, self.spec))
 
 
-NETWORKS: dict[str, Callable[[GameSpec, int], nn.Module]] = {"mlp": MLP, "mlps": MLPs, "table": Table}
-
-
-def make_network(network: Network, spec: GameSpec, outputs: int, seed: int) -> nn.Module:
-    """Build a network for a game; the same seed gives the same weights.
-
-    Raises:
-        ValueError: an unknown name.
-    """
-    factory: Any = network
-    if isinstance(network, str):
-        factory = import_object(network) if ":" in network else look_up("network of a router", network, NETWORKS)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return factory(spec, outputs).to(spec.device)
+ROUTER_NETWORKS: dict[str, Callable[[GameSpec, int], nn.Module]] = {"mlp": MLP, "mlps": MLPs, "table": LookupTable}
+"""Networks by the names that the option ``network`` takes."""

@@ -1,89 +1,89 @@
-"""A router of its own for every depth, each with its own algorithm, as PyTorch-Routing's layers allow."""
+"""A separate router for every depth, each with its own algorithm, as PyTorch-Routing's layers allow."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
 from routing_env.agents import make_router
-from routing_env.agents.base import sum_of_losses
+from routing_env.agents.composite import sum_of_losses
+from routing_env.names import is_number, require
 from routing_env.types import Decision, GameSpec, Router, State, Trace
 
 
+@dataclass(eq=False)
 class PerLayer(Router):
-    """Each depth is a game of one decision, rewarded by what follows: r_i at once and the rest of R_i at the end.
+    """A separate router for every depth.
 
-    Args:
-        spec: of the game.
-        seed: of all routers.
-        routers: a name for each depth.
-        options: of each router.
-        gamma: discount of the action rewards.
+    Each depth is a game of one decision, which earns r_i at once and the rest of R_i at the end.
 
-    Raises:
-        ValueError: as many names, or options, as depths are needed.
+    Attributes:
+        parts: The routers by depth.
     """
 
-    def __init__(
-        self,
-        spec: GameSpec,
-        *,
-        seed: int = 0,
-        routers: Sequence[str] | None = None,
-        options: Sequence[Mapping[str, Any]] | None = None,
-        gamma: float = 1.0,
-    ) -> None:
-        routers = ["wpl"] * spec.depth if routers is None else routers
-        options = [{}] * spec.depth if options is None else options
-        if len(routers) != spec.depth or len(options) != spec.depth:
-            raise ValueError(
-                f"{len(routers)} routers and {len(options)} options for {spec.depth} depths; name one for each"
-            )
-        self.gamma = gamma
-        self.routers = [
-            make_router(name, _one_decision(spec, depth), seed=seed + depth, **own)
-            for depth, (name, own) in enumerate(zip(routers, options, strict=True))
+    spec: GameSpec
+    _: KW_ONLY
+    seed: int = 0
+    """Seed of the first router; each depth adds 1."""
+    routers: Sequence[str | type[Router]] | None = None
+    """The router of each depth; defaults to "wpl" for all."""
+    options: Sequence[Mapping[str, Any]] | None = None
+    """The options of each router; defaults to none."""
+    gamma: float = 1.0
+    """Discount of the action rewards; the final reward is not discounted."""
+
+    def __post_init__(self) -> None:
+        depth = self.spec.depth
+        routers = ["wpl"] * depth if self.routers is None else self.routers
+        options = [{}] * depth if self.options is None else self.options
+        if len(routers) != depth or len(options) != depth:
+            raise ValueError(f"{len(routers)} routers and {len(options)} options for {depth} depths; name one for each")
+        require("gamma", self.gamma, is_number(self.gamma, "in [0, 1]"), "in [0, 1]")
+        self.parts = [
+            make_router(router, _one_decision(self.spec, i), seed=self.seed + i, **own)
+            for i, (router, own) in enumerate(zip(routers, options, strict=True))
         ]
 
     def act(self, state: State, *, greedy: bool = False) -> Decision:
-        """The depth's router decides."""
-        return self.routers[state.depth].act(replace(state, depth=0), greedy=greedy)
+        """Let the router of this depth decide."""
+        return self.parts[state.depth].act(replace(state, depth=0), greedy=greedy)
 
     def learn(self, trace: Trace) -> dict[str, float]:
-        """Every router learns from its own decision."""
+        """Let every router learn from its own decision."""
         learned: dict[str, float] = {}
-        for depth, (router, decision) in enumerate(zip(self.routers, self._seen(trace), strict=True)):
-            learned |= {f"depth{depth + 1}_{name}": value for name, value in router.learn(decision).items()}
+        for depth, (router, view) in enumerate(zip(self.parts, self._views(trace), strict=True)):
+            learned |= {f"depth{depth + 1}_{name}": value for name, value in router.learn(view).items()}
         return learned
 
     @property
     def block_loss(self) -> Callable[[Trace], Tensor] | None:
-        """Those of all parts."""
-        return sum_of_losses(self.routers, self._seen)
+        """The sum of the block losses of all parts."""
+        return sum_of_losses(self.parts, self._views)
 
-    def _seen(self, trace: Trace) -> list[Trace]:
-        """The routes as the router of each depth sees them."""
-        seen: list[Trace] = []
+    def _views(self, trace: Trace) -> list[Trace]:
+        """The deal as the router of each depth sees it."""
+        views: list[Trace] = []
         returns = trace.returns(self.gamma)
         for depth, (state, decision) in enumerate(zip(trace.states, trace.decisions, strict=True)):
             reward = trace.action_rewards[:, depth]
-            outcome = replace(trace.outcome, final_reward=returns[:, depth] - reward)
-            seen.append(Trace((replace(state, depth=0),), (decision,), reward.unsqueeze(1), outcome))
-        return seen
+            following = returns[:, depth] - reward
+            own = replace(state, depth=0)
+            views.append(Trace((own,), (decision,), reward.unsqueeze(1), following, trace.outcome))
+        return views
 
     def state_dict(self) -> dict[str, Any]:
-        """All parts."""
-        return {"routers": [router.state_dict() for router in self.routers]}
+        """The state of all parts."""
+        return {"routers": [router.state_dict() for router in self.parts]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back all parts."""
-        for router, own in zip(self.routers, state["routers"], strict=True):
+        """Restore from :meth:`state_dict`."""
+        for router, own in zip(self.parts, state["routers"], strict=True):
             router.load_state_dict(own)
 
 
 def _one_decision(spec: GameSpec, depth: int) -> GameSpec:
-    """The game that a depth is."""
+    """The specification of the game that a single depth is."""
     return replace(spec, depth=1, legal=spec.legal[depth : depth + 1], layers=(spec.layers[depth],))

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from routing_env.agents.base import Rate, rate_at
-from routing_env.agents.q_learning import q_update, td_target
-from routing_env.agents.simplex import project_onto_simplex
-from routing_env.agents.table import PolicyTableRouter, Samples
-from routing_env.types import GameSpec
+from routing_env.agents.base import PolicyTableRouter, Rate, Samples, move_taken, project_onto_simplex
+from routing_env.agents.q_learning import td_target
 
 
 def pga_app_update(
     policy: Tensor, value: Tensor, legal: Tensor, step: float, prediction: float, minimum: float = 0.0
 ) -> Tensor:
-    """Their Algorithm 2, lines 6 to 13: follow the gradient that the others' next policies are predicted to cause.
+    """Lines 6 to 13 of the source's Algorithm 2: follow the gradient against the predicted next policies of the others.
 
     d(a) = (Q(a) - V) / (1 - pi(a)), or Q(a) - V where pi(a) = 1, with V = sum_b pi(b) Q(b);
     pi <- P(pi + step (d(a) - prediction |d(a)| pi(a))).
@@ -25,8 +24,8 @@ def pga_app_update(
         value: Q, float32 [..., A].
         legal: bool [..., A].
         step: eta.
-        prediction: their gamma, the length of the prediction.
-        minimum: the least probability of a legal action.
+        prediction: Length of the prediction, gamma of the source.
+        minimum: Least probability of a legal action.
 
     Returns:
         The new policy.
@@ -36,42 +35,29 @@ def pga_app_update(
     return project_onto_simplex(policy + step * (gradient - prediction * gradient.abs() * policy), legal, minimum)
 
 
+@dataclass(eq=False, kw_only=True)
 class PGAAPP(PolicyTableRouter):
-    """One PGA-APP agent per task, with tables over depth and action.
+    """PGA-APP: one agent per task, with tables over depth and action; the values learn by Q-learning."""
 
-    Args:
-        spec: of the game.
-        seed: of exploration.
-        step: eta.
-        prediction: the length of the prediction.
-        value_step: of Q.
-        minimum: the least probability of a legal action.
-        gamma: discount.
-    """
+    step: Rate = 0.01
+    """Step of the policy, eta."""
+    prediction: float = 1.0
+    """Length of the prediction, gamma of the source."""
+    value_step: Rate = 0.05
+    """Step of Q."""
+    minimum: float = 0.002
+    """Least probability of a legal action."""
 
-    def __init__(
-        self,
-        spec: GameSpec,
-        *,
-        seed: int = 0,
-        step: Rate = 0.01,
-        prediction: float = 1.0,
-        value_step: Rate = 0.05,
-        minimum: float = 0.002,
-        gamma: float = 1.0,
-    ) -> None:
-        super().__init__(spec, seed=seed)
-        self.step = step
-        self.prediction = prediction
-        self.value_step = value_step
-        self.minimum = minimum
-        self.gamma = gamma
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_rates("at least 0", "step", "value_step")
+        self.check_numbers("at least 0", "prediction")
+        self.check_numbers("in [0, 1]", "minimum")
 
     def improve(self, samples: Samples, *policies: Tensor) -> tuple[Tensor, ...]:
-        """Q-learning, then the policy."""
+        """Update the values by Q-learning, then the policy."""
         (policy,), value = policies, self.value[samples.agent]
         target = td_target(value, samples.reward, samples.final_reward, samples.legal, self.gamma)
-        value = q_update(value, samples.action, target, rate_at(self.value_step, self.samples))
+        value = move_taken(value, samples.action, target, self.now(self.value_step))
         self.value[samples.agent] = value
-        step = rate_at(self.step, self.samples)
-        return (pga_app_update(policy, value, samples.legal, step, self.prediction, self.minimum),)
+        return (pga_app_update(policy, value, samples.legal, self.now(self.step), self.prediction, self.minimum),)

@@ -1,26 +1,28 @@
-"""Tabular Q-learning (Watkins, 1989), with one agent per task (paper, section 3.1.2 and Table 3)."""
+"""Q-learning (Watkins, 1989), with one agent per task (paper, section 3.1.2 and Table 3)."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from routing_env.agents.base import Rate, epsilon_greedy, rate_at
-from routing_env.agents.table import Samples, TableRouter
-from routing_env.agents.value_network import ValueNetworkRouter
-from routing_env.types import GameSpec, State, Trace
+from routing_env.agents.base import Rate, Samples, TableRouter, epsilon_greedy, move_taken
+from routing_env.agents.gradient import ValueNetworkRouter
+from routing_env.types import State, Trace
 
 
 def one_step_return(following: Tensor, rewards: Tensor, final_reward: Tensor, gamma: float) -> Tensor:
-    """R_i by what is thought of R_(i+1): r_i + gamma R_(i+1) + (1 - gamma) r_final; at the last depth r_i + r_final.
+    """R_i from an estimate of R_(i+1): r_i + gamma R_(i+1) + (1 - gamma) r_final, and r_i + r_final at the last depth.
 
-    This follows from the paper's R_i (Algorithm 3, line 3), where gamma discounts the action rewards, not r_final.
+    This follows from the paper's R_i (Algorithm 3, line 3), in which gamma discounts the action rewards but not
+    r_final.
 
     Args:
-        following: the estimates of R_2 to R_D, float32 [N, D - 1].
+        following: The estimates of R_2 to R_D, float32 [N, D - 1].
         rewards: float32 [N, D].
         final_reward: float32 [N].
-        gamma: discount of the action rewards.
+        gamma: Discount of the action rewards.
 
     Returns:
         float32 [N, D].
@@ -30,14 +32,14 @@ def one_step_return(following: Tensor, rewards: Tensor, final_reward: Tensor, ga
 
 
 def td_target(value: Tensor, rewards: Tensor, final_reward: Tensor, legal: Tensor, gamma: float) -> Tensor:
-    """The one-step return with max_a Q(i+1, a) for what follows.
+    """The one-step return in which max_a Q(i+1, a) estimates what follows.
 
     Args:
         value: Q, float32 [N, D, A].
         rewards: float32 [N, D].
         final_reward: float32 [N].
-        legal: bool [N, D, A], legality in the states that were visited.
-        gamma: discount of the action rewards.
+        legal: bool [N, D, A], the legal actions in the states visited.
+        gamma: Discount of the action rewards.
 
     Returns:
         float32 [N, D].
@@ -46,52 +48,32 @@ def td_target(value: Tensor, rewards: Tensor, final_reward: Tensor, legal: Tenso
     return one_step_return(best[:, 1:], rewards, final_reward, gamma)
 
 
-def q_update(value: Tensor, action: Tensor, target: Tensor, step: float) -> Tensor:
-    """Q(a) <- Q(a) + step (target - Q(a)) for the action taken in every row.
-
-    Args:
-        value: float32 [..., A].
-        action: int64 [...].
-        target: float32 [...].
-        step: alpha.
-    """
-    taken = action.unsqueeze(-1)
-    return value.scatter(-1, taken, torch.lerp(value.gather(-1, taken), target.unsqueeze(-1), step))
-
-
+@dataclass(eq=False, kw_only=True)
 class QLearning(TableRouter):
-    """One epsilon-greedy Q-learner per task, with a table over depth and action.
+    """Q-learning: one epsilon-greedy agent per task, with a table over depth and action.
 
-    Args:
-        spec: of the game.
-        seed: of exploration.
-        step: alpha.
-        epsilon: probability of a uniformly random legal action.
-        gamma: discount.
+    Attributes:
+        value: Q, float32 [agents, D, A].
     """
 
-    def __init__(
-        self,
-        spec: GameSpec,
-        *,
-        seed: int = 0,
-        step: Rate = 0.05,
-        epsilon: Rate = (1.0, 0.02, 20_000),
-        gamma: float = 1.0,
-    ) -> None:
-        super().__init__(spec, seed=seed)
-        self.step = step
-        self.epsilon = epsilon
-        self.gamma = gamma
+    step: Rate = 0.05
+    """Step of the values, alpha."""
+    epsilon: Rate = (1.0, 0.02, 20_000)
+    """Probability of a uniformly random legal action."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_rates("at least 0", "step")
+        self.check_rates("in [0, 1]", "epsilon")
         self.value = self.new_table()
-        self.tables = {"value": self.value}
+        self.tables |= {"value": self.value}
 
     def probability(self, state: State) -> Tensor:
-        """Epsilon spread over the legal actions, the rest on the best."""
-        return epsilon_greedy(self.preference(state), state.legal, rate_at(self.epsilon, self.samples))
+        """The epsilon-greedy policy."""
+        return epsilon_greedy(self.preference(state), state.legal, self.now(self.epsilon))
 
     def preference(self, state: State) -> Tensor:
-        """Q."""
+        """Q, float32 [B, A]."""
         return self.row(self.value, state)
 
     def target(self, value: Tensor, samples: Samples) -> Tensor:
@@ -102,14 +84,15 @@ class QLearning(TableRouter):
         """One-step updates along every route."""
         value = self.value[samples.agent]
         target = self.target(value, samples)
-        self.value[samples.agent] = q_update(value, samples.action, target, rate_at(self.step, self.samples))
+        self.value[samples.agent] = move_taken(value, samples.action, target, self.now(self.step))
 
 
+@dataclass(eq=False, kw_only=True)
 class QLearningApprox(ValueNetworkRouter):
-    """Q-learning with function approximation: the squared TD error (paper, Table 3, "Q-Learning, approx functions").
+    """Q-learning with networks: the squared TD error (paper, Table 3, "Q-Learning, approx functions").
 
-    The target is a constant (semi-gradient), taken from the same network; routes are three decisions long and end in
-    the reward, so no target network is kept.
+    The target is held constant (semi-gradient) and comes from the same network. There is no separate target network,
+    because routes are only a few decisions long and end in the reward.
     """
 
     def target(self, value: Tensor, trace: Trace, legal: Tensor) -> Tensor:

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from routing_env.agents.base import Rate
-from routing_env.agents.gradient import OptimizerName, along_routes
-from routing_env.agents.networks import Network, make_network
-from routing_env.agents.policy_gradient import SoftmaxRouter, temperature_at, usual_rate
-from routing_env.types import GameSpec, Trace
+from routing_env.agents.gradient import SoftmaxRouter, along_routes
+from routing_env.agents.networks import RouterNetwork
+from routing_env.types import Trace
 
 
-def conditional_perturbed(log_policy: Tensor, action: Tensor, uniform: Tensor) -> Tensor:
-    """Perturbed log-probabilities given that their argmax is the action (their appendix C, for categorical variables).
+def conditional_perturbed(log_policy: Tensor, action: Tensor, noise: Tensor) -> Tensor:
+    """Perturbed log-probabilities, given that their argmax is the action (appendix C of the source, categorical case).
 
     Args:
         log_policy: float32 [..., A], -inf for illegal actions.
         action: int64 [...].
-        uniform: noise in [0, 1), float32 [..., A]; differentiable by ``log_policy`` with this held.
+        noise: Uniform noise in [0, 1), float32 [..., A].
+
+    Returns:
+        float32 [..., A], differentiable by ``log_policy`` for fixed noise.
     """
-    log_exponential = (-uniform.clamp(torch.finfo(uniform.dtype).tiny, 1 - torch.finfo(uniform.dtype).eps).log()).log()
+    tiny, eps = torch.finfo(noise.dtype).tiny, torch.finfo(noise.dtype).eps
+    log_exponential = (-noise.clamp(tiny, 1 - eps).log()).log()
     taken = action.unsqueeze(-1)
     greatest = log_exponential.gather(-1, taken)
     legal = log_policy.isfinite()
@@ -30,82 +35,65 @@ def conditional_perturbed(log_policy: Tensor, action: Tensor, uniform: Tensor) -
 
 
 def relax_gradient(
-    log_policy: Tensor, action: Tensor, return_: Tensor, value: Tensor, uniform: Tensor, temperature: float
+    log_policy: Tensor, action: Tensor, return_: Tensor, value: Tensor, noise: Tensor, temperature: float
 ) -> Tensor:
-    """Their equation 8: (R - c(z~)) d log pi(a) + d c(z) - d c(z~), with c(z) = sum_a Q(a) softmax(z / temperature)(a).
+    """Equation 8 of the source, with the control variate c(z) = sum_a Q(a) softmax(z / temperature)(a).
 
-    z = log pi + Gumbel noise has its argmax at the action; z~ is drawn again under that condition. As only c looks at
-    z, it too can be drawn after the action, under the same condition, and its noise held from there on.
+    The estimate is (R - c(z~)) d log pi(a) + d c(z) - d c(z~). Here z = log pi + Gumbel noise has its argmax at the
+    action, and z~ is drawn again under this condition. Since only c depends on z, it can also be drawn after the
+    action, under the same condition, with its noise held fixed from then on.
 
     Args:
         log_policy: float32 [..., A], a leaf that requires a gradient, -inf for illegal actions.
         action: int64 [...].
         return_: R, float32 [...].
         value: Q of the control variate, float32 [..., A].
-        uniform: two independent draws in [0, 1), float32 [2, ..., A].
-        temperature: of the relaxation.
+        noise: Two independent draws of uniform noise in [0, 1), float32 [2, ..., A].
+        temperature: Temperature of the relaxation.
 
     Returns:
-        An unbiased estimate of the gradient of the expected return by ``log_policy``, float32 [..., A], differentiable
-        by ``value``.
+        An unbiased estimate of the gradient of the expected return with respect to ``log_policy``, float32 [..., A],
+        differentiable by ``value``.
     """
 
     def control(z: Tensor) -> Tensor:
         return (value * (z / temperature).softmax(-1)).sum(-1)
 
     held = log_policy.detach()
-    noise = (conditional_perturbed(held, action, uniform[0]) - held).where(held.isfinite(), 0.0)
-    again = control(conditional_perturbed(log_policy, action, uniform[1]))
-    difference = control(log_policy + noise) - again
+    perturbation = (conditional_perturbed(held, action, noise[0]) - held).where(held.isfinite(), 0.0)
+    again = control(conditional_perturbed(log_policy, action, noise[1]))
+    difference = control(log_policy + perturbation) - again
     (reparametrised,) = torch.autograd.grad(difference.sum(), log_policy, create_graph=True)
     return F.one_hot(action, log_policy.shape[-1]) * (return_ - again).unsqueeze(-1) + reparametrised
 
 
+@dataclass(eq=False, kw_only=True)
 class RELAX(SoftmaxRouter):
-    """Policy gradient whose control variate is trained to minimise the gradient's variance.
+    """RELAX: a policy gradient whose control variate is trained to minimise the variance of the gradient.
 
-    Unlike Gumbel-softmax it takes the rewards, whatever they are, and needs no gate.
+    Unlike Gumbel-softmax it uses the rewards, whatever they are, and needs no gate.
 
-    Args:
-        spec: of the game.
-        seed: of weights and noise.
-        network: of policy and control variate: "table", "mlps", "mlp", or one's own.
-        temperature: of the relaxation.
-        learning_rate: of the router; by default 0.05, for other networks than tables 0.003.
-        optimizer: "adam" or "sgd".
-        gamma: discount of the action rewards.
+    Attributes:
+        value: The network of the control variate's Q.
     """
 
-    def __init__(
-        self,
-        spec: GameSpec,
-        *,
-        seed: int = 0,
-        network: Network = "table",
-        temperature: Rate = 0.5,
-        learning_rate: Rate | None = None,
-        optimizer: OptimizerName = "adam",
-        gamma: float = 1.0,
-    ) -> None:
-        self.value = make_network(network, spec, spec.actions, seed + 1)
-        super().__init__(
-            spec,
-            {"value": self.value},
-            seed=seed,
-            network=network,
-            learning_rate=usual_rate(network) if learning_rate is None else learning_rate,
-            optimizer=optimizer,
-            gamma=gamma,
-        )
-        self.temperature = temperature
+    network: RouterNetwork = "table"
+    gamma: float = 1.0
+    temperature: Rate = 0.5
+    """Temperature of the relaxation."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_rates("above 0", "temperature")
+        self.value = self.add_network("value", self.spec.actions)
 
     def loss(self, trace: Trace) -> Tensor:
-        """Its gradient is RELAX's for the policy, and the squared norm's of that for the control variate."""
-        temperature = temperature_at(self.temperature, self.samples)
+        """A loss whose gradient is RELAX's for the policy, and that of the squared norm for the control variate."""
         log_policy, value = self.log_policy(trace), along_routes(self.value, trace.states)
         leaf = log_policy.detach().requires_grad_()
         noise = torch.rand((2, *leaf.shape), generator=self.generator, device=leaf.device)
-        gradient = relax_gradient(leaf, trace.actions, trace.returns(self.gamma), value, noise, temperature)
+        temperature, return_ = self.now(self.temperature), trace.returns(self.gamma)
+        gradient = relax_gradient(leaf, trace.actions, return_, value, noise, temperature)
         by_logits = gradient - leaf.detach().exp() * gradient.sum(-1, keepdim=True)
         ascent = gradient.detach() * log_policy.clamp_min(torch.finfo(log_policy.dtype).min)
         return by_logits.square().sum((1, 2)) - ascent.sum((1, 2))

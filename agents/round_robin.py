@@ -1,4 +1,4 @@
-"""Round robin: lane after lane the next block, whatever the task; balanced sharing without learning."""
+"""Round robin: each lane takes the next block, whatever its task; balanced sharing without learning."""
 
 from __future__ import annotations
 
@@ -11,20 +11,23 @@ from routing_env.types import Decision, GameSpec, Router, State, Trace
 
 
 class RoundRobin(Router):
-    """The n-th sample takes the (n mod number)-th of the legal actions, at every depth.
+    """Round robin: at every depth the n-th sample takes legal action n modulo the number of legal actions.
 
-    A greedy choice counts the samples from 0 in every batch.
+    A greedy choice counts the samples of every batch from 0.
+
+    Attributes:
+        samples: Number of samples counted so far.
 
     Args:
-        spec: of the game.
-        seed: taken for the sake of uniformity; nothing is random here.
+        spec: The specification of the game.
+        seed: Ignored; present because every router is built with one.
     """
 
     def __init__(self, spec: GameSpec, *, seed: int = 0) -> None:
         self.samples = 0
 
     def act(self, state: State, *, greedy: bool = False) -> Decision:
-        """The next legal action for each lane."""
+        """Take the next legal action in each lane."""
         number = torch.arange(len(state.task), device=state.task.device) + (0 if greedy else self.samples)
         rank = number % state.legal.sum(1)
         action = (state.legal.cumsum(1) == rank.unsqueeze(1) + 1).int().argmax(1)
@@ -36,9 +39,9 @@ class RoundRobin(Router):
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """The count."""
+        """The number of samples."""
         return {"samples": self.samples}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back the count."""
+        """Restore from :meth:`state_dict`."""
         self.samples = int(state["samples"])

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor
 
-from routing_env.agents.gradient import of_taken
+from routing_env.agents.base import Samples, of_taken
+from routing_env.agents.gradient import ValueNetworkRouter
 from routing_env.agents.q_learning import QLearning, one_step_return
-from routing_env.agents.table import Samples
-from routing_env.agents.value_network import ValueNetworkRouter
 from routing_env.types import Trace
 
 
 def sarsa_target(value: Tensor, action: Tensor, rewards: Tensor, final_reward: Tensor, gamma: float) -> Tensor:
-    """The one-step return with Q(i+1, a_(i+1)) for what follows.
+    """The one-step return in which Q(i+1, a_(i+1)) estimates what follows.
 
     Args:
         value: Q, float32 [N, D, A].
         action: int64 [N, D].
         rewards: float32 [N, D].
         final_reward: float32 [N].
-        gamma: discount.
+        gamma: Discount of the action rewards.
 
     Returns:
         float32 [N, D].
@@ -27,16 +28,18 @@ def sarsa_target(value: Tensor, action: Tensor, rewards: Tensor, final_reward: T
     return one_step_return(of_taken(value, action)[:, 1:], rewards, final_reward, gamma)
 
 
+@dataclass(eq=False, kw_only=True)
 class Sarsa(QLearning):
-    """Tabular Q-learning's options, SARSA's target."""
+    """SARSA with tables; the options are those of Q-learning."""
 
     def target(self, value: Tensor, samples: Samples) -> Tensor:
         """The SARSA target."""
         return sarsa_target(value, samples.action, samples.reward, samples.final_reward, self.gamma)
 
 
+@dataclass(eq=False, kw_only=True)
 class SarsaApprox(ValueNetworkRouter):
-    """SARSA with function approximation: the squared TD error, the target being a constant."""
+    """SARSA with networks: the squared TD error, with the target held constant."""
 
     def target(self, value: Tensor, trace: Trace, legal: Tensor) -> Tensor:
         """The SARSA target."""

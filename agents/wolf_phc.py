@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
-from routing_env.agents.base import Rate, rate_at, uniform
-from routing_env.agents.q_learning import q_update, td_target
-from routing_env.agents.table import PolicyTableRouter, Samples
-from routing_env.types import GameSpec, State
+from routing_env.agents.base import PolicyTableRouter, Rate, Samples, move_taken, uniform
+from routing_env.agents.q_learning import td_target
+from routing_env.types import State
 
 
 def wolf_phc_update(
     policy: Tensor, average: Tensor, visits: Tensor, value: Tensor, legal: Tensor, winning: float, losing: float
 ) -> tuple[Tensor, Tensor]:
-    """Average the policy, then climb towards the greedy action, slowly where the policy beats its average.
+    """Update the average policy, then climb towards the greedy action, slowly where the policy beats its average.
 
-    Steps 2(c) and 2(d) of their Table 6: each action but the greedy one gives up min(pi(a), delta / (actions - 1)).
+    Steps 2(c) and 2(d) of the source's Table 6: every action but the greedy one gives up
+    min(pi(a), delta / (actions - 1)).
 
     Args:
         policy: pi, float32 [..., A].
-        average: of the policies so far, float32 [..., A].
-        visits: how many policies the average will hold with this one, [..., 1].
+        average: Average of the policies so far, float32 [..., A].
+        visits: Number of policies in the average, this one included, [..., 1].
         value: Q, float32 [..., A].
         legal: bool [..., A].
         winning: delta where sum_a pi(a) Q(a) > sum_a average(a) Q(a).
@@ -38,52 +41,45 @@ def wolf_phc_update(
     return (policy - given).scatter_add(-1, best, given.sum(-1, keepdim=True)), average
 
 
+@dataclass(eq=False, kw_only=True)
 class WoLFPHC(PolicyTableRouter):
-    """One WoLF-PHC agent per task, with tables over depth and action.
+    """WoLF policy hill-climbing: one agent per task, with tables over depth and action; values learn by Q-learning.
 
-    Args:
-        spec: of the game.
-        seed: of exploration.
-        step: delta while winning.
-        losing: delta while losing, as a multiple of ``step``.
-        value_step: of Q.
-        exploration: probability of a uniformly random legal action, without which Q would forget the actions given up.
-        gamma: discount of the action rewards.
+    Attributes:
+        average: The average policy, float32 [agents, D, A].
+        visits: Number of samples that each agent has learned from, float32 [agents, 1, 1].
     """
 
-    policies = ("policy", "average")
+    step: Rate = 0.005
+    """Step while winning, delta of the source."""
+    losing: float = 4.0
+    """Step while losing, as a multiple of ``step``."""
+    value_step: Rate = 0.05
+    """Step of Q."""
+    exploration: Rate = 0.05
+    """Probability of a uniformly random legal action; without it Q would not track actions that are no longer taken."""
 
-    def __init__(
-        self,
-        spec: GameSpec,
-        *,
-        seed: int = 0,
-        step: Rate = 0.005,
-        losing: float = 4.0,
-        value_step: Rate = 0.05,
-        exploration: Rate = 0.05,
-        gamma: float = 1.0,
-    ) -> None:
-        super().__init__(spec, seed=seed)
-        self.step = step
-        self.losing = losing
-        self.value_step = value_step
-        self.exploration = exploration
-        self.gamma = gamma
+    policies: ClassVar[tuple[str, ...]] = ("policy", "average")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_rates("at least 0", "step", "value_step")
+        self.check_numbers("at least 0", "losing")
+        self.check_rates("in [0, 1]", "exploration")
         self.average = self.policy.clone()
-        self.visits = torch.zeros(self.agents, 1, 1, device=spec.device)
+        self.visits = torch.zeros(self.agents, 1, 1, device=self.spec.device)
         self.tables |= {"average": self.average, "visits": self.visits}
 
     def probability(self, state: State) -> Tensor:
-        """The policy with its share of exploration."""
-        return torch.lerp(super().probability(state), uniform(state.legal), rate_at(self.exploration, self.samples))
+        """The policy, mixed with uniform exploration."""
+        return torch.lerp(super().probability(state), uniform(state.legal), self.now(self.exploration))
 
     def improve(self, samples: Samples, *policies: Tensor) -> tuple[Tensor, ...]:
-        """Q-learning, then the policy and its average."""
+        """Update the values by Q-learning, then the policy and its average."""
         (policy, average), agent = policies, samples.agent
         value, visits = self.value[agent], self.visits[agent] + 1
         target = td_target(value, samples.reward, samples.final_reward, samples.legal, self.gamma)
-        value = q_update(value, samples.action, target, rate_at(self.value_step, self.samples))
+        value = move_taken(value, samples.action, target, self.now(self.value_step))
         self.value[agent], self.visits[agent] = value, visits
-        winning = rate_at(self.step, self.samples)
+        winning = self.now(self.step)
         return wolf_phc_update(policy, average, visits, value, samples.legal, winning, self.losing * winning)

@@ -1,55 +1,49 @@
-"""Multi-task networks without a router, one per file, by name: what a routed network must beat."""
+"""Multi-task networks without a router, one per file: what a routed network must beat."""
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 from routing_env.baselines.base import Baseline, Plan
-from routing_env.names import import_object, look_up, suggestion
+from routing_env.names import check_options, find_class
 
 __all__ = ["BASELINES", "Baseline", "Plan", "baseline_class", "make_baseline"]
 
 BASELINES: dict[str, str] = {
-    "all_shared": "routing_env.baselines.all_shared:AllShared",
     "cross_stitch": "routing_env.baselines.cross_stitch:CrossStitch",
     "dense": "routing_env.baselines.dense:Dense",
     "mmoe": "routing_env.baselines.mmoe:MMoE",
+    "shared_trunk": "routing_env.baselines.shared_trunk:SharedTrunk",
     "soft_mixture": "routing_env.baselines.soft_mixture:SoftMixture",
     "task_specific_1_fc": "routing_env.baselines.task_specific_1_fc:TaskSpecific1FC",
     "task_specific_all_fc": "routing_env.baselines.task_specific_all_fc:TaskSpecificAllFC",
 }
-"""Name to ``module:Class``; see each class's docstring."""
+"""References to the baseline classes by name."""
 
 
-def baseline_class(name: str) -> type[Baseline]:
-    """The baseline of that name, or of that ``module:Class`` or ``file.py:Class``.
-
-    Raises:
-        ValueError: an unknown name, with the nearest known one; or something that is no baseline.
-    """
-    found = import_object(name if ":" in name else look_up("baseline", name, BASELINES))
-    if not inspect.isclass(found) or not issubclass(found, Baseline):
-        raise ValueError(f"{name!r} is no baseline; subclass routing_env.baselines.Baseline")
-    return found
-
-
-def make_baseline(name: str, plan: Plan, **options: Any) -> Baseline:
-    """Build a baseline by name beside a routed network.
+def baseline_class(baseline: str | type[Baseline]) -> type[Baseline]:
+    """The class of a baseline.
 
     Args:
-        name: a key of ``BASELINES``, a ``module:Class`` or a ``file.py:Class``.
-        plan: of the routed network.
-        options: of the baseline.
+        baseline: A key of ``BASELINES``, ``module:Class``, ``file.py:Class``, or the class itself.
 
     Raises:
-        ValueError: an unknown name or option, with the nearest known one.
+        ValueError: Unknown name (the message suggests the closest match), or not a baseline.
     """
-    factory: Any = baseline_class(name)
-    own = [option for option in inspect.signature(factory).parameters if option != "plan"]
-    for option in options:
-        if option not in own:
-            raise ValueError(
-                f"baseline {name!r} has no option {option!r}; {suggestion(option, own) if own else 'it has none'}"
-            )
+    return find_class("baseline", baseline, BASELINES, Baseline)
+
+
+def make_baseline(baseline: str | type[Baseline], plan: Plan, /, **options: Any) -> Baseline:
+    """Build a baseline to compare with a routed network.
+
+    Args:
+        baseline: A key of ``BASELINES``, ``module:Class``, ``file.py:Class``, or the class itself.
+        plan: The plan of the routed network.
+        options: Options of the baseline.
+
+    Raises:
+        ValueError: Unknown baseline or option; the message suggests the closest match.
+    """
+    factory: Any = baseline_class(baseline)
+    check_options(f"baseline {baseline!r}", factory, options, besides=("plan",))
     return factory(plan, **options)

@@ -1,8 +1,8 @@
-"""What baselines share: the plan they are built by, and fully connected layers for many tasks at once."""
+"""What baselines share: the plan they are built from, and fully connected layers for many tasks at once."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,15 +15,15 @@ from routing_env.game.blocks import BlockBank
 
 @dataclass(frozen=True)
 class Plan:
-    """The routed network that a baseline stands beside.
+    """The sizes of the routed network that a baseline is compared with.
 
     Attributes:
-        stem: the unrouted module before the first fully connected layer, from samples to float32 [B, F].
-        widths: in front of, between and behind the fully connected layers; n + 1 for n layers.
+        stem: The unrouted module before the first fully connected layer, from samples to float32 [B, F].
+        widths: Widths before, between and after the n fully connected layers; n + 1 numbers.
         tasks: T.
-        blocks: K, blocks of each routed layer.
-        hidden: the usual width between layers; where there is one layer only, ``widths`` does not show it.
-        parameters: of all routed layers together.
+        blocks: K, the number of blocks of each routed layer.
+        hidden: The usual width between layers, which ``widths`` does not show if there is only one layer.
+        parameters: Number of parameters of all routed layers together.
     """
 
     stem: nn.Module
@@ -34,11 +34,11 @@ class Plan:
     parameters: int
 
 
-class Baseline(nn.Module):
-    """A multi-task network without a router: the routed network's stem, and a head of its own.
+class Baseline(nn.Module, ABC):
+    """A multi-task network without a router: the stem of the routed network, and a different head.
 
     Args:
-        plan: of the routed network.
+        plan: The plan of the routed network.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -46,12 +46,12 @@ class Baseline(nn.Module):
         self.stem = plan.stem
 
     def forward(self, x: Tensor, task: Tensor) -> Tensor:
-        """From samples float32 [B, *input shape] of tasks int64 [B] to outputs float32 [B, O]."""
+        """Map samples float32 [B, *input shape] of tasks int64 [B] to outputs float32 [B, O]."""
         return self.head(self.stem(x), task)
 
     @abstractmethod
     def head(self, v: Tensor, task: Tensor) -> Tensor:
-        """From the stem's output float32 [B, F] and tasks int64 [B] to outputs float32 [B, O]."""
+        """Map the stem's output float32 [B, F] of tasks int64 [B] to outputs float32 [B, O]."""
         ...
 
 
@@ -60,23 +60,23 @@ class ParallelLinear(nn.Module):
 
     Args:
         count: K.
-        inputs: width before.
-        outputs: width behind.
+        inputs: Number of inputs of each map.
+        outputs: Number of outputs of each map.
     """
 
     def __init__(self, count: int, inputs: int, outputs: int) -> None:
         super().__init__()
-        bound = inputs**-0.5  # as nn.Linear starts
+        bound = inputs**-0.5  # the initial range of nn.Linear
         self.weight = nn.Parameter(torch.empty(count, inputs, outputs).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(count, 1, outputs).uniform_(-bound, bound))
 
     def forward(self, v: Tensor) -> Tensor:
-        """From float32 [B, inputs], the same for every map, or [K, B, inputs] to float32 [K, B, outputs]."""
+        """Map float32 [B, inputs], the same for every map, or [K, B, inputs] to float32 [K, B, outputs]."""
         return torch.baddbmm(self.bias, v.expand(len(self.weight), -1, -1), self.weight)
 
 
 def per_task(tasks: int, inputs: int, outputs: int, *, activation: bool = False, bias: bool = True) -> BlockBank:
-    """A linear map for each task, with ReLU behind it where ``activation`` says so; called with the lanes' tasks."""
+    """A linear map for each task, followed by ReLU if ``activation`` is set; call it with the tasks of the lanes."""
 
     def block() -> nn.Module:
         linear = nn.Linear(inputs, outputs, bias=bias)
@@ -85,8 +85,8 @@ def per_task(tasks: int, inputs: int, outputs: int, *, activation: bool = False,
     return BlockBank([block() for _ in range(tasks)], (inputs,))
 
 
-def shared(widths: Sequence[int]) -> nn.Sequential:
-    """Fully connected layers with ReLU behind each; none where there is a single width."""
+def fully_connected(widths: Sequence[int]) -> nn.Sequential:
+    """Fully connected layers, each followed by ReLU; n + 1 widths make n layers."""
     layers = nn.Sequential()
     for inputs, outputs in pairwise(widths):
         layers += nn.Sequential(nn.Linear(inputs, outputs), nn.ReLU())

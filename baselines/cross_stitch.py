@@ -8,27 +8,27 @@ import torch
 from torch import Tensor, nn
 
 from routing_env.baselines.base import Baseline, ParallelLinear, Plan, per_task
+from routing_env.names import is_number, require
 
 
 class CrossStitch(Baseline):
-    """A network per task; between layers each takes a learned linear combination of what all of them computed.
+    """Cross-stitch: one network per task; each layer's input is a learned linear combination of all their activations.
 
-    The input of task i's layer l is the sum over j of w_ij^l v_(l-1,j) (paper, section 5; Misra et al., equation 1).
-    The convolutions are shared, so the first layers of all networks see the same, and units stand before every later
-    layer. Every sample goes through the networks of all T tasks: the cost grows with T.
+    The input of layer l of task i is the sum over j of w_ij^l v_(l-1,j) (paper, section 5; Misra et al., equation 1).
+    The convolutions are shared, so that the first layers of all networks have the same input; cross-stitch units
+    precede every later layer. Every sample passes through the networks of all T tasks, so the cost grows with T.
 
     Args:
-        plan: of the routed network.
-        own: weight at the start of a task's own activations; the rest, 1 - own, is spread evenly over the others.
+        plan: The plan of the routed network.
+        own: Initial weight of a task's own activations; the rest, 1 - own, is spread evenly over the other tasks.
 
     Raises:
-        ValueError: ``own`` is outside [0, 1].
+        ValueError: ``own`` is not in [0, 1].
     """
 
     def __init__(self, plan: Plan, *, own: float = 0.9) -> None:
         super().__init__(plan)
-        if not 0 <= own <= 1:
-            raise ValueError(f"own is {own}; it must be in [0, 1]")
+        require("own", own, is_number(own, "in [0, 1]"), "in [0, 1]")
         tasks, hidden = plan.tasks, plan.widths[:-1]
         self.layers = nn.ModuleList(ParallelLinear(tasks, *pair) for pair in pairwise(hidden))
         self.heads = per_task(tasks, *plan.widths[-2:])
@@ -37,7 +37,7 @@ class CrossStitch(Baseline):
         self.units = nn.ParameterList(nn.Parameter(start.clone()) for _ in self.layers)
 
     def head(self, v: Tensor, task: Tensor) -> Tensor:
-        """All networks side by side, then the task's own last layer."""
+        """Apply all networks side by side, then the task's own last layer."""
         if not len(self.layers):
             return self.heads(v, task)
         last = len(self.layers) - 1
@@ -45,6 +45,6 @@ class CrossStitch(Baseline):
             activation = layer(v).relu()  # [T, B, H]
             if number < last:
                 v = (unit @ activation.flatten(1)).view_as(activation)
-            else:  # the last layer serves one task per sample, so only that task's combination is needed
+            else:  # the last layer serves one task per sample and needs only that task's combination
                 v = torch.einsum("bt,tbh->bh", unit[task], activation)
         return self.heads(v, task)

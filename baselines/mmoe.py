@@ -8,28 +8,28 @@ import torch
 from torch import Tensor, nn
 
 from routing_env.baselines.base import Baseline, ParallelLinear, Plan, per_task
+from routing_env.names import is_number, require
 
 
 class MMoE(Baseline):
-    """Experts shared by all tasks; each task has a gate over them and a tower of its own.
+    """MMoE: experts shared by all tasks, and for each task a gate over the experts and a tower.
 
     y_t = h_t(sum over i of g_t(v)_i f_i(v)) with g_t(v) = softmax(W_t v) (Ma et al., equations 6 and 7). The experts
-    are all fully connected layers but the last, which is the tower; where there is one layer only, it is the experts
-    and there is no tower.
+    are all fully connected layers except the last one, which is the tower. If there is only one layer, it is the
+    experts, and there is no tower.
 
     Args:
-        plan: of the routed network.
-        experts: how many; by default as many as the routed network has blocks in a layer.
+        plan: The plan of the routed network.
+        experts: Number of experts; defaults to the number of blocks in a layer of the routed network.
 
     Raises:
-        ValueError: fewer than one expert.
+        ValueError: There is less than one expert.
     """
 
     def __init__(self, plan: Plan, *, experts: int | None = None) -> None:
         super().__init__(plan)
         count = plan.blocks if experts is None else experts
-        if count < 1:
-            raise ValueError(f"experts is {experts}; it must be at least 1")
+        require("experts", count, is_number(count) and count >= 1, "at least 1")
         has_tower = len(plan.widths) > 2
         widths = plan.widths[:-1] if has_tower else plan.widths
         self.experts = nn.ModuleList(ParallelLinear(count, *pair) for pair in pairwise(widths))
@@ -37,7 +37,7 @@ class MMoE(Baseline):
         self.towers = per_task(plan.tasks, *plan.widths[-2:]) if has_tower else None
 
     def head(self, v: Tensor, task: Tensor) -> Tensor:
-        """All experts, the task's gate over them, and its tower."""
+        """Apply all experts, the task's gate over them, and the task's tower."""
         gate = self.gates(v, task).softmax(1)
         output = v
         for layer in self.experts:

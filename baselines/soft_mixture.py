@@ -1,40 +1,42 @@
-"""Soft mixture of blocks: the routed network with attention in place of a choice (paper, section 5)."""
+"""Soft mixture of blocks: the routed network with attention instead of a choice (paper, section 5)."""
 
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from routing_env.baselines.base import Baseline, ParallelLinear, Plan
+from routing_env.names import require
+
+Logits = Literal["task", "layer", "approximator"]
 
 APPROXIMATOR_HIDDEN = 64
-"""Hidden units of the approximator, as the paper's routers have them (section 7.3)."""
+"""Hidden units of the approximator, the same number as in the paper's routers (section 7.3)."""
 
 
 class SoftMixture(Baseline):
-    """Each layer's output is the sum over its blocks k of softmax(logits)_k f_k(v): soft-mixture-all-fc.
+    """Soft mixture: each layer's output is the sum over its blocks k of softmax(logits)_k f_k(v) (soft-mixture-all-fc).
 
-    The paper contradicts itself on what the logits depend on. "task", a learned logit per layer, task and block, is
-    what a tabular router knows. "layer" is section 5 by the letter: one vector per layer for everybody; such a network
-    cannot tell tasks apart. "approximator" is Table 4: an MLP of (v, task) for each layer. Every block applies to
-    every sample: the cost grows with the blocks.
+    The paper contradicts itself on what the logits depend on. "task" has a learned logit per layer, task and block,
+    which is what a tabular router knows. "layer" follows section 5 literally: one vector per layer for all tasks; such
+    a network cannot tell tasks apart. "approximator" follows Table 4: an MLP of (v, task) for each layer. Every block
+    is applied to every sample, so the cost grows with the number of blocks.
 
     Args:
-        plan: of the routed network.
+        plan: The plan of the routed network.
         logits: "task", "layer" or "approximator".
 
     Raises:
-        ValueError: another kind of logits.
+        ValueError: Unknown kind of logits.
     """
 
-    def __init__(self, plan: Plan, *, logits: Literal["task", "layer", "approximator"] = "task") -> None:
+    def __init__(self, plan: Plan, *, logits: Logits = "task") -> None:
         super().__init__(plan)
-        if logits not in ("task", "layer", "approximator"):
-            raise ValueError(f"logits is {logits!r}; it must be 'task', 'layer' or 'approximator'")
+        require("logits", logits, logits in get_args(Logits), "'task', 'layer' or 'approximator'")
         pairs = list(pairwise(plan.widths))
         self.layers = nn.ModuleList(ParallelLinear(plan.blocks, *pair) for pair in pairs)
         self._tasks = plan.tasks
@@ -53,7 +55,7 @@ class SoftMixture(Baseline):
             self.logits = nn.Parameter(torch.zeros(len(pairs), rows, plan.blocks))
 
     def head(self, v: Tensor, task: Tensor) -> Tensor:
-        """All blocks of each layer, weighted."""
+        """Apply all blocks of each layer, weighted."""
         last = len(self.layers) - 1
         for number, layer in enumerate(self.layers):
             weights = self.weights(number, v, task)
@@ -62,7 +64,7 @@ class SoftMixture(Baseline):
         return v
 
     def weights(self, layer: int, v: Tensor, task: Tensor) -> Tensor:
-        """The attention float32 [B, K] of each sample over the blocks of a layer."""
+        """The attention of each sample over the blocks of a layer, float32 [B, K]."""
         if self.logits is not None:
             table = self.logits[layer].softmax(1)
             return table[task] if len(table) > 1 else table.expand(len(task), -1)

@@ -1,4 +1,4 @@
-"""All fully connected layers apart for each task: the paper's task-specific-all-fc."""
+"""Task-specific fully connected layers: the paper's task-specific-all-fc."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from routing_env.baselines.base import Baseline, Plan, per_task
 
 
 class TaskSpecificAllFC(Baseline):
-    """Each task has its own set of all fully connected layers; the convolutions are shared (paper, section 5).
+    """Each task has its own fully connected layers; only the convolutions are shared (paper, section 5).
 
     Args:
-        plan: of the routed network.
+        plan: The plan of the routed network.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -24,7 +24,7 @@ class TaskSpecificAllFC(Baseline):
         )
 
     def head(self, v: Tensor, task: Tensor) -> Tensor:
-        """The task's own layers."""
+        """Apply the task's layers."""
         for layer in self.layers:
             v = layer(v, task)
         return v

@@ -1,9 +1,9 @@
-"""The game turn by turn, through PettingZoo's AEC loop: when the last agent has chosen, the blocks are applied.
+"""The turn-based game in PettingZoo's AEC loop: the blocks are applied when the last agent has chosen.
 
     python examples/aec.py --episodes 200
 
-The agents keep to the block of their own number, so every task trains a network of its own; agents that choose at
-random share everything. Needs nothing beyond the package itself (made with pettingzoo 1.27.0).
+Each agent keeps to the block of its own number, so every task trains a separate network; agents that choose at random
+share everything. Needs nothing beyond the package itself (written with pettingzoo 1.27.0).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Choose = Callable[[str, Any], int]
 def play(choose: Choose, episodes: int) -> float:
     """Play some episodes and return the test accuracy."""
     env = routing_v0.env(data="digits", network="mlp", hidden=32)
-    env.reset(seed=0)  # a seed starts the whole world over: blocks and order of the data
+    env.reset(seed=0)  # a seed restarts the whole world: blocks and order of the data
     for _ in range(episodes):
         for agent in env.agent_iter():
             observation, _, termination, truncation, _ = env.last()
@@ -34,7 +34,7 @@ def play(choose: Choose, episodes: int) -> float:
 
 
 def main(episodes: int) -> None:
-    """Play with agents that keep to themselves and with agents that choose at random."""
+    """Compare agents that keep to their own blocks with agents that choose at random."""
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
 
@@ -50,5 +50,5 @@ def main(episodes: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--episodes", type=int, default=1500, help="how many to play (default: %(default)s)")
+    parser.add_argument("--episodes", type=int, default=1500, help="number of episodes (default: %(default)s)")
     main(parser.parse_args().episodes)

@@ -1,12 +1,12 @@
-"""Independent PPO or independent Q-learning of BenchMARL: the game as a task of one's own, through TorchRL.
+"""Independent PPO or independent Q-learning of BenchMARL: the game as your own BenchMARL task, through TorchRL.
 
     pip install -r examples/requirements/benchmarl.txt && python examples/benchmarl_independent.py --algorithm IQL
 
-BenchMARL 1.5 needs an older TorchRL than examples/torchrl_ppo.py, hence the requirements of its own.
+BenchMARL 1.5 needs an older TorchRL than examples/torchrl_ppo.py and therefore separate requirements.
 """
 
 # pyright: reportMissingImports=false, reportUntypedBaseClass=false
-# The framework is not where the rest is checked: it has an environment of its own.
+# The framework is installed in a separate environment, not where the types are checked.
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def build(seed: int) -> RoutingParallelEnv:
 
 
 class RoutingTask(PettingZooClass):
-    """BenchMARL's PettingZoo task with an environment of one's own in place of a name.
+    """BenchMARL's PettingZoo task, with an environment object in place of a name.
 
-    Every environment that BenchMARL asks for is one and the same world, and trains its blocks.
+    Every environment that BenchMARL asks for is the same world and trains its blocks.
     """
 
     def __init__(self, world: RoutingParallelEnv) -> None:
@@ -48,29 +48,29 @@ class RoutingTask(PettingZooClass):
         self.world = world
 
     def get_env_fun(self, num_envs: int, continuous_actions: bool, seed: int | None, device: Any) -> Callable[[], Any]:
-        """Wrap the world; the seed is the world's own affair."""
+        """Wrap the world, which was seeded when it was made."""
         return lambda: PettingZooWrapper(self.world, return_state=True, device=device)
 
     def supports_discrete_actions(self) -> bool:
-        """Blocks are discrete."""
+        """Return True: an action is the choice of a block."""
         return True
 
     def has_state(self) -> bool:
-        """All observations side by side."""
+        """Return True: the state is all observations side by side."""
         return True
 
     def max_steps(self, env: Any) -> int:
-        """Every episode is as long as the network is deep."""
+        """Return the depth of the network, the length of every episode."""
         return self.world.game.spec.depth
 
     @staticmethod
     def env_name() -> str:
-        """What BenchMARL's files say."""
+        """Return the name that BenchMARL writes to its files."""
         return "routing"
 
 
 def experiment(world: RoutingParallelEnv, algorithm: str, seed: int, episodes: int, folder: str) -> Experiment:
-    """BenchMARL's defaults, made for millions of frames, cut to what digits needs."""
+    """Reduce BenchMARL's defaults, which are meant for millions of frames, to what digits needs."""
     config = ExperimentConfig.get_from_yaml()
     config.evaluation = False  # it would play another episode of the same world, and so train its blocks
     config.loggers, config.create_json, config.save_folder = [], False, folder
@@ -93,7 +93,7 @@ def experiment(world: RoutingParallelEnv, algorithm: str, seed: int, episodes: i
 
 
 def evaluate(world: RoutingParallelEnv, policy: Any) -> float:
-    """Test accuracy of a group's policy without its exploration."""
+    """Test accuracy of a group's policy without exploration."""
     tasks, depth = world.game.spec.tasks, world.game.spec.depth
 
     @torch.no_grad()
@@ -112,7 +112,7 @@ def evaluate(world: RoutingParallelEnv, policy: Any) -> float:
 
 
 def random_router(seed: int, episodes: int) -> float:
-    """Test accuracy of choosing at random, the blocks trained on as many samples."""
+    """Test accuracy of random choices, with blocks trained on the same number of samples."""
     game = build(seed).game
     router = make_router("random", game.spec, seed=seed)
     router.play(game, episodes * game.spec.tasks)
@@ -134,7 +134,7 @@ def main(algorithm: str, episodes: int, seed: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--algorithm", choices=["IPPO", "IQL"], default="IPPO", help="(default: %(default)s)")
-    parser.add_argument("--episodes", type=int, default=3000, help="of all agents together (default: %(default)s)")
+    parser.add_argument("--episodes", type=int, default=3000, help="number of episodes (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     arguments = parser.parse_args()
     main(arguments.algorithm, arguments.episodes, arguments.seed)

@@ -1,6 +1,6 @@
-"""A router of one's own in under 40 lines: each task keeps the average return of every block and takes the best.
+"""Your own router in under 40 lines: each task keeps the average return of every block and takes the best one.
 
-Train it here, ``python examples/custom_router.py``, or with everything that the command line adds:
+Train it with ``python examples/custom_router.py``, or with everything that the command line adds by
 ``routing-env train --router examples/custom_router.py:Greedy``.
 """
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from routing_env import Decision, GameConfig, GameSpec, Router, State, Trace, make_game
+from routing_env import Decision, GameSpec, Router, State, Trace, make_game
 
 
 class Greedy(Router):
@@ -17,12 +17,12 @@ class Greedy(Router):
 
     def __init__(self, spec: GameSpec, *, seed: int = 0, epsilon: float = 0.02, step: float = 0.01) -> None:
         self.generator = torch.Generator().manual_seed(seed)
-        # A little noise, so that the tasks do not all begin with block 0.
+        # A little noise, so that not all tasks start with block 0.
         self.value = 0.01 * torch.rand(spec.tasks, spec.depth, spec.actions, generator=self.generator)
         self.epsilon, self.step = epsilon, step
 
     def act(self, state: State, *, greedy: bool = False) -> Decision:
-        """Take the best legal block, now and then another one."""
+        """Take the best legal block, and with probability epsilon a random one."""
         best = self.value[state.task, state.depth].masked_fill(~state.legal, -torch.inf).argmax(1)
         if greedy:
             return Decision(best)
@@ -39,18 +39,18 @@ class Greedy(Router):
         return {"error": float(error.abs().mean())}
 
     def state_dict(self) -> dict[str, Any]:
-        """What a killed run needs to go on."""
+        """What an interrupted run needs to resume."""
         return {"value": self.value, "generator": self.generator.get_state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take it back."""
+        """Restore from state_dict()."""
         self.value.copy_(state["value"])
         self.generator.set_state(state["generator"])
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    game = make_game(GameConfig(data="digits"))
+    game = make_game(data="digits")
     router = Greedy(game.spec)
     for epoch in range(1, 7):
         router.play(game, len(game.data.train))

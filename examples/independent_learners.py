@@ -1,9 +1,9 @@
-"""Ten Stable-Baselines3 models, one for each task and of three kinds, learn at the same time on one game.
+"""Ten Stable-Baselines3 models of three kinds, one per task, learn at the same time on one game.
 
     python examples/independent_learners.py --timesteps 3000
 
-Each model has its own environment and its own loop; they meet at every step. Needs nothing beyond the package itself
-(made with stable-baselines3 2.9.2).
+Each model has its own environment and its own loop; they wait for each other at every step. Needs nothing beyond the
+package itself (written with stable-baselines3 2.9.2).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ GAME: dict[str, Any] = {"data": "digits", "network": "mlp", "hidden": 32, "final
 
 
 def build(env: TaskEnv) -> BaseAlgorithm:
-    """A different algorithm for every third task."""
+    """Give the tasks DQN, A2C and PPO in turn."""
     shared: dict[str, Any] = {"seed": env.task, "gamma": 1.0, "device": "cpu", "policy_kwargs": {"net_arch": []}}
     if env.task % 3 == 0:
         return DQN("MlpPolicy", env, learning_starts=0, buffer_size=3000, exploration_initial_eps=0.05, **shared)
@@ -33,7 +33,7 @@ def build(env: TaskEnv) -> BaseAlgorithm:
 
 
 def random_router(timesteps: int) -> float:
-    """Test accuracy of choosing at random, the blocks trained on as many samples."""
+    """Test accuracy of random choices, with blocks trained on the same number of samples."""
     game = parallel_env(**GAME).game
     router = make_router("random", game.spec)
     router.play(game, timesteps // game.spec.depth * game.spec.tasks)
@@ -41,7 +41,7 @@ def random_router(timesteps: int) -> float:
 
 
 def main(timesteps: int) -> None:
-    """Train all models and print what they came to together."""
+    """Train all models and print the test accuracy of each task and overall."""
     torch.set_num_threads(1)  # the networks are small: a second thread would only wait for the first
     models = [build(env) for env in independent_envs(**GAME, parts=("task", "depth"))]
     learn_together(models, timesteps)
@@ -53,5 +53,5 @@ def main(timesteps: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--timesteps", type=int, default=9000, help="of each model (default: %(default)s)")
+    parser.add_argument("--timesteps", type=int, default=9000, help="steps of each model (default: %(default)s)")
     main(parser.parse_args().timesteps)

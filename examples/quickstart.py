@@ -1,7 +1,7 @@
-"""Ten agents that choose at random play the routing game, through PettingZoo's usual loop.
+"""Ten agents that choose at random play the routing game in PettingZoo's usual loop.
 
-Each agent serves one task: "is this a 0?", "is this a 1?", ... In every episode each is dealt one image and chooses,
-step by step, the blocks that it goes through. The blocks learn from the routes that were taken, whoever took them.
+Each agent serves one task: "is this a 0?", "is this a 1?", ... In every episode each agent is dealt one image and
+chooses, step by step, the blocks that the image goes through. The blocks learn from all routes, whoever took them.
 
     python examples/quickstart.py --episodes 300
 """
@@ -17,8 +17,8 @@ from routing_env import routing_v0
 
 
 def main(episodes: int) -> None:
-    """Play some episodes and say what happened."""
-    torch.set_num_threads(1)  # an episode is ten small samples: more threads would only wait for each other
+    """Play some episodes and print what happened."""
+    torch.set_num_threads(1)  # an episode is ten small samples: more threads would only wait
     env = routing_v0.parallel_env(data="digits", recursive=True, pass_action=True, render_mode="ansi")
     rng = np.random.default_rng(0)
 
@@ -28,7 +28,7 @@ def main(episodes: int) -> None:
     print(f"{len(env.possible_agents)} agents, from {env.possible_agents[0]} to {env.possible_agents[-1]}.")
     print(f"Each chooses among {env.game.spec.actions} actions, {env.game.spec.depth} times per episode.\n")
 
-    observations, infos = env.reset(seed=0)  # a seed starts the whole world over: blocks and order of the data
+    observations, infos = env.reset(seed=0)  # a seed restarts the whole world: blocks and order of the data
     window = max(episodes // 5, 1)
     correct: list[bool] = []
     for episode in range(1, episodes + 1):
@@ -53,5 +53,5 @@ def main(episodes: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--episodes", type=int, default=300, help="how many to play (default: %(default)s)")
+    parser.add_argument("--episodes", type=int, default=300, help="number of episodes (default: %(default)s)")
     main(parser.parse_args().episodes)

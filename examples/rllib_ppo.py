@@ -1,12 +1,12 @@
-"""PPO of RLlib: a policy for each task, or one for all.
+"""PPO of RLlib: one policy per task, or one for all tasks.
 
     pip install -r examples/requirements/rllib.txt && python examples/rllib_ppo.py
 
-Ray pins an older Gymnasium than this package is tested with, hence the requirements of its own.
+Ray pins an older Gymnasium than this package is tested with and therefore needs separate requirements.
 """
 
 # pyright: reportMissingImports=false
-# The framework is not where the rest is checked: it has an environment of its own.
+# The framework is installed in a separate environment, not where the types are checked.
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ GAME: dict[str, Any] = {"data": "digits", "network": "mlp", "hidden": 32, "final
 
 
 def build(seed: int) -> RoutingParallelEnv:
-    """Ten agents with plain observations: RLlib's own networks know no masks."""
+    """Ten agents with plain observations, because RLlib's own networks take no masks."""
     return parallel_env(**GAME, parts=("task", "depth"), mask="none", seed=seed)
 
 
 def random_router(seed: int, episodes: int) -> float:
-    """Test accuracy of choosing at random, the blocks trained on as many samples."""
+    """Test accuracy of random choices, with blocks trained on the same number of samples."""
     game = build(seed).game
     router = make_router("random", game.spec, seed=seed)
     router.play(game, episodes * game.spec.tasks)
@@ -40,7 +40,7 @@ def random_router(seed: int, episodes: int) -> float:
 
 
 def configure(world: RoutingParallelEnv, seed: int, shared: bool) -> PPOConfig:
-    """Whole returns, ten episodes for each update, no exploration beyond the policy's own."""
+    """Undiscounted returns, ten episodes per update, and no exploration beyond the policy's own."""
     frames = 10 * world.game.spec.depth
     network = {"fcnet_hiddens": [64], "fcnet_activation": "tanh"}
     policies = ["shared"] if shared else world.possible_agents
@@ -49,7 +49,7 @@ def configure(world: RoutingParallelEnv, seed: int, shared: bool) -> PPOConfig:
     return (
         PPOConfig()
         .environment("routing")
-        .env_runners(num_env_runners=0)  # in this process: another one would train blocks of its own
+        .env_runners(num_env_runners=0)  # in this process: another process would train its own blocks
         .multi_agent(policies=set(policies), policy_mapping_fn=lambda agent, *_, **__: "shared" if shared else agent)
         .rl_module(rl_module_spec=MultiRLModuleSpec(rl_module_specs=specs))
         .training(
@@ -92,8 +92,8 @@ def main(episodes: int, seed: int, shared: bool) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--episodes", type=int, default=3000, help="of all agents together (default: %(default)s)")
+    parser.add_argument("--episodes", type=int, default=3000, help="number of episodes (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
-    parser.add_argument("--shared", action="store_true", help="one policy for all tasks, not one for each")
+    parser.add_argument("--shared", action="store_true", help="one policy for all tasks instead of one each")
     arguments = parser.parse_args()
     main(arguments.episodes, arguments.seed, arguments.shared)

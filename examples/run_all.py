@@ -1,9 +1,9 @@
-"""Run every example in a virtual environment of its own, and print a table of what passed.
+"""Run every example, with a separate virtual environment per framework, and print a table of what passed.
 
     python examples/run_all.py            # all of them
-    python examples/run_all.py rllib aec  # those whose file name starts so
+    python examples/run_all.py rllib aec  # those whose file names start with these words
 
-Environments are kept in --environments and used again, so a second run installs nothing. The status is 1 if one failed.
+Environments are kept in --environments and reused. The exit status is 1 if an example failed.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 REQUIREMENTS = HERE / "requirements"
 SHORT = {"--episodes": "20", "--timesteps": "20", "--passes": "1"}
-"""Budgets of examples that are only to show that they run."""
+"""Budgets that only show that an example runs."""
 
 
 def prepare(name: str, folder: Path) -> Path:
-    """The interpreter of an environment with the package and what an example needs beside it.
+    """Make or update a virtual environment and return its interpreter.
 
     Args:
-        name: of a file in requirements/, or "package" for the package with its test extra and nothing else.
-        folder: where the environments are.
+        name: name of a file in requirements/, or "package" for the package with its test extra and nothing else.
+        folder: folder of all environments.
     """
     environment = folder / name
     if not environment.exists():
@@ -41,7 +41,7 @@ def prepare(name: str, folder: Path) -> Path:
 
 
 def run(example: Path, python: Path, arguments: list[str], limit: float) -> tuple[str, str]:
-    """How it went, and the last line that it printed."""
+    """Run one example; return the outcome and the last line that it printed."""
     try:
         done = subprocess.run([python, example, *arguments], capture_output=True, text=True, timeout=limit)
     except subprocess.TimeoutExpired:
@@ -51,7 +51,7 @@ def run(example: Path, python: Path, arguments: list[str], limit: float) -> tupl
 
 
 def main(prefixes: list[str], folder: Path, limit: float, short: bool) -> int:
-    """Run the examples one after the other; the number that failed."""
+    """Run the examples one after the other and return how many failed."""
     failed = 0
     examples = sorted(path for path in HERE.glob("*.py") if path != Path(__file__).resolve())
     for example in examples:
@@ -70,11 +70,11 @@ def main(prefixes: list[str], folder: Path, limit: float, short: bool) -> int:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("prefixes", nargs="*", help="starts of file names (default: all)")
+    parser.add_argument("prefixes", nargs="*", help="beginnings of file names (default: all)")
     parser.add_argument(
         "--environments", type=Path, default=HERE.parent / ".venv" / "examples", help="(default: %(default)s)"
     )
-    parser.add_argument("--limit", type=float, default=900, help="seconds for each (default: %(default)s)")
-    parser.add_argument("--short", action="store_true", help="budgets too small to learn anything: do they run?")
+    parser.add_argument("--limit", type=float, default=900, help="seconds per example (default: %(default)s)")
+    parser.add_argument("--short", action="store_true", help="tiny budgets, only to check that the examples run")
     given = parser.parse_args()
     sys.exit(min(main(given.prefixes, given.environments, given.limit, given.short), 1))

@@ -3,7 +3,7 @@
     python examples/sb3_shared_policy.py --algorithm DQN
 
 The pass with the best validation accuracy is selected; its test accuracy is printed beside the random router's. Needs
-nothing beyond the package itself (made with stable-baselines3 2.9.2 and sb3-contrib 2.9.2).
+nothing beyond the package itself (written with stable-baselines3 2.9.2 and sb3-contrib 2.9.2).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ALGORITHMS: dict[str, Any] = {"PPO": PPO, "A2C": A2C, "DQN": DQN, "MaskablePPO":
 
 
 def build(seed: int) -> RoutingVecEnv:
-    """Ten tasks, six lanes each; the negative loss says more to a learner than right or wrong."""
+    """Ten tasks with six lanes each; the negative loss tells a learner more than right or wrong."""
     return RoutingVecEnv(
         data="digits",
         network="mlp",
@@ -36,7 +36,7 @@ def build(seed: int) -> RoutingVecEnv:
 
 
 def random_router(seed: int, passes: int) -> float:
-    """Test accuracy of choosing at random, the blocks trained on as many samples."""
+    """Test accuracy of random choices, with blocks trained on the same number of samples."""
     game = build(seed).game
     router = make_router("random", game.spec, seed=seed)
     router.play(game, passes * game.dealer.pass_size)
@@ -62,7 +62,7 @@ def main(algorithm: str, passes: int, seed: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--algorithm", choices=list(ALGORITHMS), default="PPO", help="(default: %(default)s)")
-    parser.add_argument("--passes", type=int, default=10, help="over the training samples (default: %(default)s)")
+    parser.add_argument("--passes", type=int, default=10, help="passes over the training data (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     arguments = parser.parse_args()
     main(arguments.algorithm, arguments.passes, arguments.seed)

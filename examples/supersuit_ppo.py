@@ -1,9 +1,9 @@
-"""PPO with shared parameters by the path that PettingZoo's tutorials show: SuperSuit turns the agents into a VecEnv.
+"""PPO with shared parameters as in PettingZoo's tutorials: SuperSuit turns the agents into a VecEnv.
 
     pip install supersuit==3.11.0 && python examples/supersuit_ppo.py
 
-routing_env.envs.sb3.RoutingVecEnv does the same in one line, faster, and with action masks; this is for those who have
-SuperSuit in their pipeline already.
+routing_env.envs.sb3.RoutingVecEnv does the same in one line, faster, and with action masks; this example is for those
+who already have SuperSuit in their pipeline.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ GAME: dict[str, Any] = {"data": "digits", "network": "mlp", "hidden": 32, "final
 
 
 def build(seed: int) -> Any:
-    """The game with plain observations: SuperSuit's conversion hands no masks on."""
+    """The game with plain observations, because SuperSuit's conversion drops masks."""
     return parallel_env(**GAME, seed=seed, mask="none", parts=("task", "depth"))
 
 
 def random_router(timesteps: int, seed: int) -> float:
-    """Test accuracy of choosing at random, the blocks trained on as many samples."""
+    """Test accuracy of random choices, with blocks trained on the same number of samples."""
     game = build(seed).game
     router = make_router("random", game.spec, seed=seed)
     router.play(game, timesteps // game.spec.depth)
@@ -39,7 +39,7 @@ def main(timesteps: int, seed: int) -> None:
     """Train and print both test accuracies."""
     torch.set_num_threads(1)  # the networks are small: a second thread would only wait for the first
     lanes: Any = supersuit.pettingzoo_env_to_vec_env_v1(build(seed))
-    # One copy only: each further one would be a world with blocks of its own.
+    # One copy only: each additional one would be a world with separate blocks.
     vec_env: Any = supersuit.concat_vec_envs_v1(lanes, 1, num_cpus=0, base_class="stable_baselines3")
     set_random_seed(seed)  # not PPO(seed=...), which would call the seed() that SuperSuit's environment lacks
     model = PPO(
@@ -64,7 +64,7 @@ def main(timesteps: int, seed: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--timesteps", type=int, default=300_000, help="of all agents (default: %(default)s)")
+    parser.add_argument("--timesteps", type=int, default=300_000, help="steps of all agents (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     arguments = parser.parse_args()
     main(arguments.timesteps, arguments.seed)

@@ -1,4 +1,4 @@
-"""PPO of TorchRL: a network for each task, or one for all, with action masks.
+"""PPO of TorchRL with action masks: one network per task, or one for all tasks.
 
     pip install torchrl==0.14.1 tensordict==0.14.3 && python examples/torchrl_ppo.py
 
@@ -34,7 +34,7 @@ def build(seed: int) -> RoutingParallelEnv:
 
 
 def random_router(seed: int, episodes: int) -> float:
-    """Test accuracy of choosing at random, the blocks trained on as many samples."""
+    """Test accuracy of random choices, with blocks trained on the same number of samples."""
     game = build(seed).game
     router = make_router("random", game.spec, seed=seed)
     router.play(game, episodes * game.spec.tasks)
@@ -42,10 +42,10 @@ def random_router(seed: int, episodes: int) -> float:
 
 
 def learner(features: int, actions: int, agents: int, shared: bool) -> tuple[ProbabilisticActor, ClipPPOLoss]:
-    """Actor, critic and loss over the group "task", in which all agents are stacked."""
+    """Build actor, critic and loss for the group "task", in which all agents are stacked."""
 
     def network(outputs: int) -> MultiAgentMLP:
-        # What a task sees of itself is only the depth: alone it needs no hidden layer.
+        # A single task's observation varies only in the depth, so a separate network needs no hidden layer.
         layers: dict[str, Any] = {"depth": int(shared), "num_cells": 64, "activation_class": torch.nn.Tanh}
         return MultiAgentMLP(features, outputs, agents, centralised=False, share_params=shared, **layers)
 
@@ -59,7 +59,7 @@ def learner(features: int, actions: int, agents: int, shared: bool) -> tuple[Pro
         log_prob_key=("task", "log_prob"),
     )
     critic = ValueOperator(network(1), in_keys=[SEEN], out_keys=[("task", "state_value")])
-    # Normalised over all agents, not for each: some tasks have more to gain than others.
+    # Normalised over all agents together, because some tasks have more to gain than others.
     loss = ClipPPOLoss(actor, critic, entropy_bonus=False, normalize_advantage=True)
     names = ("action", "reward", "done", "terminated", "advantage", "value_target")
     keys = {name: ("task", name) for name in names}
@@ -69,7 +69,7 @@ def learner(features: int, actions: int, agents: int, shared: bool) -> tuple[Pro
 
 
 def train(env: PettingZooWrapper, actor: Any, loss: ClipPPOLoss, frames: int, batches: int, lr: float) -> None:
-    """PPO's loop: so many frames, then four steps on all of them."""
+    """PPO's loop: collect ``frames`` frames, then take four steps on all of them."""
     optimizer = torch.optim.Adam(loss.parameters(), lr=lr)
     for batch in Collector(env, actor, frames_per_batch=frames, total_frames=batches * frames):
         for _ in range(4):
@@ -119,8 +119,8 @@ def main(episodes: int, seed: int, shared: bool) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--episodes", type=int, default=3000, help="of all agents together (default: %(default)s)")
+    parser.add_argument("--episodes", type=int, default=3000, help="number of episodes (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
-    parser.add_argument("--shared", action="store_true", help="one network for all tasks, not one for each")
+    parser.add_argument("--shared", action="store_true", help="one network for all tasks instead of one each")
     arguments = parser.parse_args()
     main(arguments.episodes, arguments.seed, arguments.shared)

@@ -1,4 +1,4 @@
-"""Tasks of your own, from arrays: classes in different numbers, then regression.
+"""Your own tasks, from arrays: first with different numbers of classes, then regression.
 
 Run it: ``python examples/your_own_data.py``
 """
@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from sklearn.datasets import load_diabetes, load_wine
 
-from routing_env import GameConfig, MultiTaskData, make_game
+from routing_env import MultiTaskData, make_game
 from routing_env.agents import make_router
 from routing_env.data.summary import print_summary
 from routing_env.types import Evaluation
@@ -25,12 +25,12 @@ def wines() -> Arrays:
     """Two questions about the same 178 wines: which of three growers, and whether the alcohol is high."""
     measurements, grower = load_wine(return_X_y=True)
     alcohol, others = measurements[:, 0], np.ascontiguousarray(measurements[:, 1:])
-    # Both tasks are given the very same array, so it is stored once, and no wine trains one task and tests the other.
+    # Both tasks are given the same array, so it is stored once, and no wine trains one task and tests the other.
     return {"which grower": (others, grower), "high alcohol": (others, (alcohol > 13).astype(np.int64))}
 
 
 def diabetes() -> Arrays:
-    """Two regressions over the same 442 patients; targets of about unit size keep the learning rate out of trouble."""
+    """Two regressions over the same 442 patients; targets of about unit size suit the usual learning rate."""
     patients, progression = (np.asarray(array, np.float64) for array in load_diabetes(return_X_y=True))
     rest, glucose = np.ascontiguousarray(patients[:, :-1]), patients[:, -1]
     return {
@@ -40,15 +40,15 @@ def diabetes() -> Arrays:
 
 
 def train(data: MultiTaskData, epochs: int) -> Evaluation:
-    """Let WPL route the tasks through two blocks per layer, and test what has been learned."""
-    game = make_game(GameConfig(blocks=2, layers=2, learning_rate=0.05, batch_size=16), data=data)
+    """Let WPL route the tasks through two blocks per layer, and evaluate on the test split."""
+    game = make_game(data=data, blocks=2, layers=2, learning_rate=0.05, batch_size=16)
     router = make_router("wpl", game.spec)
     router.play(game, samples=epochs * len(data.train))
-    return game.evaluate(lambda state: router.act(state, greedy=True).action, "test")
+    return game.evaluate(router, "test")
 
 
 def main(epochs: int = 30) -> None:
-    """Train on both and say how it went."""
+    """Train on both data sets and print the results."""
     torch.set_num_threads(1)  # batches this small gain nothing from more threads
     console = Console()
     data = MultiTaskData.from_arrays(wines(), name="wines", validation=0)

@@ -6,19 +6,19 @@ environments in the registries of others, as those expect.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from routing_env import envs as envs
+from routing_env.names import lazy_attributes
 
 if TYPE_CHECKING:
     from routing_env.data import MultiTaskData as MultiTaskData
     from routing_env.envs.parallel import RoutingParallelEnv as RoutingParallelEnv
-    from routing_env.envs.parallel import parallel_env as parallel_env
     from routing_env.game.build import make_game as make_game
     from routing_env.game.network import RoutedNetwork as RoutedNetwork
     from routing_env.game.routing_game import RoutingGame as RoutingGame
-    from routing_env.game.settings import GameConfig as GameConfig
+    from routing_env.game.settings import Settings as Settings
+    from routing_env.routing_v0 import parallel_env as parallel_env
     from routing_env.types import Decision as Decision
     from routing_env.types import GameSpec as GameSpec
     from routing_env.types import Router as Router
@@ -27,29 +27,20 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOME = {
+_HOMES = {
     "Decision": "types",
-    "GameConfig": "game.settings",
     "GameSpec": "types",
     "MultiTaskData": "data",
     "RoutedNetwork": "game.network",
     "Router": "types",
     "RoutingGame": "game.routing_game",
     "RoutingParallelEnv": "envs.parallel",
+    "Settings": "game.settings",
     "State": "types",
     "Trace": "types",
     "make_game": "game.build",
-    "parallel_env": "envs.parallel",
+    "parallel_env": "routing_v0",
 }
 
-__all__ = [*_HOME, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__all__ = [*_HOMES, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
+__getattr__, __dir__ = lazy_attributes(__name__, _HOMES)

@@ -7,24 +7,30 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
 from rich.text import Text
 
-from routing_env.game.settings import GameConfig
-from routing_env.runs.settings import SB3_PREFIX, BenchmarkConfig, RunConfig, resumed
+from routing_env.game.settings import Settings
+from routing_env.options import data_on_command_line, options_of
+from routing_env.runs.settings import SB3_PREFIX, BenchmarkOptions, RunSettings, resumed
 
 app = tyro.extras.SubcommandApp()
 console = Console()
 
+if TYPE_CHECKING:
+    GivenSettings = dict[str, Any]
+else:
+    GivenSettings = options_of(RunSettings, Settings, data=data_on_command_line())
+
 
 @app.command
 def train(
-    config: Annotated[RunConfig, tyro.conf.arg(name="")],
+    given: Annotated[GivenSettings, tyro.conf.arg(name="")],
     *,
     run_dir: Path = Path("runs"),
     name: str | None = None,
@@ -33,32 +39,36 @@ def train(
     """Train a router and the blocks it routes through; by default WPL on digits.
 
     Args:
-        config: settings.
+        given: settings; what is not given follows from the data set.
         run_dir: Folder of all runs.
-        name: Folder of this run's kind under it; by default data-router.
-        resume: Continue this run directory with its own settings; of these options only --epochs and --device count.
+        name: Folder of this run's kind inside it; by default data-router.
+        resume: Continue this run directory with its own settings; only --epochs, --device and --data-dir may be given.
     """
     from routing_env.runs.directory import RunDirectory
-    from routing_env.runs.run import Run
+    from routing_env.runs.process import prepare
+    from routing_env.runs.run import Run, resolve_run
     from routing_env.runs.session import train_and_show
 
     if resume is not None:
         directory = RunDirectory.open(resume)
-        stored = directory.read_config()
+        settings = resumed(given, directory.read_config())
         directory.refuse_recorded()
-        run = Run(resumed(config, stored))
+        prepare(settings.threads)
+        run = Run.stored(settings)
         if directory.checkpoint_path.exists() and len(done := directory.read_metrics()) > run.epochs:
             raise ValueError(
                 f"{resume} has trained {len(done)} epochs; --epochs {run.epochs} would have to forget some"
             )
     else:
-        run = Run(config)
-        router = config.router.removeprefix(SB3_PREFIX).partition(":")[0]
-        kind = name or f"{run.config.game.data}-{Path(router).stem}"
-        directory = RunDirectory.create(run_dir, kind, run.config)
+        settings, data = resolve_run(given)
+        prepare(settings.threads)
+        run = Run(settings, data)
+        router = settings.router.removeprefix(SB3_PREFIX).partition(":")[0]
+        kind = name or f"{data.name}-{Path(router).stem}"
+        directory = RunDirectory.create(run_dir, kind, settings)
     with directory.held(wait=False):
         try:
-            directory.write_config(run.config)
+            directory.write_config(settings)
             train_and_show(run, directory, console)
         except KeyboardInterrupt:
             command = f"routing-env train --resume {directory.path}"
@@ -66,7 +76,7 @@ def train(
             sys.exit(130)
         except OSError as error:
             raise OSError(
-                f"{error}; mend that (permissions? disk full?) and continue with: "
+                f"{error}; fix that (permissions? disk full?) and continue with: "
                 f"routing-env train --resume {directory.path}"
             ) from error
 
@@ -75,7 +85,7 @@ def train(
 def benchmark(
     suite: tyro.conf.Positional[str] = "digits",
     *,
-    config: Annotated[BenchmarkConfig, tyro.conf.arg(name="")],
+    config: Annotated[BenchmarkOptions, tyro.conf.arg(name="")],
     workers: int | None = None,
 ) -> None:
     """Compare routers and baselines over seeds: a leaderboard with statistics, tables and figures.
@@ -108,7 +118,7 @@ def benchmark(
 def report(
     what: tyro.conf.Positional[tuple[str, ...]] = ("digits",),
     *,
-    config: Annotated[BenchmarkConfig, tyro.conf.arg(name="")],
+    config: Annotated[BenchmarkOptions, tyro.conf.arg(name="")],
 ) -> None:
     """Tables and figures of what has finished, without running any: of a benchmark, or of any runs in folders.
 
@@ -118,14 +128,14 @@ def report(
         what: A suite, with the same options as for `routing-env benchmark`, or folders of runs.
         config: settings.
     """
-    from routing_env.benchmark.figures import policies
+    from routing_env.benchmark.comparison_figures import policies
     from routing_env.benchmark.jobs import asked_for, found_jobs, report_name
     from routing_env.benchmark.report import save_report
     from routing_env.benchmark.suites import SUITES
 
     folders = [Path(name) for name in what]
     if what[1:] or (what[0] not in SUITES and (folders[0].is_dir() or len(folders[0].parts) > 1)):
-        if config != BenchmarkConfig(run_dir=config.run_dir):
+        if config != BenchmarkOptions(run_dir=config.run_dir):
             raise ValueError("folders of runs say themselves what was run; leave out all options but --run-dir")
         jobs = found_jobs(folders)
         arenas, entrants = (
@@ -141,68 +151,36 @@ def report(
 
 
 @app.command
-def speed(
-    *,
-    rows: tuple[Literal["a", "b", "c", "d", "e", "f", "g", "h", "i"], ...] = (),
-    quick: bool = False,
-    threads: int = 1,
-    device: str = "cpu",
-    run_dir: Path = Path("runs/speed"),
-) -> None:
-    """Measure how fast routing is beside the plain network: one table of ratios, see docs/speed.md.
-
-    Args:
-        rows: Of the table: a training step, b blocks and tasks added, c routers, d environments, e evaluation,
-            f memory, g start-up, h epochs, i seeds at once; by default all, and all but f and g when quick.
-        quick: Measure for seconds instead of minutes, with few rounds.
-        threads: Threads of the CPU.
-        device: Where to run: cpu, cuda, cuda:1, ...
-        run_dir: Folder for the table as CSV and Markdown, and the figures; older ones are replaced.
-    """
-    from routing_env.maintenance.speed.measure import QUICK, Effort
-    from routing_env.maintenance.speed.report import machine, measure, save, terminal_table
-    from routing_env.maintenance.speed.worlds import world_on
-
-    world = world_on(device, threads, quick=quick)
-    chosen = rows or ("abcdehi" if quick else "abcdefghi")
-    try:
-        results = measure(chosen, world, QUICK if quick else Effort(), console)
-    except KeyboardInterrupt:
-        console.print("\ninterrupted; nothing was saved")
-        sys.exit(130)
-    console.print(terminal_table(results))
-    console.print(machine(world), style="dim", highlight=False)
-    for path in save(results, world, run_dir):
-        console.print(f"saved  {path}", soft_wrap=True, highlight=False, markup=False)
-
-
-@app.command
 def evaluate(
     run: tyro.conf.Positional[Path],
     *,
     split: Literal["train", "validation", "test"] = "test",
     device: str | None = None,
+    data_dir: str | None = None,
 ) -> None:
     """Route a whole split greedily with a trained run, without learning.
 
     Args:
         run: A run directory, runs/<name>/<run id>.
         split: Samples to route.
-        device: Where to; by default where it was trained.
+        device: Device; defaults to the training device.
+        data_dir: Folder of the data set's files; defaults to the one of the training.
     """
     from routing_env.runs.directory import RunDirectory
+    from routing_env.runs.process import prepare
     from routing_env.runs.run import Run
     from routing_env.runs.task_table import task_table
 
     directory = RunDirectory.open(run)
-    config = directory.read_config()
+    elsewhere = {name: value for name, value in (("device", device), ("data_dir", data_dir)) if value is not None}
+    settings = resumed(elsewhere, directory.read_config())
     directory.refuse_recorded()
-    if device is not None:
-        config = replace(config, game=replace(config.game, device=device))
-    trained = Run(config)
+    prepare(settings.threads)
+    trained = Run.stored(settings)
     trained.restore(directory)
-    title = f"{config.router} on {config.game.data}, {split} split, after epoch {trained.epoch}"
-    console.print(task_table(trained.evaluate(split), trained.learner.data, title, pass_action=trained.pass_action))
+    learner = trained.learner
+    title = f"{settings.router} on {settings.game.data}, {split} split, after epoch {trained.epoch}"
+    console.print(task_table(trained.evaluate(split), learner.data, title, pass_action=learner.pass_action))
 
 
 @app.command(name="list")
@@ -219,7 +197,7 @@ def list_() -> None:
         return (found.__doc__ or "").strip().splitlines()[0]
 
     lists = {
-        "data sets (--data)": {name: info.summary for name, info in DATASETS.items()},
+        "data sets (--data)": {name: f"{info.summary}\n{_usual(info.usual)}" for name, info in DATASETS.items()},
         "routers (--router)": {name: first_line(router_class(name)) for name in ROUTERS},
         "baselines (--router too)": {name: first_line(baseline_class(name)) for name in BASELINES},
         "suites (routing-env benchmark)": {name: suite.summary for name, suite in SUITES.items()},
@@ -230,7 +208,12 @@ def list_() -> None:
             table.add_row(name, summary)
         console.print(table)
     console.print("Stable-Baselines3: --router sb3:PPO, sb3:A2C, sb3:DQN or sb3:MaskablePPO")
-    console.print("One's own router: --router module:Class or --router file.py:Class")
+    console.print("Your own router or baseline: --router module:Class or --router file.py:Class")
+
+
+def _usual(usual: Mapping[str, Any]) -> str:
+    """The usual settings of a data set in a line."""
+    return "usually " + " ".join(f"--{name.replace('_', '-')} {value}" for name, value in usual.items())
 
 
 @app.command
@@ -238,7 +221,7 @@ def data(
     name: tyro.conf.Positional[str],
     *,
     data_dir: str | None = None,
-    validation: float = GameConfig.validation,
+    validation: float = Settings.validation,
     sheet: Path | None = None,
 ) -> None:
     """Show a data set: samples per task and split, label balance, and a sheet of examples.
@@ -275,7 +258,7 @@ def download(name: tyro.conf.Positional[str], *, data_dir: str | None = None) ->
 
 
 def main() -> None:
-    """Run the command line; what is wrong with the input is one line on standard error."""
+    """Run the command line; an error in the input is one line on standard error."""
     try:
         app.cli(prog="routing-env", config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes))
     except BrokenPipeError:  # the reader, such as head, has seen enough

@@ -1,20 +1,26 @@
-"""Looking things up by name, with help for those who mistype."""
+"""Looking things up by name, with help for misspelt names, and reading the options of what was found."""
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
+import inspect
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
+from dataclasses import fields
 from difflib import get_close_matches
+from itertools import pairwise
+from numbers import Real
 from pathlib import Path
-from typing import Any, TypeVar
+from textwrap import dedent
+from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """A clause that names the nearest known name, or all of them."""
+    """A clause that suggests the closest match, or lists all known names if none is close."""
     known = sorted(known)
     near = get_close_matches(name, known, n=1)
     return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
@@ -26,21 +32,165 @@ def printable(text: str) -> str:
 
 
 def look_up(kind: str, name: str, known: Mapping[str, T]) -> T:
-    """The entry of that name.
+    """The entry with that name.
 
     Raises:
-        ValueError: unknown, with the nearest known name.
+        ValueError: Unknown name; the message suggests the closest match.
     """
     if name not in known:
         raise ValueError(f"unknown {kind} {name!r}; {suggestion(name, known)}")
     return known[name]
 
 
-def import_object(reference: str) -> Any:
-    """What ``package.module:Name`` or ``path/to/file.py:Name`` refers to.
+def find(kind: str, given: object, known: Mapping[str, object]) -> Any:
+    """The object that is meant by a name, by a reference, or by the object itself.
+
+    Args:
+        kind: What is looked for, as error messages call it.
+        given: A key of ``known``, a reference ``module:Name`` or ``file.py:Name``, or the object itself.
+        known: Objects, or references to them, by name.
 
     Raises:
-        ValueError: no such file, module or name in it, or a module that does not import.
+        ValueError: Unknown name, or a reference that leads nowhere.
+    """
+    if isinstance(given, str) and ":" not in given:
+        given = look_up(kind, given, known)
+    return import_object(given) if isinstance(given, str) else given
+
+
+def find_class(kind: str, given: str | type[T], known: Mapping[str, object], base: type[T]) -> type[T]:
+    """As :func:`find`, for a concrete subclass of ``base``.
+
+    Raises:
+        ValueError: Unknown name, a reference that leads nowhere, or something that is not such a class.
+    """
+    found = find(kind, given, known)
+    if not inspect.isclass(found) or not issubclass(found, base):
+        raise ValueError(f"{given!r} is not a {kind}: it must subclass {base.__module__}.{base.__qualname__}")
+    missing: list[str] = sorted(getattr(found, "__abstractmethods__", ()))
+    if missing:
+        is_or_are = "is" if len(missing) == 1 else "are"
+        raise ValueError(f"{given!r} is not a {kind}: {', '.join(f'`{name}`' for name in missing)} {is_or_are} missing")
+    return found
+
+
+def check_options(
+    owner: str, factory: Callable[..., Any], options: Iterable[str], besides: Container[str] = ()
+) -> None:
+    """Refuse options that a callable does not take.
+
+    Args:
+        owner: Whose options they are, as the error message calls it.
+        factory: The class or function.
+        options: The names of the options given.
+        besides: Parameters of the factory that are not options.
+
+    Raises:
+        ValueError: Unknown option; the message suggests the closest match.
+    """
+    parameters = inspect.signature(factory).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    known = [parameter.name for parameter in parameters if parameter.name not in besides]
+    for option in options:
+        if option not in known:
+            hint = suggestion(option, known) if known else "it has no options"
+            raise ValueError(f"{owner} has no option {option!r}; {hint}")
+
+
+def require(name: str, value: object, holds: bool, must: str) -> None:
+    """Refuse the value of an option or setting.
+
+    Args:
+        name: Of the option.
+        value: As it was given.
+        holds: Whether the value is acceptable.
+        must: What it must be, to complete the sentence "it must be".
+
+    Raises:
+        ValueError: The value is not acceptable.
+    """
+    if not holds:
+        raise ValueError(f"{name} is {value!r}; it must be {must}")
+
+
+Range = Literal["at least 0", "above 0", "in [0, 1]", "in (0, 1]"]
+"""Where the value of an option must lie, as error messages say it."""
+
+_IN_RANGE: dict[Range, Callable[[float], bool]] = {
+    "at least 0": lambda x: x >= 0,
+    "above 0": lambda x: x > 0,
+    "in [0, 1]": lambda x: 0 <= x <= 1,
+    "in (0, 1]": lambda x: 0 < x <= 1,
+}
+
+
+def is_number(value: object, within: Range | None = None) -> bool:
+    """Whether something is a real number, and in a range if one is given; a bool is not a number."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    return within is None or _IN_RANGE[within](float(value))
+
+
+def field_docs(cls: type) -> dict[str, str]:
+    """The docstring below each field of a dataclass that its constructor takes, inherited fields included.
+
+    A subclass that redeclares a field, say for another default, inherits its docstring. Fields without a docstring,
+    and classes whose source is not available, are left out.
+
+    Returns:
+        The docstrings by field, in the order of the fields.
+    """
+    found: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        if "__dataclass_fields__" not in vars(base):
+            continue
+        try:
+            (tree,) = ast.parse(dedent(inspect.getsource(base))).body
+        except OSError:
+            continue
+        assert isinstance(tree, ast.ClassDef)
+        for field, below in pairwise(tree.body):
+            match field, below:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    found[name] = inspect.cleandoc(text)
+                case _:
+                    pass
+    return {field.name: found[field.name] for field in fields(cls) if field.init and field.name in found}
+
+
+def reference(thing: object) -> str:
+    """``module:name`` of a function or class; of any other object that of its class. A string is its own."""
+    if isinstance(thing, str):
+        return thing
+    named: Any = thing if hasattr(thing, "__qualname__") else type(thing)
+    return f"{named.__module__}:{named.__qualname__}"
+
+
+def lazy_attributes(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """``__getattr__`` and ``__dir__`` of a package whose names are imported when they are first used.
+
+    Args:
+        package: its name.
+        homes: for each name the module that has it, relative to the package.
+    """
+
+    def get(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
+
+    def names() -> list[str]:
+        return sorted([*homes, *vars(sys.modules[package])])
+
+    return get, names
+
+
+def import_object(reference: str) -> Any:
+    """The object that ``package.module:Name`` or ``path/to/file.py:Name`` refers to.
+
+    Raises:
+        ValueError: There is no such file, module or name, or the module cannot be imported.
     """
     module_name, _, attribute = reference.rpartition(":")
     if not module_name or not attribute:
@@ -59,7 +209,7 @@ def import_object(reference: str) -> Any:
 
 
 def source_file(reference: str) -> Path | None:
-    """The Python file that such a reference names, without running it; None where there is none."""
+    """The Python file that such a reference names, found without running it; None if there is none."""
     module_name = reference.rpartition(":")[0]
     if module_name.endswith(".py"):
         return Path(module_name) if Path(module_name).is_file() else None

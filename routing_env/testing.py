@@ -23,7 +23,6 @@ from routing_env.game.build import make_game
 from routing_env.game.checks import check_decision
 from routing_env.game.network import RoutedNetwork, mlp
 from routing_env.game.routing_game import RoutingGame
-from routing_env.game.settings import GameConfig
 from routing_env.types import Batch, Decision, Router, State, Trace
 
 RouterFactory = Callable[..., Router]
@@ -71,8 +70,7 @@ def _small_game(recursive: bool, device: str) -> RoutingGame:
     def network(data: MultiTaskData) -> RoutedNetwork:
         return mlp(data.input_shape, data.outputs, [4, 2, 3], hidden=5, recursive=recursive, pass_action=recursive)
 
-    config = GameConfig(batch_size=8, rho=0.3, learning_rate=0.1, network="mlp", device=device)
-    return make_game(config, data=data, network=network)
+    return make_game(data=data, network=network, batch_size=8, rho=0.3, learning_rate=0.1, device=device)
 
 
 def _check_decisions(factory: RouterFactory, game: RoutingGame) -> None:
@@ -152,7 +150,7 @@ def _check_greedy(factory: RouterFactory, new_game: Callable[[], RoutingGame]) -
 
 
 def _evaluate(game: RoutingGame, router: Router) -> Tensor:
-    return game.evaluate(lambda state: router.act(state, greedy=True).action, "train", batch_size=20).routes
+    return game.evaluate(router, "train", batch_size=20).routes
 
 
 def _check_seed(factory: RouterFactory, new_game: Callable[[], RoutingGame]) -> None:

@@ -16,7 +16,7 @@ Depth counts from 0 in code and from 1 in anything printed, as in the paper.
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -82,24 +82,25 @@ class Decision:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a finished route came to.
+    """What finished routes led to; a final reward is a function of it.
 
     Attributes:
-        output: float32 [B, O], the logits or the regression's values.
+        task: int64 [B].
+        output: float32 [B, O], the logits or the regression's values. Outputs that are not classes of the lane's task
+            are as the network gave them.
         prediction: int64 [B] class, or float32 [B, O] for regression.
         target: as in :class:`Batch`.
         loss: float32 [B].
-        correct: bool [B]; always False for regression.
-        final_reward: float32 [B], the paper's r_final.
-        forfeited: bool [B], lanes that named an illegal action where the shell forgives it; they trained nothing.
+        correct: bool [B]; False for forfeited lanes, and always False for regression.
+        forfeited: bool [B], lanes that lost their route by an illegal action; they train nothing.
     """
 
+    task: Tensor
     output: Tensor
     prediction: Tensor
     target: Tensor
     loss: Tensor
     correct: Tensor
-    final_reward: Tensor
     forfeited: Tensor
 
 
@@ -111,12 +112,14 @@ class Trace:
         states: D states.
         decisions: D decisions.
         action_rewards: float32 [B, D], the immediate rewards r_i.
-        outcome: the end of the routes, with r_final.
+        final_reward: float32 [B], r_final.
+        outcome: what the routes led to.
     """
 
     states: tuple[State, ...]
     decisions: tuple[Decision, ...]
     action_rewards: Tensor
+    final_reward: Tensor
     outcome: Outcome
 
     @property
@@ -128,11 +131,6 @@ class Trace:
     def actions(self) -> Tensor:
         """int64 [B, D]."""
         return torch.stack([decision.action for decision in self.decisions], dim=1)
-
-    @property
-    def final_reward(self) -> Tensor:
-        """float32 [B]."""
-        return self.outcome.final_reward
 
     def returns(self, gamma: float = 1.0) -> Tensor:
         """R_i = r_final + sum over j >= i of gamma^(j-i) r_j (Algorithm 3, line 3); r_final is not discounted.
@@ -207,27 +205,27 @@ class Game(Protocol):
         ...
 
 
-class Router(Protocol):
-    """A learner that routes. Subclass it, or match it.
+class Router(ABC):
+    """A learner that chooses the blocks. Subclass it; only :meth:`act` is mandatory.
 
-    ``routing-env train --router module:Class`` builds one as ``Class(spec, seed=seed, **options)``.
+    ``routing-env train --router module:Class`` builds it as ``Class(spec, seed=seed, **options)``.
     """
 
     @abstractmethod
     def act(self, state: State, *, greedy: bool = False) -> Decision:
-        """Choose one legal action per lane; ``greedy`` leaves exploration out."""
+        """Choose one legal action per lane; ``greedy`` switches exploration off."""
         ...
 
     def learn(self, trace: Trace) -> dict[str, float]:
-        """Learn from one deal and return what is worth logging; by default nothing."""
+        """Learn from one deal and return named values for the log. The default learns nothing."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed run needs, as nested dicts and lists of tensors, numbers and strings."""
         return {}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what :meth:`state_dict` returned."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027  # a router without state restores nothing
+        """Restore from :meth:`state_dict`."""
 
     @property
     def block_loss(self) -> Callable[[Trace], Tensor] | None:

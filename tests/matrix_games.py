@@ -40,8 +40,8 @@ def state(tables: int, actions: int) -> State:
 def trace(seen: State, decision: Decision, payoff: Tensor) -> Trace:
     """One round."""
     nothing = torch.zeros(len(payoff), dtype=torch.bool)
-    outcome = Outcome(payoff[:, None], payoff.long(), payoff.long(), -payoff, nothing, payoff, nothing)
-    return Trace((seen,), (decision,), torch.zeros(len(payoff), 1), outcome)
+    outcome = Outcome(seen.task, payoff[:, None], payoff.long(), payoff.long(), -payoff, nothing, nothing)
+    return Trace((seen,), (decision,), torch.zeros(len(payoff), 1), payoff, outcome)
 
 
 def play(router: Router, row: Tensor, column: Tensor, rounds: int, tables: int) -> Tensor:
@@ -50,9 +50,9 @@ def play(router: Router, row: Tensor, column: Tensor, rounds: int, tables: int) 
     Args:
         router: built for :func:`spec`.
         row: payoff of the row players, float32 [A, A], by (own action, the other's).
-        column: payoff of the column players, likewise by (own action, the other's).
-        rounds: at every table.
-        tables: how many.
+        column: payoff of the column players, also by (own action, the other's).
+        rounds: rounds at every table.
+        tables: number of tables.
 
     Returns:
         The agents' exploring policies in the second half of the rounds, averaged, float32 [2 * tables, A].

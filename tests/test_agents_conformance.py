@@ -1,4 +1,4 @@
-"""Every router passes the check that third parties run: by its name, and some in other topologies and networks."""
+"""Every router passes the check for third parties, and some also in other topologies and with other networks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from routing_env.agents import ROUTERS, Topology, make_router
+from routing_env.agents import ROUTERS, TopologyName, make_router
 from routing_env.testing import check_router
 from routing_env.types import Decision, GameSpec, Router, State
 
@@ -23,7 +23,7 @@ def test_router(name: str) -> None:
 
 @pytest.mark.parametrize("topology", ["single", "dispatched"])
 @pytest.mark.parametrize("name", ["exp3", "gumbel-softmax", "sarsa-approx", "wpl"])
-def test_topologies(name: str, topology: Topology) -> None:
+def test_topologies(name: str, topology: TopologyName) -> None:
     check_router(partial(make_router, name, topology=topology))
 
 

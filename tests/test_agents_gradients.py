@@ -12,7 +12,6 @@ from routing_env.agents.gumbel import gumbel, straight_through
 from routing_env.agents.reinforce import Reinforce
 from routing_env.agents.relax import conditional_perturbed, relax_gradient
 from routing_env.game.build import make_game
-from routing_env.game.settings import GameConfig
 from routing_env.types import Decision, State, Trace
 
 LOGITS = torch.tensor([[0.5, 0.0, -0.5], [-0.3, 0.6, 0.1]], dtype=torch.float64)
@@ -113,7 +112,7 @@ def test_straight_through_is_biased_but_points_the_right_way() -> None:
 def test_router_gradients_reach_the_blocks_on_request_only() -> None:
     """Section 3.1.2: one deal's step is that of the blocks' loss plus the router's, both backpropagated through v."""
     rate = 0.1
-    games = [make_game(GameConfig(network="mlp", batch_size=16, learning_rate=rate)) for _ in range(3)]
+    games = [make_game(network="mlp", batch_size=16, learning_rate=rate) for _ in range(3)]
     plain, summed, by_hand = games
     routers = [Reinforce(plain.spec, network="mlps", train_blocks=on) for on in (False, True, True)]
     for router in routers:
@@ -133,7 +132,9 @@ def test_router_gradients_reach_the_blocks_on_request_only() -> None:
         attached.append(route.observe(batch.task, attached=True))
         route = route.apply(action)
     decisions = tuple(Decision(action) for action in summed.trace.actions.T)
-    trace = Trace(tuple(attached), decisions, summed.trace.action_rewards, summed.trace.outcome)
+    trace = Trace(
+        tuple(attached), decisions, summed.trace.action_rewards, summed.trace.final_reward, summed.trace.outcome
+    )
     total = F.cross_entropy(route.v, batch.target) + routers[2].loss(trace).mean()
     names, parameters = zip(*by_hand.network.named_parameters(), strict=True)
     gradients = torch.autograd.grad(total, parameters, allow_unused=True, materialize_grads=True)

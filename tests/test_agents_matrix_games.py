@@ -12,8 +12,8 @@ from torch import Tensor
 
 from routing_env.agents import make_router
 from routing_env.agents.giga_wolf import giga_wolf_update
+from routing_env.agents.gradient import log_softmax
 from routing_env.agents.pga_app import pga_app_update
-from routing_env.agents.policy_gradient import log_softmax
 from routing_env.agents.wolf_phc import wolf_phc_update
 from routing_env.agents.wpl import wpl_step
 from routing_env.agents.wpl_approx import wpl_loss

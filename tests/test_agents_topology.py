@@ -1,4 +1,4 @@
-"""Who decides for which lane: per-task, single and dispatched agents, and a router for every layer."""
+"""Which agent decides for which lane: per-task, single and dispatched agents, and a router for every layer."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from routing_env.agents import make_router
-from routing_env.agents.dispatched import Dispatched
-from routing_env.agents.networks import AgentMLP, Table
+from routing_env.agents.dispatched import DispatchedRouter
+from routing_env.agents.networks import AgentMLP, LookupTable
 from routing_env.agents.per_layer import PerLayer
 from routing_env.agents.q_learning import QLearning
 from routing_env.agents.reinforce import Reinforce
 from routing_env.agents.sarsa import Sarsa
 from routing_env.agents.wpl import WPL
 from routing_env.game.build import make_game
-from routing_env.game.settings import GameConfig
 from routing_env.types import Decision, GameSpec, State
 
 SPEC = GameSpec(
@@ -73,8 +72,10 @@ def test_a_dispatcher_learns_which_agent_suits_a_task(dispatcher: str) -> None:
     options: dict[str, Any] = {"learning_rate": 0.01}
     if dispatcher == "q-learning-approx":
         options["epsilon"] = (1.0, 0.1, 6000)
-    router = Dispatched(SPEC, router="reinforce", agents=2, seed=1, dispatcher=dispatcher, dispatcher_options=options)
-    assert isinstance(router.router, Reinforce)
+    router = DispatchedRouter(
+        SPEC, router="reinforce", agents=2, seed=1, dispatcher=dispatcher, dispatcher_options=options
+    )
+    assert isinstance(router.agent_router, Reinforce)
     seen = state(torch.arange(6).repeat(8))
     wanted = seen.task % 2
     for _ in range(250):
@@ -84,29 +85,29 @@ def test_a_dispatcher_learns_which_agent_suits_a_task(dispatcher: str) -> None:
 
 
 def test_only_the_agents_that_were_picked_learn() -> None:
-    router = Dispatched(SPEC, router="reinforce", router_options={"optimizer": "sgd"}, agents=3)
-    assert isinstance(router.router, Reinforce)
-    assert isinstance(router.router.policy, Table)
+    router = DispatchedRouter(SPEC, router="reinforce", router_options={"optimizer": "sgd"}, agents=3)
+    assert isinstance(router.agent_router, Reinforce)
+    assert isinstance(router.agent_router.policy, LookupTable)
     seen = state(torch.arange(2))
     decision = router.act(seen)
     picked = router.picked
     router.learn(one_decision(seen, decision, torch.ones(2)))
-    moved = router.router.policy.table.detach().flatten(1).any(1)
+    moved = router.agent_router.policy.table.detach().flatten(1).any(1)
     assert moved.nonzero().flatten().tolist() == sorted(set(picked.tolist()))
 
 
 def test_a_dispatcher_earns_all_that_the_route_earns() -> None:
-    game = make_game(GameConfig(network="mlp", batch_size=1, rho=1.0))
-    router = Dispatched(game.spec, dispatcher="q-learning", dispatcher_options={"step": 1.0})
-    assert isinstance(router.dispatcher, QLearning)
+    game = make_game(network="mlp", batch_size=1, rho=1.0)
+    router = DispatchedRouter(game.spec, dispatcher="q-learning", dispatcher_options={"step": 1.0})
+    assert isinstance(router.dispatcher_router, QLearning)
     router.play(game, 20)
     total = game.trace.action_rewards.sum() + game.trace.final_reward
     assert total != game.trace.final_reward
-    torch.testing.assert_close(router.dispatcher.value[0, 0, router.picked], total)
+    torch.testing.assert_close(router.dispatcher_router.value[0, 0, router.picked], total)
 
 
 def test_a_dispatched_route_starts_at_the_first_depth() -> None:
-    game = make_game(GameConfig(network="mlp", batch_size=8))
+    game = make_game(network="mlp", batch_size=8)
     router = make_router("wpl", game.spec, topology="dispatched")
     later = game.step(router.act(game.reset()))
     assert later is not None
@@ -123,7 +124,7 @@ def test_agents_need_somebody_to_pick_them() -> None:
 
 def test_a_router_per_layer_learns_as_one_for_all() -> None:
     """WPL's depths are agents that see only their own R_i, so splitting them up changes nothing."""
-    game = make_game(GameConfig(network="mlp", batch_size=40, rho=0.5))
+    game = make_game(network="mlp", batch_size=40, rho=0.5)
     whole, split = WPL(game.spec, gamma=0.5), PerLayer(game.spec, routers=["wpl"] * 3, gamma=0.5)
     for _ in range(4):
         state: State | None = game.reset()
@@ -131,7 +132,7 @@ def test_a_router_per_layer_learns_as_one_for_all() -> None:
             state = game.step(whole.act(state))
         whole.learn(game.trace)
         split.learn(game.trace)
-    for depth, router in enumerate(split.routers):
+    for depth, router in enumerate(split.parts):
         assert isinstance(router, WPL)
         torch.testing.assert_close(router.policy[:, 0], whole.policy[:, depth])
     assert not torch.allclose(whole.policy, whole.policy[:1])
@@ -151,7 +152,7 @@ def test_a_part_may_train_the_blocks(name: str, options: dict[str, Any]) -> None
     part["train_blocks"] = True
     weights: list[dict[str, Tensor]] = []
     for chosen in (options, asked):
-        game = make_game(GameConfig(batch_size=32))
+        game = make_game(batch_size=32)
         router = make_router(name, game.spec, **chosen)
         router.play(game, 10 * 32)
         weights.append(game.network.state_dict())
@@ -165,7 +166,7 @@ def test_a_dispatcher_needs_agents() -> None:
 
 
 def test_every_layer_can_have_its_own_reward() -> None:
-    game = make_game(GameConfig(network="mlp", batch_size=32, rho=(0.3, 0.0, 1.0)))
+    game = make_game(network="mlp", batch_size=32, rho=(0.3, 0.0, 1.0))
     for _ in range(2):
         state: State | None = game.reset()
         while state is not None:
@@ -174,12 +175,12 @@ def test_every_layer_can_have_its_own_reward() -> None:
         game.trace.action_rewards, torch.tensor([[0.3, 0.0, 1.0]]).expand_as(game.trace.action_rewards)
     )
     with pytest.raises(ValueError, match="rho has 2 weights for 3 depths"):
-        make_game(GameConfig(network="mlp", rho=(0.3, 0.0)))
+        make_game(network="mlp", rho=(0.3, 0.0))
 
 
 def test_the_collaboration_reward_reaches_a_learner_weighed_once() -> None:
     """A block that is always chosen earns rho itself, 0.3 and not 0.09, and SARSA takes it into its values."""
-    game = make_game(GameConfig(network="mlp", batch_size=32, rho=0.3))
+    game = make_game(network="mlp", batch_size=32, rho=0.3)
     router = Sarsa(game.spec, step=1.0, epsilon=0.0)
     router.value[:, :, 4] = 10.0
     for _ in range(2):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,13 +20,11 @@ from routing_env.baselines.dense import Dense
 from routing_env.baselines.mmoe import MMoE
 from routing_env.baselines.soft_mixture import SoftMixture
 from routing_env.baselines.task_specific_all_fc import TaskSpecificAllFC
-from routing_env.game.build import load_data, make_game, make_network, resolve
-from routing_env.game.settings import GameConfig
+from routing_env.game.build import build_game, build_network
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.display import Display
 from routing_env.runs.learners import BaselineLearner, plan_beside
-from routing_env.runs.run import Run
-from routing_env.runs.settings import RunConfig
+from routing_env.runs.run import Run, resolve_run
 
 TASKS, BLOCKS = 3, 4
 
@@ -137,7 +136,7 @@ def test_parameter_counts() -> None:
     plan = a_plan()  # layers 5-7, 7-6, 6-2
     assert count("task_specific_1_fc", plan) == 42 + 48 + 3 * 14
     assert count("task_specific_all_fc", plan) == 3 * (42 + 48 + 14)
-    assert count("all_shared", plan) == 42 + 48 + 42 + 3 * 14
+    assert count("shared_trunk", plan) == 42 + 48 + 42 + 3 * 14
     assert count("cross_stitch", plan) == 3 * (42 + 48 + 14) + 2 * 9
     assert count("soft_mixture", plan) == 4 * (42 + 48 + 14) + 3 * 3 * 4
     assert count("mmoe", plan) == 4 * (42 + 48) + 3 * 4 * 5 + 3 * 14
@@ -170,31 +169,26 @@ def test_options_are_checked() -> None:
         make_baseline("cross_stitch", a_plan(), owm=0.5)
     with pytest.raises(ValueError, match="did you mean 'mmoe'"):
         make_baseline("mmoo", a_plan())
-    with pytest.raises(ValueError, match="is no baseline"):
+    with pytest.raises(ValueError, match="is not a baseline"):
         make_baseline("json:dumps", a_plan())
 
 
 def test_the_stem_is_the_routed_networks_own() -> None:
-    config = GameConfig(data="digits", hidden=16)
-    data = load_data(config)
-    config = resolve(config, data)
-    game = make_game(config, data=data)
-    learner = BaselineLearner(RunConfig(router="cross_stitch", epochs=1, game=config), data)
+    settings, data = resolve_run({"router": "cross_stitch", "epochs": 1, "data": "digits", "hidden": 16})
+    game, learner = build_game(settings.game, data), BaselineLearner(settings, data)
     theirs = game.network.stem.state_dict()
     for key, value in learner.network.stem.state_dict().items():
         assert torch.equal(value, theirs[key]), key
-    plan = plan_beside(make_network(config, data), data.tasks, hidden=16)
+    plan = plan_beside(build_network(settings.game, data), data.tasks, settings.game)
     assert plan.widths == (32, 16, 16, 2)
     assert plan.blocks == 10
 
 
 def test_separate_networks_learn_what_the_fixed_router_learns() -> None:
     """The two loops take the same steps: same samples, same order, same loss, same optimiser."""
-    config = GameConfig(data="planted", momentum=0.9, blocks=12, layers=2, hidden=16)
-    data = load_data(config)
-    config = resolve(config, data)
-    game = make_game(config, data=data)
-    learner = BaselineLearner(RunConfig(router="task_specific_all_fc", epochs=1, game=config), data)
+    planted: dict[str, Any] = {"data": "planted", "momentum": 0.9, "blocks": 12, "layers": 2, "hidden": 16}
+    settings, data = resolve_run({"router": "task_specific_all_fc", "epochs": 1, **planted})
+    game, learner = build_game(settings.game, data), BaselineLearner(settings, data)
     routed = [parameter for bank in game.network.banks for parameter in bank.parameters()]
     with torch.no_grad():
         for mine, theirs in zip(learner.network.parameters(), routed, strict=True):
@@ -209,7 +203,7 @@ def test_separate_networks_learn_what_the_fixed_router_learns() -> None:
 
 @pytest.mark.parametrize("name", BASELINES)
 def test_every_baseline_learns(name: str, tmp_path: Path) -> None:
-    run = Run(RunConfig(router=name, epochs=6, threads=1, game=GameConfig(data="planted")))
+    run = Run.of({"router": name, "epochs": 6, "threads": 1, "data": "planted"})
     run.train(RunDirectory(tmp_path), Display(Console(quiet=True)))
     rows = RunDirectory(tmp_path).read_metrics()
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5, 6]
@@ -219,14 +213,14 @@ def test_every_baseline_learns(name: str, tmp_path: Path) -> None:
 
 
 def test_a_resumed_baseline_ends_with_the_same_bits(tmp_path: Path) -> None:
-    config = RunConfig(router="mmoe", epochs=3, threads=1, game=GameConfig(data="planted", momentum=0.9, layers=2))
+    given: dict[str, Any] = {"router": "mmoe", "epochs": 3, "data": "planted", "momentum": 0.9, "layers": 2}
     quiet = Display(Console(quiet=True))
-    whole = Run(config)
+    whole = Run.of(given)
     whole.train(RunDirectory(tmp_path), quiet)
     (tmp_path / "cut").mkdir()
     cut = RunDirectory(tmp_path / "cut")
-    Run(replace(config, epochs=1)).train(cut, quiet)
-    resumed = Run(config)
+    Run.of({**given, "epochs": 1}).train(cut, quiet)
+    resumed = Run.of(given)
     resumed.train(cut, quiet)
     assert isinstance(whole.learner, BaselineLearner)
     assert isinstance(resumed.learner, BaselineLearner)

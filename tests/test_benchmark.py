@@ -1,4 +1,4 @@
-"""The benchmark: suites, the grid, resumption after SIGKILL, the leaderboard."""
+"""The benchmark: suites, the grid, and resumption after SIGKILL."""
 
 from __future__ import annotations
 
@@ -17,18 +17,15 @@ import pytest
 import torch
 from PIL import Image
 
-from routing_env.benchmark.jobs import asked_for, choose_entrants, found_jobs, plan_jobs, report_name, scale
-from routing_env.benchmark.leaderboard import BEHAVIOUR, leaderboards
+from routing_env.benchmark.jobs import asked_for, choose_entrants, plan_jobs, report_name, scale
 from routing_env.benchmark.paper import EPOCHS, TABLE_2
 from routing_env.benchmark.suites import SUITES
-from routing_env.benchmark.tables import cells, verdict
 from routing_env.cli import main
 from routing_env.data import DATASETS, first_tasks, load, training_share
 from routing_env.game.build import load_data
-from routing_env.game.settings import GameConfig
-from routing_env.runs.directory import RunDirectory
+from routing_env.game.settings import Settings
 from routing_env.runs.learners import is_baseline
-from routing_env.runs.settings import BenchmarkConfig, RunConfig
+from routing_env.runs.settings import BenchmarkOptions
 
 TINY = ("benchmark", "planted", "--epochs", "3", "--seeds", "2")
 
@@ -55,7 +52,7 @@ def table(folder: Path, name: str = "leaderboard") -> list[dict[str, str]]:
 
 @pytest.mark.parametrize("name", SUITES)
 def test_suites_name_what_exists(name: str) -> None:
-    settings = {field.name for field in fields(GameConfig)}
+    settings = {field.name for field in fields(Settings)}
     jobs = plan_jobs(SUITES[name], Path("base"))
     for arena in SUITES[name].arenas:
         assert arena.game["data"] in DATASETS
@@ -126,7 +123,7 @@ def test_a_share_of_the_training_samples() -> None:
     assert torch.equal(part.train.index, training_share(data, 0.1, seed=1).train.index)
     assert not torch.equal(part.train.index, training_share(data, 0.1, seed=2).train.index)
     with pytest.raises(ValueError, match="fraction is 0"):
-        load_data(GameConfig(fraction=0))
+        load_data({"fraction": 0})
 
 
 def test_the_first_tasks() -> None:
@@ -137,7 +134,7 @@ def test_the_first_tasks() -> None:
     for split in (data.train, data.validation, data.test):
         assert split.task.unique().tolist() == [0, 1, 2, 3, 4]
     with pytest.raises(ValueError, match="tasks is 13"):
-        load_data(GameConfig(data="planted", tasks=13))
+        load_data({"data": "planted", "tasks": 13})
 
 
 def test_a_killed_benchmark_goes_on_and_ends_with_the_same_table(
@@ -193,68 +190,16 @@ def test_a_killed_benchmark_goes_on_and_ends_with_the_same_table(
     assert (report / "planted-routing.png").is_file()
 
 
-def pretend(folder: Path, router: str, tested: float, *, epochs: int = 2, **game: Any) -> None:
-    """Write the files of a run as if it had been trained."""
-    config = RunConfig(router=router, epochs=epochs, game=GameConfig(data="planted", **game))
-    directory = RunDirectory(folder)
-    directory.write_config(config)
-    for epoch in range(1, epochs + 1):
-        row = {"epoch": epoch, "samples": 9, "seconds": 1.0, "validation_accuracy": tested, "test_accuracy": tested}
-        row |= {"test_balanced_accuracy": tested, "test_task_accuracy": [tested] * 4}
-        routed = {"test_routes": [[[9, 0]]] * 4, **dict.fromkeys(BEHAVIOUR, 1.0)}
-        directory.append_metrics(row | ({} if router == "mmoe" else routed))
-
-
-def test_any_runs_make_a_leaderboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def write(name: str, router: str, tested: float, **settings: Any) -> None:
-        pretend(tmp_path / "runs" / name, router, tested, **settings)
-
-    write("mine/a-seed0", "my-ppo", 0.5)  # a loop of somebody else's: no router of ours has that name
-    write("mine/a-seed1", "my-ppo", 0.7, seed=1)
-    write("wpl/a-seed0", "wpl", 0.1)
-    write("wpl/b-seed0", "wpl", 0.8)  # the same seed again, later
-    write("wpl/b-seed0/reference", "fixed", 0.9)
-    write("wpl/c-seed0", "wpl", 0.6, rho=0.3)
-    write("wpl/d-seed0", "wpl", 0.2, tasks=2)
-    write("mmoe/a-seed0", "mmoe", 0.55)
-    jobs = found_jobs([tmp_path / "runs/mine", tmp_path / "runs/wpl", tmp_path / "runs/mmoe/a-seed0"])
-    whole, first = leaderboards(jobs)
-    assert [(row.name, row.seeds, row.baseline, pytest.approx(row.accuracy)) for row in whole.standings] == [
-        ("wpl rho=None", 1, False, 0.8),
-        ("my-ppo", 2, False, 0.6),
-        ("wpl rho=0.3", 1, False, 0.6),
-        ("mmoe", 1, True, 0.55),
-    ]
-    assert whole.best_baseline == "mmoe"
-    assert (first.arena, [row.name for row in first.standings]) == ("planted, first 2 tasks", ["wpl"])
-    assert "wpl rho=None, is 25.00 points above the best baseline, mmoe: one seed cannot" in verdict(whole)
-    assert verdict(first) == ""
-
-    write("lucky/a-seed0", "exp3", 0.95)
-    path = tmp_path / "runs/lucky/a-seed0/metrics.jsonl"
-    path.write_text(path.read_text().replace('"validation_accuracy": 0.95', '"validation_accuracy": 0.4'))
-    (board,) = leaderboards(found_jobs([tmp_path / "runs/lucky", tmp_path / "runs/mine", tmp_path / "runs/mmoe"]))
-    assert (board.standings[0].name, board.best_router) == ("exp3", "my-ppo"), "the test split chooses nobody"
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["routing-env", "report", "runs/mine", "runs/mmoe"])
-    main()
-    (board,) = tmp_path.glob("runs/benchmark/reports/runs-planted-2epochs-2seeds-my-ppo-mmoe/leaderboard.csv")
-    assert [row["entrant"] for row in csv.DictReader(board.open())] == ["my-ppo", "mmoe"]
-    with pytest.raises(FileNotFoundError, match="there is no run in"):
-        found_jobs([tmp_path / "runs/benchmark"])
-
-
 def test_a_data_set_without_a_suite() -> None:
-    name, jobs = asked_for("digits", BenchmarkConfig(data="fashion_mnist", seeds=1, entrants=("wpl", "mmoe")))
+    name, jobs = asked_for("digits", BenchmarkOptions(data="fashion_mnist", seeds=1, entrants=("wpl", "mmoe")))
     assert name == "data-fashion_mnist-10epochs-1seeds-wpl-mmoe"
-    assert [(job.config.router, job.config.game.data, job.epochs) for job in jobs] == [
+    assert [(job.given["router"], job.given["data"], job.epochs) for job in jobs] == [
         ("wpl", "fashion_mnist", 10),
         ("mmoe", "fashion_mnist", 10),
     ]
-    assert len(asked_for("digits", BenchmarkConfig(data="planted"))[1]) >= 3 * 8
+    assert len(asked_for("digits", BenchmarkOptions(data="planted"))[1]) >= 3 * 8
     with pytest.raises(ValueError, match="did you mean 'planted'"):
-        asked_for("digits", BenchmarkConfig(data="plant"))
+        asked_for("digits", BenchmarkOptions(data="plant"))
 
 
 def test_a_router_of_ones_own_and_one_that_fails(tmp_path: Path) -> None:
@@ -302,39 +247,6 @@ def test_wrong_values_are_named(
     assert not list(tmp_path.iterdir())
 
 
-def test_what_makes_a_comparison_unfair_is_told(tmp_path: Path) -> None:
-    for seed in (0, 1):
-        pretend(tmp_path / f"mine/a-seed{seed}", "my-ppo", 0.5, seed=seed)
-    pretend(tmp_path / "long/a-seed0", "wpl", 0.9, epochs=3)
-    pretend(tmp_path / "long/z-seed0", "wpl", 0.2, epochs=2)
-    directory = RunDirectory(tmp_path / "long/z-seed0")
-    directory.keep_metrics(1)  # as if it had been cut off: it must not hide the one that has finished
-    pretend(tmp_path / "long/b-seed1", "wpl", 0.7, epochs=3, seed=1, validation=0.0)
-    found = found_jobs([tmp_path])
-    (board,) = leaderboards(found)
-    assert {row.name for row in board.standings} == {
-        "wpl epochs=3 validation=0.1",
-        "wpl epochs=3 validation=0.0",
-        "my-ppo epochs=2 validation=0.1",
-    }
-    names = {row[1].replace(" *", "") for row in cells(board)}
-    assert "wpl epochs=3 validation=0.1 (1 of 2 seeds)" in names
-    assert "my-ppo epochs=2 validation=0.1" in names
-
-
-def test_whoever_lacks_a_validation_split_is_not_chosen_by_another_measure(tmp_path: Path) -> None:
-    def write(router: str, seen: dict[str, float | None]) -> None:
-        directory = RunDirectory(tmp_path / router)
-        directory.write_config(RunConfig(router=router, epochs=1, game=GameConfig(data="planted")))
-        row = {"epoch": 1, "samples": 9, "seconds": 1.0, "test_accuracy": 0.5, "test_balanced_accuracy": 0.5}
-        directory.append_metrics(row | {"test_task_accuracy": [0.5]} | seen)
-
-    write("mmoe", {"validation_accuracy": 0.4, "train_accuracy": 0.9})
-    write("dense", {"train_accuracy": 0.8})
-    (board,) = leaderboards(found_jobs([tmp_path]))
-    assert board.best_baseline == "mmoe"
-
-
 ENTRANTS = """
 import os, signal, torch
 from routing_env import Decision, Router
@@ -362,7 +274,7 @@ def test_a_run_that_takes_its_process_down_leaves_the_others_alone(tmp_path: Pat
 
 def test_another_text_of_a_router_is_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    config = BenchmarkConfig(entrants=("mine.py:Kill", "wpl"), seeds=1)
+    config = BenchmarkOptions(entrants=("mine.py:Kill", "wpl"), seeds=1)
     Path("mine.py").write_text(ENTRANTS)
     before = [job.path for job in asked_for("planted", config)[1]]
     assert [job.path for job in asked_for("planted", config)[1]] == before

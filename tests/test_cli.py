@@ -132,7 +132,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path) -> None:
         (["--data", "digit"], "did you mean 'digits'?"),
         (["--router", "wpll"], "did you mean 'wpl'?"),
         (["--router", "nowhere.py:Router"], "there is no file nowhere.py"),
-        (["--router", "json:dumps"], "is no router"),
+        (["--router", "json:dumps"], "is not a router"),
         (["--router-options", "seed=1"], "seed is no option of wpl"),
         (["--router", "cross_stitch", "--router-options", "own=x"], "cannot be made with the options own=x"),
         (["--router", "q-learning", "--router-options", "epsilon=abc"], "rate is 'abc'; it must be a number"),

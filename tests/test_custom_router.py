@@ -1,4 +1,4 @@
-"""The example of a router of one's own: it is a good citizen, and it learns."""
+"""The example of your own router: it does what every router must, and it learns."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from routing_env import GameConfig, make_game
+from routing_env import make_game
 from routing_env.agents import make_router, router_class
 from routing_env.testing import check_router
 
@@ -19,14 +19,15 @@ def test_it_does_what_every_router_must() -> None:
 
 
 def test_the_router_of_the_readme_does_too() -> None:
-    text = (FILE.parent.parent / "README.md").read_text().split("### With a router of one's own")[1]
+    blocks = (FILE.parent.parent / "README.md").read_text().split("```python\n")[1:]
+    (code,) = [block.split("```")[0] for block in blocks if "class First(Router)" in block]
     names: dict[str, Any] = {}
-    exec(text.split("```python\n")[1].split("```")[0], names)
+    exec(code, names)
     check_router(names["First"])
 
 
 def test_it_learns_and_is_short() -> None:
-    game = make_game(GameConfig(data="digits"))
+    game = make_game(data="digits")
     router = make_router(f"{FILE}:Greedy", game.spec)
     router.play(game, 2 * len(game.data.train))
 

@@ -15,7 +15,6 @@ from routing_env import parallel_env
 from routing_env.data import MultiTaskData, Split, load, make_data
 from routing_env.data.summary import print_summary, save_contact_sheet
 from routing_env.game.build import make_game
-from routing_env.game.settings import GameConfig
 from routing_env.types import Decision, State
 
 RNG = np.random.default_rng(0)
@@ -102,7 +101,7 @@ def test_arrays_become_tasks_with_class_counts_of_their_own() -> None:
         rows = np.asarray(inputs, np.float32).tolist()
         assert found == {(*row, int(c)) for row, c in zip(rows, targets, strict=True)}
 
-    game = make_game(GameConfig(seed=0), data=data)
+    game = make_game(seed=0, data=data)
     game.reset()
     evaluation = game.evaluate(first_legal, "test")
     assert evaluation.samples.tolist() == [10, 15]
@@ -135,13 +134,13 @@ def test_regression_is_rewarded_with_the_negative_loss() -> None:
     tests = {name: (x[:12].copy(), y[:12]) for name, (x, y) in arrays.items()}
     data = MultiTaskData.from_arrays(arrays, test=tests, validation=0)
     assert (data.classes, data.outputs, len(data.test), len(data.train)) == (None, 1, 24, 120)
-    game = make_game(GameConfig(), data=data)
+    game = make_game(data=data)
     state: State | None = game.reset()
     while state is not None:
         state = game.step(Decision(first_legal(state)))
     outcome = game.trace.outcome
     expected = -(outcome.output - outcome.target).square().mean(1)
-    assert torch.allclose(outcome.final_reward, expected)
+    assert torch.allclose(game.trace.final_reward, expected)
     assert game.evaluate(first_legal, "test").overall_loss > 0
 
 
@@ -187,8 +186,8 @@ def test_classes_may_be_of_any_whole_type(kind: Any) -> None:
 
 def test_settings_that_data_of_ones_own_would_ignore_are_refused() -> None:
     data = MultiTaskData.from_arrays({"a": (X, Y), "b": (X, 1 - Y)})
-    with pytest.raises(ValueError, match="tasks is 1, but the data have 2"):
-        make_game(GameConfig(tasks=1), data=data)
+    with pytest.raises(ValueError, match=r"tasks is 1 beside data of your own.*first_tasks"):
+        make_game(tasks=1, data=data)
     with pytest.raises(TypeError, match="first_tasks and training_share"):
         parallel_env(data=data, tasks=1)
     with pytest.raises(TypeError, match="first_tasks and training_share"):
@@ -198,7 +197,7 @@ def test_settings_that_data_of_ones_own_would_ignore_are_refused() -> None:
 def test_regression_cannot_be_right() -> None:
     data = MultiTaskData.from_arrays({"a": (X, X[:, :1])})
     with pytest.raises(ValueError, match="final_reward is 'correct'"):
-        make_game(GameConfig(final_reward="correct"), data=data)
+        make_game(final_reward="correct", data=data)
 
 
 def test_one_task_is_a_game_too() -> None:

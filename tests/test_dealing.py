@@ -47,7 +47,7 @@ def test_a_pass_deals_every_sample_once_in_even_deals(batch_size: int, per_task:
 def test_one_per_task_deals_lane_t_to_task_t_and_wastes_no_sample() -> None:
     full = little_data(per_task=6, validation=0)
     data = replace(full, train=full.train[torch.tensor([0, 1, 2, 3, 6, 7, 12, 13, 14])])  # 4, 2 and 3 samples
-    dealer = OnePerTask(data, seed=0)
+    dealer = OnePerTask(data, data.tasks, 0)
     deals = [dealt(data, batch) for batch in (dealer.next_batch() for _ in range(12))]
     for task, size in enumerate((4, 2, 3)):
         lane = [deal[task] for deal in deals]
@@ -63,7 +63,7 @@ def test_a_dealer_continues_from_its_state_and_equals_its_like(kind: str, seed: 
     data = little_data(per_task=5, validation=0)
 
     def make(seed: int) -> Any:
-        return ShuffledPass(data, 4, seed) if kind == "pass" else OnePerTask(data, seed)
+        return ShuffledPass(data, 4, seed) if kind == "pass" else OnePerTask(data, data.tasks, seed)
 
     dealer, like, other = make(seed), make(seed), make(seed + 1)
     for _ in range(before):

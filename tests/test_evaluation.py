@@ -1,4 +1,4 @@
-"""A split's figures against a plain loop and scikit-learn."""
+"""The figures of a split, compared with a plain loop and with scikit-learn."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def test_outcome_and_gradients_are_those_of_the_plain_composition(blueprint: Blu
     torch.testing.assert_close(outcome.loss, loss.detach(), rtol=1e-10, atol=1e-10)
     assert torch.equal(outcome.prediction, output.argmax(1))
     assert torch.equal(outcome.correct, output.argmax(1) == batch.target)
-    assert torch.equal(outcome.final_reward, torch.where(outcome.correct, 1.0, -1.0).double())
+    assert torch.equal(game.trace.final_reward, torch.where(outcome.correct, 1.0, -1.0).double())
     loss.mean().backward()
     for (name, ours), theirs in zip(network.named_parameters(), plain.parameters(), strict=True):
         assert (ours.grad is None) == (theirs.grad is None), name
@@ -235,7 +235,7 @@ def test_regression_is_rewarded_with_the_negative_loss() -> None:
     outcome = play(game, routes, batch).outcome
     output = blueprint.output(plain, batch.x, routes).detach()
     torch.testing.assert_close(outcome.prediction, output)
-    torch.testing.assert_close(outcome.final_reward, -(output - batch.target).square().mean(1))
+    torch.testing.assert_close(game.trace.final_reward, -(output - batch.target).square().mean(1))
     assert not outcome.correct.any()
 
 
@@ -385,7 +385,8 @@ def test_the_history_of_rewards_counts_the_lanes_that_play() -> None:
     games[1].reset(Batch(batch.x[stays], batch.task[stays], batch.target[stays]))
     games[1].step(Decision(torch.tensor([1, 0]), probability[stays]))
     for game in games:
-        torch.testing.assert_close(game.collaboration.average[0], torch.tensor([0.4, 0.6, 0.0]))
+        history = game.collaboration.state_dict()["average"]
+        torch.testing.assert_close(history[0], torch.tensor([0.4, 0.6, 0.0]))
 
 
 @pytest.mark.parametrize("block_batch", [None, 5])

@@ -1,4 +1,4 @@
-"""The Gymnasium environments: conformance, masks, autoreset, and one world for all lanes."""
+"""The Gymnasium environments: conformance, masks, autoreset, and one world shared by all lanes."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_stable_baselines3_takes_it_by_its_name() -> None:
     model = PPO("MlpPolicy", ID, n_steps=6, batch_size=6).learn(6)
     lanes: Any = make_vec_env(ID, n_envs=1, seed=3, env_kwargs=SMALL)
     lanes.reset()
-    assert lanes.envs[0].unwrapped.config.seed == 3
+    assert lanes.envs[0].unwrapped.settings.seed == 3
     envs: list[Any] = [model.get_env(), lanes]
     assert [env.render().dtype for env in envs] == [np.uint8] * 2
 
@@ -187,14 +187,14 @@ def test_any_integer_is_a_seed_and_nothing_else(make: Any) -> None:
     env = make(**SMALL, seed=np.int64(2))
     first = env.reset(seed=np.int64(3))[0]
     assert np.array_equal(first, make(**SMALL).reset(seed=3)[0])
-    assert type(env.config.seed) is int
+    assert type(env.settings.seed) is int
     game, numbers = env.game, env.np_random
     for seed in (-1, 2**63, 1.5):
         with pytest.raises(ValueError, match=r"seed is .*; it must be an integer from 0"):
             env.reset(seed=seed)
     assert env.game is game
     assert env.np_random is numbers
-    assert env.config.seed == 3
+    assert env.settings.seed == 3
 
 
 def test_every_sample_comes_once_a_pass_whatever_the_number_of_lanes() -> None:
@@ -210,7 +210,7 @@ def test_every_sample_comes_once_a_pass_whatever_the_number_of_lanes() -> None:
 def test_evaluation_and_copies() -> None:
     for env in (RoutingEnv(**SMALL, block_batch=1), RoutingVectorEnv(4, **SMALL)):
         env.reset()
-        evaluation = env.evaluate(lambda state: torch.zeros_like(state.task), "validation")
+        evaluation = env.evaluate(lambda state: torch.zeros_like(state.task), "validation", batched=True)
         assert evaluation.samples.sum() == len(env.game.data.validation)
         other = copy.deepcopy(env)
         assert weights(other) == weights(env)

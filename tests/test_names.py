@@ -1,17 +1,19 @@
-"""Unknown names get help; references to classes of one's own are followed or explained."""
+"""Unknown names get help; references to your own classes are followed or explained; options say what they mean."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
+from typing import ClassVar
 
+import numpy as np
 import pytest
 
 from routing_env.agents import make_router, router_class
 from routing_env.agents.wpl import WPL
 from routing_env.data import load
 from routing_env.game.build import make_game
-from routing_env.game.settings import GameConfig
-from routing_env.names import import_object, look_up, suggestion
+from routing_env.names import check_options, field_docs, find, import_object, is_number, look_up, require, suggestion
 
 
 def test_the_nearest_name_is_suggested() -> None:
@@ -28,8 +30,8 @@ def test_unknown_names_of_each_kind() -> None:
     with pytest.raises(ValueError, match=r"unknown router 'wlp'; did you mean 'wpl'\?"):
         router_class("wlp")
     with pytest.raises(ValueError, match=r"unknown network 'simple_convet'; did you mean 'simple_convnet'\?"):
-        make_game(GameConfig(network="simple_convet"))  # pyright: ignore[reportArgumentType]
-    spec = make_game(GameConfig(network="mlp", hidden=4, blocks=2)).spec
+        make_game(network="simple_convet")  # pyright: ignore[reportArgumentType]
+    spec = make_game(network="mlp", hidden=4, blocks=2).spec
     with pytest.raises(ValueError, match=r"has no option 'stepp'; did you mean 'step'\?"):
         make_router("wpl", spec, stepp=0.1)
 
@@ -41,8 +43,10 @@ def test_references_to_classes(tmp_path: Path) -> None:
     assert import_object(f"{own}:Mine").__name__ == "Mine"
     with pytest.raises(ValueError, match=r"has no 'Mien'; did you mean 'Mine'\?"):
         import_object(f"{own}:Mien")
-    with pytest.raises(ValueError, match="is no router: it lacks act, learn"):
+    with pytest.raises(ValueError, match=r"Mine' is not a router: it must subclass routing_env\.types\.Router"):
         router_class(f"{own}:Mine")
+    with pytest.raises(ValueError, match=r"is not a router: `act` is missing"):
+        router_class("routing_env.types:Router")
 
 
 @pytest.mark.parametrize(
@@ -57,3 +61,99 @@ def test_references_to_classes(tmp_path: Path) -> None:
 def test_references_that_lead_nowhere(reference: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         import_object(reference)
+
+
+def test_a_name_a_reference_and_the_object_itself_mean_the_same() -> None:
+    known: dict[str, object] = {"wpl": "routing_env.agents.wpl:WPL", "count": len}
+    assert find("router", "wpl", known) is find("router", "routing_env.agents.wpl:WPL", known) is WPL
+    assert find("router", WPL, known) is WPL
+    assert find("function", "count", known) is len
+    with pytest.raises(ValueError, match=r"unknown router 'wlp'; did you mean 'wpl'\?"):
+        find("router", "wlp", known)
+
+
+def test_options_are_checked_against_the_signature() -> None:
+    def build(plan: str, *, width: int = 1) -> None: ...
+
+    def build_anything(**options: int) -> None: ...
+
+    def build_as_is(plan: str) -> None: ...
+
+    check_options("house", build, ["width"], besides=("plan",))
+    check_options("house", build_anything, ["width"])
+    with pytest.raises(ValueError, match=r"house has no option 'widht'; did you mean 'width'\?"):
+        check_options("house", build, ["width", "widht"], besides=("plan",))
+    with pytest.raises(ValueError, match="house has no option 'plan'; known: width"):
+        check_options("house", build, ["plan"], besides=("plan",))
+    with pytest.raises(ValueError, match="house has no option 'width'; it has no options"):
+        check_options("house", build_as_is, ["width"], besides=("plan",))
+
+
+def test_a_refused_value_is_named() -> None:
+    require("rho", 0.3, True, "at least 0")
+    with pytest.raises(ValueError, match=r"^rho is 'x'; it must be at least 0$"):
+        require("rho", "x", False, "at least 0")
+
+
+def test_numbers_and_their_ranges() -> None:
+    assert is_number(0.5)
+    assert is_number(np.float32(0.5), "in (0, 1]")
+    assert not any(is_number(value) for value in (True, "1", None, [1.0], 1j))
+    ends = {"at least 0": (True, True, True), "above 0": (False, True, True)}
+    ends |= {"in [0, 1]": (True, True, False), "in (0, 1]": (False, True, False)}
+    for within, expected in ends.items():
+        assert tuple(is_number(value, within) for value in (0, 1, 2)) == expected  # pyright: ignore[reportArgumentType]
+        assert not is_number(-1e-9, within)  # pyright: ignore[reportArgumentType]
+        assert not is_number(float("nan"), within)  # pyright: ignore[reportArgumentType]
+
+
+@dataclass
+class Shape:
+    """A shape."""
+
+    colour: str = "red"
+    """Colour of the outline,
+    not of the inside."""
+    corners: int = 3
+    """Number of corners."""
+    kind: ClassVar[str] = "shape"
+    """Not an option."""
+    area: float = field(default=0.0, init=False)
+    """Not an option either."""
+    silent: int = 0
+
+
+class Plain(Shape):
+    """Not a dataclass."""
+
+    other: int = 1
+    """Not a field."""
+
+
+@dataclass
+class Square(Plain):
+    """A square."""
+
+    size: float = 1.0
+    """Length of a side."""
+    corners: int = 4
+
+
+@dataclass
+class Rounded(Square):
+    """A square whose corners are round."""
+
+    size: float = 2.0
+    """Length of a side, corners included."""
+
+
+def test_the_docstrings_below_fields_are_read_and_inherited() -> None:
+    colour = "Colour of the outline,\nnot of the inside."
+    assert field_docs(Shape) == {"colour": colour, "corners": "Number of corners."}
+    assert field_docs(Square) == {"colour": colour, "corners": "Number of corners.", "size": "Length of a side."}
+    assert field_docs(Rounded)["size"] == "Length of a side, corners included."
+
+
+def test_classes_without_source_have_no_docs_of_their_own() -> None:
+    made = make_dataclass("made", [("depth", int, 1)], bases=(Shape,))
+    assert list(field_docs(made)) == ["colour", "corners"]

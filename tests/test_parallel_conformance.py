@@ -1,4 +1,4 @@
-"""The PettingZoo environment in the checks of PettingZoo, its registry, and the first example."""
+"""PettingZoo's own conformance tests and registry, and the first example."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from routing_env import MultiTaskData, RoutingParallelEnv, parallel_env, routing
 PARTS = [parts for size in (1, 2, 3) for parts in itertools.combinations(("v", "task", "depth"), size)]
 
 
-# PettingZoo's remarks that hold of any environment with unbounded or masked observations, whose agents ignore masks, or
-# where not every agent that there can be takes part.
+# Remarks that PettingZoo makes about any environment with unbounded or masked observations, whose agents ignore masks,
+# or where not every possible agent takes part.
 @pytest.mark.filterwarnings(
     "error",
     "ignore:.*infinity.*",

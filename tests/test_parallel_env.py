@@ -1,4 +1,4 @@
-"""The PettingZoo environment: seeding, what it says of the game, its errors, evaluation, copies."""
+"""The PettingZoo environment: seeding, agreement with the game, errors, evaluation, copies."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ import pytest
 import torch
 from zoo import MASKS, RECURSIVE, TOPOLOGIES, legal_actions, play, same, small_data, weights
 
-from routing_env import Decision, GameConfig, MultiTaskData, State, make_game, parallel_env
+from routing_env import Decision, MultiTaskData, State, make_game, parallel_env
 from routing_env.agents.fixed import Fixed
 from routing_env.data import Split, load, make_data
 from routing_env.game.network import RoutedNetwork, linear_layers, mlp
+from routing_env.names import reference
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def test_reset_keeps_and_reset_with_a_seed_restarts_the_world(digits: MultiTaskD
     assert not same(following, opening)
     assert same(env.reset(seed=3)[0], opening)
     assert same(weights(env), blocks)
-    assert not env.game.collaboration.average.any()
+    assert not env.game.collaboration.state_dict()["average"].any()
     assert not same(env.reset(seed=4)[0], opening)
     assert not same(weights(env), blocks)
 
@@ -72,19 +73,19 @@ def test_the_seed_of_a_reset_is_that_of_the_constructor(digits: MultiTaskData) -
 def test_any_integer_is_a_seed(small: MultiTaskData, seed: Any) -> None:
     env, constructed = parallel_env(data=small, hidden=4), parallel_env(data=small, hidden=4, seed=seed)
     assert same(env.reset(seed=seed), parallel_env(data=small, hidden=4, seed=int(seed)).reset())
-    assert type(env.config.seed) is type(constructed.config.seed) is int
-    assert env.config == constructed.config
+    assert type(env.settings.seed) is type(constructed.settings.seed) is int
+    assert env.settings == constructed.settings
     copy.deepcopy(env)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**63, 1.0, "1"], ids=repr)
 def test_a_reset_that_fails_changes_nothing(small: MultiTaskData, seed: Any) -> None:
     env = parallel_env(data=small, hidden=4, seed=2)
-    game, config = env.game, env.config
+    game, config = env.game, env.settings
     with pytest.raises(ValueError, match=r"seed is .*; it must be an integer from 0 to 2\*\*63 - 1"):
         env.reset(seed=seed)
     assert env.game is game
-    assert env.config == config
+    assert env.settings == config
 
     broken = False
 
@@ -98,7 +99,7 @@ def test_a_reset_that_fails_changes_nothing(small: MultiTaskData, seed: Any) -> 
     with pytest.raises(ArithmeticError):
         own.reset(seed=7)
     assert own.game is game
-    assert own.config.seed == 0
+    assert own.settings.seed == 0
 
 
 def test_libraries_may_play_in_inference_mode(small: MultiTaskData) -> None:
@@ -118,7 +119,7 @@ def test_libraries_may_play_in_inference_mode(small: MultiTaskData) -> None:
 @pytest.mark.parametrize("options", [{"rho": 0.3}, {"rho": 1.0, "collaboration": "count", **RECURSIVE}])
 def test_agents_see_and_earn_what_the_game_says(digits: MultiTaskData, options: dict[str, Any]) -> None:
     env = parallel_env(data=digits, **options)
-    game = make_game(GameConfig(**options), data=digits, deal="per_task")
+    game = make_game(**options, data=digits, dealer="per_task", batch_size=digits.tasks)
     spec, rng = game.spec, np.random.default_rng(0)
     for _ in range(4):
         (observations, infos), state = env.reset(), game.reset()
@@ -141,7 +142,7 @@ def test_agents_see_and_earn_what_the_game_says(digits: MultiTaskData, options: 
         assert env.agents == []
         trace, outcome = game.trace, game.trace.outcome
         immediate = trace.action_rewards.numpy()
-        immediate[:, -1] += outcome.final_reward.numpy()
+        immediate[:, -1] += game.trace.final_reward.numpy()
         np.testing.assert_array_equal(earned, immediate)
         for lane, agent in enumerate(env.possible_agents):
             vector = observations[agent]["observation"]
@@ -155,7 +156,7 @@ def test_agents_see_and_earn_what_the_game_says(digits: MultiTaskData, options: 
                 "prediction": int(outcome.prediction[lane]),
                 "label": int(outcome.target[lane]),
                 "loss": float(outcome.loss[lane]),
-                "final_reward": float(outcome.final_reward[lane]),
+                "final_reward": float(game.trace.final_reward[lane]),
                 "route": trace.actions[lane].tolist(),
             }
     assert same(weights(env), [parameter.detach() for parameter in game.network.parameters()])
@@ -264,8 +265,8 @@ def test_steps_outside_an_episode_are_errors(small: MultiTaskData) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"blcks": 3}, TypeError, "no argument 'blcks'; did you mean 'blocks'"),
-        ({"max_cycles": 3}, TypeError, "no argument 'max_cycles'"),
+        ({"blcks": 3}, TypeError, "unexpected keyword argument 'blcks'; did you mean 'blocks'"),
+        ({"max_cycles": 3}, TypeError, "unexpected keyword argument 'max_cycles'"),
         ({"batch_size": 3}, TypeError, "set block_batch"),
         ({"mask": "observation"}, ValueError, "mask is 'observation'; "),
         ({"parts": ("v", "taks")}, ValueError, "part is 'taks'; did you mean 'task'"),
@@ -279,7 +280,7 @@ def test_steps_outside_an_episode_are_errors(small: MultiTaskData) -> None:
         ({"rho": 2.0}, ValueError, "rho is 2.0"),
         ({"seed": -1}, ValueError, "seed is -1; it must be an integer from 0 to 2**63 - 1"),
         ({"seed": None}, ValueError, "seed is None"),
-        ({"data": small_data(), "validation": 0.3}, TypeError, "give validation where they are made"),
+        ({"data": small_data(), "validation": 0.3}, TypeError, "give validation where the data are made"),
     ],
 )
 def test_wrong_arguments_are_named(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
@@ -287,7 +288,7 @@ def test_wrong_arguments_are_named(arguments: dict[str, Any], error: type[Except
         parallel_env(**arguments)
 
 
-def test_a_network_and_a_loss_of_ones_own(small: MultiTaskData) -> None:
+def test_your_own_network_and_loss(small: MultiTaskData) -> None:
     def narrow(data: MultiTaskData) -> RoutedNetwork:
         layers = linear_layers([*data.input_shape, 6, data.outputs], [1, 4])
         return RoutedNetwork(torch.nn.Flatten(), layers, data.input_shape)
@@ -296,7 +297,7 @@ def test_a_network_and_a_loss_of_ones_own(small: MultiTaskData) -> None:
         return 0 * output.sum(1) + 2.5
 
     env = parallel_env(data=small, network=narrow, loss=constant)
-    assert str(env.config.network).endswith(":test_a_network_and_a_loss_of_ones_own.<locals>.narrow")
+    assert reference(env.settings.network).endswith(":test_your_own_network_and_loss.<locals>.narrow")
     observations, _ = env.reset()
     assert observations["task_0"]["action_mask"].tolist() == [1, 0, 0, 0]
     end = play(env, np.random.default_rng(0))[-1]
@@ -312,7 +313,7 @@ def test_the_settings_say_what_a_network_function_has_built(small: MultiTaskData
 
     env = parallel_env(data=small, network=deep)
     env.reset(seed=3)
-    config = env.config
+    config = env.settings
     assert (config.recursive, config.pass_action, config.depth, config.layers, config.blocks) == (True, True, 4, 2, 5)
     assert config.seed == 3
     hash(config)

@@ -1,4 +1,4 @@
-"""The environment of one agent for all tasks, and the one of a dispatcher and the agents that it picks from."""
+"""The environment with one agent for all tasks, and the one with a dispatcher and the routers that it picks from."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import torch
 from worlds import little_data
 from zoo import RECURSIVE, legal_actions, play, same, weights
 
-from routing_env import Decision, GameConfig, make_game, parallel_env
+from routing_env import Decision, make_game, parallel_env
 from routing_env.data import load
-from routing_env.envs.topology import make_topology
 
 DISPATCHED: dict[str, Any] = {"topology": "dispatched", "agents": 4}
 
@@ -23,7 +22,7 @@ def test_agents_of_one_sample_see_and_earn_what_the_game_says(topology: dict[str
     settings: dict[str, Any] = {"hidden": 8, "rho": 0.5, "recursive": True, "pass_action": True}
     env = parallel_env(data=digits, **topology, **settings)
     # One sample a time off the shuffled pass; the blocks wait for as many as the data set's usual batch.
-    game = make_game(GameConfig(batch_size=1, block_batch=64, **settings), data=digits)
+    game = make_game(batch_size=1, block_batch=64, **settings, data=digits)
     spec, rng = game.spec, np.random.default_rng(0)
     agents, picked, start = ["router_0"], np.empty(0), weights(env)
     tasks: set[int] = set()
@@ -65,7 +64,7 @@ def test_agents_of_one_sample_see_and_earn_what_the_game_says(topology: dict[str
         assert env.agents == []
         trace, outcome = game.trace, game.trace.outcome
         tasks |= set(trace.task.tolist())
-        total = float(trace.action_rewards.sum() + outcome.final_reward)
+        total = float(trace.action_rewards.sum() + trace.final_reward)
         assert earned == {agent: pytest.approx(total, abs=1e-6) for agent in agents}
         end = {
             "task": int(trace.task),
@@ -73,7 +72,7 @@ def test_agents_of_one_sample_see_and_earn_what_the_game_says(topology: dict[str
             "prediction": int(outcome.prediction),
             "label": int(outcome.target),
             "loss": float(outcome.loss),
-            "final_reward": float(outcome.final_reward),
+            "final_reward": float(trace.final_reward),
             "route": trace.actions[0].tolist(),
         }
         assert infos == dict.fromkeys(agents, end)
@@ -102,8 +101,17 @@ def test_only_those_who_take_part_may_act() -> None:
         env.step({"router_1": 3})
     # A dispatcher that waits is not heeded, whatever it says.
     assert same(env.step({"router_1": 2, "dispatcher_0": -7}), twin.step({"router_1": 2}))
-    with pytest.raises(RuntimeError, match="nobody dispatches"):
-        make_topology("single", env.game.spec, None).dispatch(0)
+
+
+def test_who_asks_for_an_agent_that_was_not_picked_is_told_what_to_do() -> None:
+    env = parallel_env(data=little_data(), **DISPATCHED)
+    env.reset()
+    for told in env.step({"dispatcher_0": 1}):
+        assert list(told) == ["dispatcher_0", "router_1"]
+    observations, _, _, _, infos = env.step({"router_1": 0})
+    for told in (observations, infos):
+        with pytest.raises(KeyError, match=r"router_2 does not take part .* set topology to 'per_task'"):
+            told["router_2"]
 
 
 def test_an_illegal_action_is_shared_by_all_who_share_the_route() -> None:

@@ -6,10 +6,9 @@ import pytest
 import torch
 
 from routing_env.agents import make_router
-from routing_env.data import MultiTaskData, load, recipe
+from routing_env.data import MultiTaskData, load
 from routing_env.data.planted import partition, partition_score, plant, regret
 from routing_env.game.build import make_game
-from routing_env.game.settings import GameConfig
 from routing_env.types import Evaluation
 
 
@@ -82,10 +81,10 @@ def test_partitions_and_their_score_worked_out_by_hand() -> None:
 
 def play(router: str, seed: int, blocks: int | None = None, **options: Any) -> tuple[Evaluation, MultiTaskData]:
     data = load("planted", seed=seed)
-    game = make_game(GameConfig(data="planted", seed=seed, blocks=blocks), data=data)
+    game = make_game(data=data, seed=seed, **({} if blocks is None else {"blocks": blocks}))
     player = make_router(router, game.spec, seed=seed, **options)
-    player.play(game, recipe(data).epochs * len(data.train))
-    return game.evaluate(lambda state: player.act(state, greedy=True).action, "test"), data
+    player.play(game, data.usual["epochs"] * len(data.train))
+    return game.evaluate(player, "test"), data
 
 
 def test_the_oracle_beats_sharing_everything_and_nothing() -> None:
@@ -109,6 +108,6 @@ def test_wpl_recovers_the_planted_partition() -> None:
 
 def test_the_oracle_needs_groups_and_blocks_for_them() -> None:
     with pytest.raises(ValueError, match="use the data set 'planted'"):
-        make_router("oracle", make_game(GameConfig(data="digits")).spec)
+        make_router("oracle", make_game(data="digits").spec)
     with pytest.raises(ValueError, match="2 blocks for 3 groups; raise blocks"):
-        make_router("oracle", make_game(GameConfig(data="planted", blocks=2)).spec)
+        make_router("oracle", make_game(data="planted", blocks=2).spec)

@@ -7,7 +7,8 @@ import torch
 from worlds import Blueprint
 
 from routing_env.agents.actor_critic import generalized_advantage
-from routing_env.agents.q_learning import QLearning, q_update, td_target
+from routing_env.agents.base import move_taken
+from routing_env.agents.q_learning import QLearning, td_target
 from routing_env.agents.sarsa import sarsa_target
 from routing_env.types import Decision, Outcome, State, Trace
 
@@ -18,8 +19,8 @@ def make_trace(task: list[int], actions: list[list[int]], rewards: list[list[flo
     lanes, tasks, nothing = len(task), torch.tensor(task), torch.zeros(len(task))
     states = tuple(State(torch.zeros(lanes, 2), tasks, i, SPEC.legal[i].expand(lanes, -1)) for i in range(2))
     decisions = tuple(Decision(torch.tensor(actions)[:, i]) for i in range(2))
-    outcome = Outcome(nothing[:, None], tasks, tasks, nothing, nothing > 0, torch.tensor(final), nothing > 0)
-    return Trace(states, decisions, torch.tensor(rewards), outcome)
+    outcome = Outcome(tasks, nothing[:, None], tasks, tasks, nothing, nothing > 0, nothing > 0)
+    return Trace(states, decisions, torch.tensor(rewards), torch.tensor(final), outcome)
 
 
 def test_the_target_by_hand() -> None:
@@ -34,7 +35,7 @@ def test_the_target_by_hand() -> None:
 
 def test_the_update_by_hand() -> None:
     value = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
-    updated = q_update(value, torch.tensor([1, 0]), torch.tensor([4.0, -1.0]), 0.25)
+    updated = move_taken(value, torch.tensor([1, 0]), torch.tensor([4.0, -1.0]), 0.25)
     torch.testing.assert_close(updated, torch.tensor([[1.0, 2.5], [2.0, 4.0]]))
 
 

@@ -6,7 +6,6 @@ import json
 import re
 import runpy
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 from worlds import Blueprint, bits, little_data, little_game
 
-from routing_env import Decision, GameConfig, State, parallel_env, routing_v0
+from routing_env import Decision, State, parallel_env, routing_v0
 from routing_env.benchmark.jobs import found_jobs
 from routing_env.benchmark.leaderboard import leaderboards
 from routing_env.cli import main
@@ -30,30 +29,29 @@ from routing_env.envs.sb3_router import load, save
 from routing_env.envs.vector import RoutingVectorEnv
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.display import Display
-from routing_env.runs.learners import RoutedLearner
-from routing_env.runs.monitor import Recorder
+from routing_env.runs.learners import RouterLearner
+from routing_env.runs.monitor import Monitor
 from routing_env.runs.recording import Recording
 from routing_env.runs.run import Run
-from routing_env.runs.settings import RunConfig
 from routing_env.types import Batch
 
 DATA = little_data()
 SMALL: dict[str, Any] = {"data": DATA, "network": "mlp", "hidden": 4, "learning_rate": 0.1}
-GAME = GameConfig(data="little", network="mlp", hidden=4, learning_rate=0.1, batch_size=4, recursive=True, blocks=2)
+GAME: dict[str, Any] = {**SMALL, "batch_size": 4, "recursive": True, "blocks": 2}
 FIGURES = {"learning_curve.png", "policy_over_time.png", "block_probability.png", "routing_map.png"}
 
 
-def train(folder: Path, config: RunConfig) -> Run:
+def train(folder: Path, **given: Any) -> Run:
     directory = RunDirectory(folder)
-    directory.write_config(config)
-    run = Run(config, data=DATA)
+    run = Run.of(GAME | given)
+    directory.write_config(run.settings)
     run.train(directory, Display(Console(quiet=True)))
     return run
 
 
 def everything(run: Run) -> Any:
     learner = run.learner
-    assert isinstance(learner, RoutedLearner)
+    assert isinstance(learner, RouterLearner)
     model: BaseAlgorithm = learner.router.model  # pyright: ignore[reportAttributeAccessIssue]
     return bits(model.policy.state_dict()), bits(learner.game.network.state_dict()), model.num_timesteps
 
@@ -61,13 +59,13 @@ def everything(run: Run) -> Any:
 @pytest.mark.filterwarnings("ignore:.*heed the action mask", "ignore:You have specified a mini-batch size")
 @pytest.mark.parametrize("algorithm", ["PPO", "DQN", "A2C", "MaskablePPO"])
 def test_an_entrant_from_stable_baselines3_resumes_to_the_same_bits(algorithm: str, tmp_path: Path) -> None:
-    config = RunConfig(router=f"sb3:{algorithm}", epochs=3, threads=1, reference=False, game=GAME)
-    whole = train(tmp_path / "whole", config)
+    router = f"sb3:{algorithm}"
+    whole = train(tmp_path / "whole", router=router, epochs=3)
     assert whole.learner.samples >= 3 * len(DATA.train)
-    train(tmp_path / "parts", replace(config, epochs=1))
+    train(tmp_path / "parts", router=router, epochs=1)
     np.random.seed(99)  # noqa: NPY002 (another process would have other generators)
     torch.manual_seed(99)
-    assert everything(train(tmp_path / "parts", config)) == everything(whole)
+    assert everything(train(tmp_path / "parts", router=router, epochs=3)) == everything(whole)
 
 
 def test_entrants_that_do_not_exist_are_refused_with_the_nearest() -> None:
@@ -76,7 +74,7 @@ def test_entrants_that_do_not_exist_are_refused_with_the_nearest() -> None:
         ("sb3:PPO", ("learning_rat=1",), "did you mean 'learning_rate'"),
     ):
         with pytest.raises(ValueError, match=near):
-            Run(RunConfig(router=router, router_options=options, game=GAME), data=DATA)
+            Run.of({**GAME, "router": router, "router_options": options})
 
 
 @pytest.mark.parametrize("make", [lambda env, seed: PPO("MlpPolicy", env, n_steps=6, batch_size=6, seed=seed), DQN])
@@ -130,7 +128,7 @@ def test_the_statistics_of_vec_normalize_come_back_with_the_model(tmp_path: Path
 
 def test_lanes_that_lost_their_route_tell_nothing_of_policy_and_loss() -> None:
     game = little_game(Blueprint((3, 4, 2), (3, 3), depth=2).network(), DATA)
-    recorder = Recorder(game.spec, every=100)
+    recorder = Monitor(game.spec, every=100)
     game.observers.append(recorder)
     untouched = recorder.policy[1].clone()
     task = torch.tensor([0, 0, 1])
@@ -289,7 +287,7 @@ def test_a_loop_that_fails_leaves_the_passes_that_it_has_completed(tmp_path: Pat
 
 def test_recorded_runs_stand_on_the_leaderboard_beside_others(tmp_path: Path) -> None:
     for seed in (0, 1):
-        train(tmp_path / f"wpl/{seed}", RunConfig(router="wpl", epochs=2, threads=1, game=replace(GAME, seed=seed)))
+        train(tmp_path / f"wpl/{seed}", router="wpl", epochs=2, threads=1, seed=seed)
         settings = {key: value for key, value in SMALL.items() if key != "data"}
         env = RoutingVecEnv(data=DATA, recursive=True, blocks=2, seed=seed, **settings)
         with Recording(env, "mine", env.policy(PPO("MlpPolicy", env)), run_dir=tmp_path) as recording:

@@ -1,4 +1,4 @@
-"""Pictures of routes: text, routing map, window; of the PettingZoo environment and of the lanes of a VecEnv."""
+"""Pictures of routes as text, routing map and window, from the PettingZoo environment and from a VecEnv."""
 
 from __future__ import annotations
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from routing_env.benchmark.jobs import Job, plan_jobs
 from routing_env.benchmark.suites import SUITES
-from routing_env.maintenance.replication.page import fill, main, tables
-from routing_env.maintenance.replication.runs import FIGURES, OTHERS, collect, read
+from routing_env.game.settings import Settings
+from routing_env.maintenance.replication.finished_runs import FIGURES, OTHERS, collect, read, write
+from routing_env.maintenance.replication.page import fill, tables, update
 from routing_env.runs.directory import RunDirectory
+from routing_env.runs.settings import RunSettings
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 TESTED = {  # after epochs 1, 5 and 10, of three seeds
@@ -26,7 +29,7 @@ VALIDATED = {"wpl": 0.5, "cross_stitch": 0.55, "task_specific_1_fc": 0.45}
 def pretend(job: Job, tested: Sequence[float], epochs: int) -> None:
     """Write a run's files as if it had been trained."""
     directory = RunDirectory(job.path)
-    directory.write_config(job.config)
+    directory.write_config(RunSettings(epochs=job.epochs, game=Settings()))
     known: dict[int, float] = dict(zip((1, 5, 10), tested, strict=True))
     for epoch in range(1, epochs + 1):
         accuracy = known.get(epoch, 0.1)
@@ -46,7 +49,7 @@ def pretend(job: Job, tested: Sequence[float], epochs: int) -> None:
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
     for job in plan_jobs(SUITES["cifar"], tmp_path / "runs"):
-        seed = job.config.game.seed
+        seed = job.seed
         if seed < len(TESTED.get(job.entrant.name, [])):
             pretend(job, TESTED[job.entrant.name][seed], 10)
     (cut,) = plan_jobs(SUITES["cifar"], tmp_path / "runs", seeds=1, fraction=0.1)[:1]
@@ -92,13 +95,13 @@ def test_the_csv_holds_what_the_page_shows(base: Path, tmp_path: Path) -> None:
     docs.mkdir()
     page = docs / "replication.md"
     page.write_text("Ours:\n<!-- begin table-2-fraction-1 -->\nold\n<!-- end -->\nThat is all.\n")
-    main(base, docs)
+    update(base, docs)
     runs = collect(base)
     assert read(docs / "replication.csv") == runs
     shown = page.read_text()
     table = tables(runs)["table-2-fraction-1"]
     assert shown == f"Ours:\n<!-- begin table-2-fraction-1 -->\n\n{table}\n\n<!-- end -->\nThat is all.\n"
-    main(None, docs)
+    update(None, docs)
     assert page.read_text() == shown
     assert {path.name for path in (docs / "images").iterdir()} == {f"replication-figure-{n}.png" for n in (4, 5, 6)}
     versions = json.loads((base / runs[0].run / "config.json").read_text())["versions"]
@@ -109,17 +112,29 @@ def test_rows_of_runs_that_are_elsewhere_stay(base: Path, tmp_path: Path) -> Non
     docs, other = tmp_path / "docs", tmp_path / "other"
     docs.mkdir()
     (docs / "replication.md").write_text("")
-    main(base, docs)
+    update(base, docs)
     before = read(docs / "replication.csv")
     with pytest.raises(ValueError, match="no run of a suite has finished in"):
-        main(other, docs)
+        update(other, docs)
     assert read(docs / "replication.csv") == before
     (job,) = plan_jobs(SUITES["min"], other, seeds=1)[:1]
     pretend(job, (0.1, 0.2, 0.3), 10)
-    main(other, docs)
+    update(other, docs)
     after = read(docs / "replication.csv")
     assert after[:-1] == before
     assert after[-1].arena == "min"
+
+
+def test_a_repeated_run_replaces_its_row_whatever_its_folder_is_called(base: Path, tmp_path: Path) -> None:
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    (docs / "replication.md").write_text("")
+    runs = collect(base)
+    old = [replace(run, run=f"old/{run.run}", test=0.0) for run in runs]
+    shorter = replace(old[0], epochs=9)
+    write([*old, shorter], docs / "replication.csv")
+    update(base, docs)
+    assert read(docs / "replication.csv") == [*runs, shorter]
 
 
 def test_marks_are_checked() -> None:

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from routing_env.checkpoint import load_tree, save_tree, write_atomically
-from routing_env.game.settings import GameConfig
+from routing_env.game.settings import Settings
 from routing_env.runs.directory import RunDirectory
-from routing_env.runs.settings import RunConfig, parse_options
+from routing_env.runs.settings import RunSettings, parse_options
 
 
 def test_a_tree_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -92,14 +92,14 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
 
 
 def test_settings_come_back_as_they_were(tmp_path: Path) -> None:
-    config = RunConfig(router="q-learning", router_options=("step=0.1",), game=GameConfig(rho=0.3, seed=4))
+    config = RunSettings(router="q-learning", router_options=("step=0.1",), game=Settings(rho=0.3, seed=4))
     directory = RunDirectory.create(tmp_path / "runs", "digits-q-learning", config)
     assert directory.read_config() == config
     assert json.loads(directory.config_path.read_text())["versions"]["torch"] == torch.__version__
 
 
 def test_runs_of_the_same_second_do_not_collide(tmp_path: Path) -> None:
-    paths = {RunDirectory.create(tmp_path, "digits-wpl", RunConfig()).path for _ in range(4)}
+    paths = {RunDirectory.create(tmp_path, "digits-wpl", RunSettings(game=Settings())).path for _ in range(4)}
     assert len(paths) == 4
 
 
@@ -145,10 +145,10 @@ def test_metrics_survive_a_cut_last_line_but_no_other_damage(tmp_path: Path) -> 
 
 def test_versions_are_those_that_the_run_began_with(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path)
-    directory.write_config(RunConfig())
+    directory.write_config(RunSettings(game=Settings()))
     old = directory.config_path.read_text().replace('"torch": "', '"torch": "0.')
     directory.config_path.write_text(old)
-    directory.write_config(RunConfig(epochs=3))
+    directory.write_config(RunSettings(epochs=3, game=Settings()))
     assert directory.read_versions()["torch"].startswith("0.")
     assert directory.read_config().epochs == 3
 
@@ -156,7 +156,7 @@ def test_versions_are_those_that_the_run_began_with(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no config\.json"):
         RunDirectory.open(tmp_path)
-    directory = RunDirectory.create(tmp_path, "digits-wpl", RunConfig())
+    directory = RunDirectory.create(tmp_path, "digits-wpl", RunSettings(game=Settings()))
     with pytest.raises(FileNotFoundError, match="did you mean"):
         RunDirectory.open(directory.path.with_name(directory.path.name + "x"))
     directory.config_path.write_text('{"router": "wpl", "router_')

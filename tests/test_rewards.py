@@ -7,13 +7,35 @@ from typing import Literal
 import pytest
 import torch
 
-from routing_env.game.rewards import Collaboration, collaboration_reward, correct_or_not, negative_loss
+from routing_env.game.rewards import Collaboration, collaboration_reward, correct_or_not, negative_loss, team_reward
+from routing_env.types import Outcome
+
+
+def an_outcome(
+    *, correct: list[bool], loss: list[float], forfeited: list[bool] | None = None, regression: bool = False
+) -> Outcome:
+    """Routes of task 0 that led to the given results."""
+    lanes = torch.zeros(len(loss), dtype=torch.int64)
+    prediction = torch.zeros(len(loss), 1) if regression else lanes
+    lost = torch.tensor(forfeited or [False] * len(loss))
+    return Outcome(lanes, prediction, prediction, lanes, torch.tensor(loss), torch.tensor(correct), lost)
 
 
 def test_final_rewards() -> None:
-    correct, loss = torch.tensor([True, False]), torch.tensor([0.25, 3.0])
-    assert correct_or_not(correct, loss).tolist() == [1.0, -1.0]
-    assert negative_loss(correct, loss).tolist() == [-0.25, -3.0]
+    outcome = an_outcome(correct=[True, False], loss=[0.25, 3.0])
+    assert correct_or_not(outcome).tolist() == [1.0, -1.0]
+    assert negative_loss(outcome).tolist() == [-0.25, -3.0]
+
+
+def test_a_team_earns_its_mean_and_a_forfeited_route_counts_as_wrong() -> None:
+    wins = [True, True, True, False]
+    assert team_reward(an_outcome(correct=wins, loss=[0.1] * 4)).tolist() == [0.5] * 4
+    lost = an_outcome(correct=[True, True, False, False], loss=[0.1] * 4, forfeited=[False, False, True, False])
+    assert team_reward(lost).tolist() == [0.0] * 4
+    values = an_outcome(correct=[False] * 2, loss=[1.0, 2.0], regression=True)
+    assert team_reward(values).tolist() == [-1.5] * 2
+    broken = an_outcome(correct=[False] * 2, loss=[2.0, torch.nan], forfeited=[False, True], regression=True)
+    assert team_reward(broken).tolist() == [-1.5] * 2
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.3, 1.0])

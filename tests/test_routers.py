@@ -1,8 +1,9 @@
-"""Every router by its name plays every kind of game, and a run is the same to the bit."""
+"""Every router plays every kind of game, and a run is bit-exactly reproducible."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,6 @@ from worlds import Blueprint, bits, little_data, little_game
 from routing_env.agents import ROUTERS, make_router
 from routing_env.data import load
 from routing_env.game.build import make_game
-from routing_env.game.settings import GameConfig
 from routing_env.types import GameSpec, State
 
 WORLDS = {
@@ -23,7 +23,7 @@ WORLDS = {
     "recursive, less deep than its layers": Blueprint((3, 4, 4, 2), (2, 2, 2), 2, recursive=True),
 }
 NOT_LEARNING = {"all-shared", "fixed", "oracle", "round-robin"}
-"""They go by the layers of the network, whatever the state's own mask."""
+"""These follow the layers of the network, whatever the mask of the state."""
 
 
 @pytest.mark.parametrize("world", WORLDS)
@@ -42,7 +42,7 @@ def test_every_router_plays_every_game(name: str, world: str) -> None:
         if decision.probability is not None:
             assert_distribution(decision.probability, game.trace.states[depth].legal)
     before = router.state_dict()
-    greedy = [game.evaluate(lambda state: router.act(state, greedy=True).action, "test") for _ in range(2)]
+    greedy = [game.evaluate(router, "test") for _ in range(2)]
     assert repr(router.state_dict().keys()) == repr(before.keys())
     if name != "random":
         assert torch.equal(greedy[0].routes, greedy[1].routes), "greedy means the same way every time"
@@ -87,11 +87,11 @@ def test_a_run_on_digits_is_the_same_to_the_bit(name: str) -> None:
     data = load("digits")
 
     def run(seed: int) -> tuple[dict[str, bytes], str, Tensor]:
-        config = GameConfig(network="mlp", hidden=16, batch_size=32, momentum=0.9, rho=0.3, seed=seed)
-        game = make_game(config, data=data)
+        settings: dict[str, Any] = {"network": "mlp", "hidden": 16, "batch_size": 32, "momentum": 0.9, "rho": 0.3}
+        game = make_game(data=data, seed=seed, **settings)
         router = make_router(name, game.spec, seed=seed)
         router.play(game, 640)
-        routes = game.evaluate(lambda state: router.act(state, greedy=True).action, "validation").routes
+        routes = game.evaluate(router, "validation").routes
         return bits(game.network.state_dict()), repr(router.state_dict()), routes
 
     torch.manual_seed(1)

@@ -1,4 +1,4 @@
-"""Stable-Baselines3: the VecEnv over lanes, masks, evaluation views, independent learners, models and games on disk."""
+"""Stable-Baselines3: the VecEnv over lanes, masks, evaluation views and independent learners."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_a_seed_is_an_integer_of_any_kind() -> None:
     env.seed(cast(Any, np.int64(3)))
     other.seed(3)
     assert np.array_equal(env.reset(), other.reset())
-    assert type(env.config.seed) is int
+    assert type(env.settings.seed) is int
     copy.deepcopy(env)
     for seed in (-1, 2**63, 1.5):
         with pytest.raises(ValueError, match=r"seed is .*; it must be an integer from 0"):
@@ -151,7 +151,7 @@ def test_the_same_seed_gives_the_same_result(make: Any) -> None:
 
 
 class Illegal(BaseCallback):
-    """Counts the actions of a training, and the illegal ones among them."""
+    """Counts all actions and the illegal ones during training."""
 
     count = steps = 0
 
@@ -263,7 +263,7 @@ def test_learning_together_goes_on_where_it_stopped() -> None:
 
 
 class Faulty(PPO):
-    """Cannot learn."""
+    """A model that fails when it learns."""
 
     def train(self) -> None:
         """Fail."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,21 +17,21 @@ from PIL import Image
 from torch import Tensor
 
 from routing_env.agents import make_router
-from routing_env.cli import main
 from routing_env.data import EndlessPass
-from routing_env.game.build import make_network
 from routing_env.maintenance.speed import measure
-from routing_env.maintenance.speed.measure import Comparison, Effort, Side, Timed, alternate, compare
+from routing_env.maintenance.speed.measure import Contest, Effort, Side, Timed, alternate, compare
 from routing_env.maintenance.speed.plain import Plain, ordinary_step, plain_network
 from routing_env.maintenance.speed.processes import FIRST_PLAIN_STEP, FIRST_STEP, process_time
-from routing_env.maintenance.speed.report import COLUMNS, markdown, save
 from routing_env.maintenance.speed.rows import PLAIN, ROWS
 from routing_env.maintenance.speed.seeds import many_seeds
-from routing_env.maintenance.speed.worlds import World, deal_step, world_on
+from routing_env.maintenance.speed.speed_table import CSV_FIELDS, save_speed, speed_markdown
+from routing_env.maintenance.speed.workloads import Workload, deal_step, workload_on
 from routing_env.runs.learners import plan_beside
 from routing_env.types import State
 
-SMALL = World(image=(3, 8, 8), hidden=8, tasks=3, blocks=3, batch=4, batches=(4,), counts=(2, 4), samples=12, epochs=1)
+SMALL = Workload(
+    image=(3, 8, 8), hidden=8, tasks=3, blocks=3, batch=4, batches=(4,), counts=(2, 4), samples=12, epochs=1
+)
 ONCE = Effort(seconds=0.0, least=1)
 
 
@@ -59,8 +60,8 @@ def test_sides_take_turns_and_every_round_begins_with_the_next() -> None:
 
 def test_medians_and_quartiles_are_those_of_the_rounds_without_the_warm_up() -> None:
     base, own = [9.0, 2.0, 4.0, 1.0, 2.5], [99.0, 3.0, 5.0, 4.0, 3.5]
-    comparison = Comparison("a", "title", lambda: [Side("base", given(base)), Side("own", given(own), bar=1.5)])
-    (result,) = compare(comparison, Effort(seconds=0.0, least=4))
+    contest = Contest("a", "title", lambda: [Side("base", given(base)), Side("own", given(own), bar=1.5)])
+    (result,) = compare(contest, Effort(seconds=0.0, least=4))
     assert result.value.median == np.median(own[1:]) == 3.75
     assert result.base_value.median == np.median(base[1:]) == 2.25
     assert result.ratio.median == 3.75 / 2.25
@@ -73,11 +74,11 @@ def test_medians_and_quartiles_are_those_of_the_rounds_without_the_warm_up() -> 
 
 def test_who_takes_too_long_is_left_out_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "PATIENCE", -1.0)
-    comparison = Comparison("b", "title", lambda: [Side("base", given([1.0] * 9)), Side("slow", given([1.0]))])
-    (result,) = compare(comparison, Effort(seconds=0.0, least=2))
+    contest = Contest("b", "title", lambda: [Side("base", given([1.0] * 9)), Side("slow", given([1.0]))])
+    (result,) = compare(contest, Effort(seconds=0.0, least=2))
     assert result.rounds == 0
     assert "left out" in result.note
-    assert "left out" in markdown([result], SMALL)
+    assert "left out" in speed_markdown([result], SMALL)
     assert isnan(result.ratio.median)
     assert result.holds is None
 
@@ -106,8 +107,8 @@ def test_a_quick_step_is_repeated_and_its_time_shared() -> None:
 
 @pytest.mark.parametrize("convolutional", [True, False])
 def test_the_plain_network_computes_what_the_routed_one_does_with_one_block(convolutional: bool) -> None:
-    world = replace(SMALL, blocks=1, convolutional=convolutional)
-    game = world.game()
+    workload = replace(SMALL, blocks=1, convolutional=convolutional)
+    game = workload.game()
     batch = EndlessPass(game.data, 4, 0).next_batch()
 
     def only(state: State) -> Tensor:
@@ -119,12 +120,12 @@ def test_the_plain_network_computes_what_the_routed_one_does_with_one_block(conv
 
 @pytest.mark.parametrize("convolutional", [True, False])
 def test_the_plain_step_learns_what_the_routed_one_learns_with_one_block(convolutional: bool) -> None:
-    world = replace(SMALL, blocks=1, convolutional=convolutional)
-    data = world.data()
-    game, other = world.game(data), world.game(data)
+    workload = replace(SMALL, blocks=1, convolutional=convolutional)
+    data = workload.data()
+    game, other = workload.game(data), workload.game(data)
     network = plain_network(other.network)
     before = [parameter.detach().clone() for parameter in network.parameters()]
-    routed = deal_step(game, world.batch)
+    routed = deal_step(game, workload.batch)
     plain = ordinary_step(network, lambda batch: network(batch.x), other.dealer, learning_rate=0.01)
     for _ in range(5):
         routed()
@@ -138,12 +139,14 @@ def test_the_plain_step_learns_what_the_routed_one_learns_with_one_block(convolu
 
 
 def test_the_plain_entrant_is_the_plain_network() -> None:
-    world = replace(SMALL, blocks=1)
-    data = world.data()
-    network = make_network(world.config, data)
-    entrant, plain = Plain(plan_beside(network, data.tasks, hidden=world.hidden)), plain_network(network)
+    workload = replace(SMALL, blocks=1)
+    data = workload.data()
+    game = workload.game(data)
+    assert game.settings is not None
+    network = game.network
+    entrant, plain = Plain(plan_beside(network, data.tasks, game.settings)), plain_network(network)
     entrant.layers.load_state_dict(torch.nn.Sequential(*_linears_and_activations(plain)).state_dict())
-    x = torch.rand(5, *world.image)
+    x = torch.rand(5, *workload.image)
     assert entrant.eval()(x, torch.zeros(5, dtype=torch.int64)).equal(plain(x))
     assert f"{Plain.__module__}:{Plain.__name__}" == PLAIN
 
@@ -157,17 +160,17 @@ def _linears_and_activations(plain: torch.nn.Sequential) -> list[torch.nn.Module
 
 @pytest.mark.parametrize("row", sorted(set(ROWS) - {"f", "g"}))
 def test_every_row_can_be_measured(row: str, tmp_path: Path) -> None:
-    comparisons = ROWS[row](SMALL)
-    results = [result for comparison in comparisons for result in compare(comparison, ONCE)]
+    contests = ROWS[row](SMALL)
+    results = [result for contest in contests for result in compare(contest, ONCE)]
     assert results
     assert {result.row for result in results} == {row}
     for result in results:
         assert result.rounds == 1
         assert min(result.value.median, result.base_value.median, result.ratio.median) > 0
-    saved = {path.name: path for path in save(results, SMALL, tmp_path / "speed")}
+    saved = {path.name: path for path in save_speed(results, SMALL, tmp_path / "speed")}
     with saved["speed.csv"].open(newline="") as file:
         records = list(csv.DictReader(file))
-    assert tuple(records[0]) == COLUMNS
+    assert tuple(records[0]) == CSV_FIELDS
     assert [float(record["ratio"]) for record in records] == [result.ratio.median for result in results]
     assert [record["holds"] for record in records] == ["" if r.bar is None else str(r.holds) for r in results]
     lines = saved["speed.md"].read_text().splitlines()
@@ -186,11 +189,11 @@ def test_the_games_that_are_timed_are_alike() -> None:
 
 
 def test_a_cuda_device_gets_all_of_cifar() -> None:
-    assert world_on("cpu", 1, quick=False) == World()
+    assert workload_on("cpu", 1, quick=False) == Workload()
     with pytest.raises(ValueError, match="threads is 0"):
-        world_on("cpu", 0, quick=True)
+        workload_on("cpu", 0, quick=True)
     with pytest.raises(ValueError, match="'cuda:9' is not available"):
-        world_on("cuda:9", 1, quick=True)
+        workload_on("cuda:9", 1, quick=True)
 
 
 def test_one_seed_at_once_is_that_seed() -> None:
@@ -215,15 +218,15 @@ def test_seeds_at_once_route_among_their_own_blocks() -> None:
 
 
 def test_memory_is_measured_in_a_fresh_process() -> None:
-    (comparison,) = ROWS["f"](SMALL)
-    sides = comparison.sides()
+    (contest,) = ROWS["f"](SMALL)
+    sides = contest.sides()
     assert sides[-1].measure() > 0
 
 
 def test_start_up_is_measured_in_fresh_processes() -> None:
     imports, _, command_line = ROWS["g"](SMALL)
-    for comparison in (imports, command_line):
-        for result in compare(comparison, ONCE):
+    for contest in (imports, command_line):
+        for result in compare(contest, ONCE):
             assert result.ratio.median > 0
     for code in (FIRST_STEP, FIRST_PLAIN_STEP):
         exec(code, {})
@@ -234,17 +237,27 @@ def test_a_process_that_fails_says_why() -> None:
         process_time("-c", "import no_such_module", threads=1)()
 
 
-def test_the_command_line_saves_what_it_prints(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["routing-env", "speed", "--rows", "e", "--quick"])
-    main()
+def speed(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "routing_env.maintenance.speed", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def test_the_command_line_saves_what_it_prints(tmp_path: Path) -> None:
+    ran = speed("--rows", "e", "--quick", cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
     with (tmp_path / "runs" / "speed" / "speed.csv").open(newline="") as file:
         (record,) = csv.DictReader(file)
     assert record["row"] == "e"
-    printed = capsys.readouterr().out
+    printed = ran.stdout
     assert f"{float(record['ratio']):.3f}" in printed
     for name in ("speed.csv", "speed.md", "ratios.png"):
         assert f"runs/speed/{name}" in printed
         assert (tmp_path / "runs" / "speed" / name).is_file()
+
+
+def test_the_command_line_names_a_wrong_device(tmp_path: Path) -> None:
+    failed = speed("--rows", "e", "--device", "cuda:9", cwd=tmp_path)
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("error: ")
+    assert "'cuda:9' is not available" in failed.stderr
+    assert not list(tmp_path.iterdir())

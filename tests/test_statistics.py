@@ -55,6 +55,7 @@ def test_intervals_and_paired_comparison_are_scipys() -> None:
     assert compared.low == pytest.approx(interval.low, abs=1e-12)
     assert compared.high == pytest.approx(interval.high, abs=1e-12)
     assert compared.difference == pytest.approx((ours - theirs).mean())
+    assert compared.seeds == 6
     mean, half = mean_interval(ours)
     low, high = stats.t.interval(0.95, 5, loc=ours.mean(), scale=stats.sem(ours))
     assert float(mean - half) == pytest.approx(low)
@@ -65,7 +66,7 @@ def test_intervals_and_paired_comparison_are_scipys() -> None:
     assert alike.difference == pytest.approx(0.001)
     assert math.isnan(alike.p)
     assert math.isnan(alike.low)
-    with pytest.raises(ValueError, match="no pairs"):
+    with pytest.raises(ValueError, match="are not pairs"):
         paired_comparison([0.5, 0.6], [0.5])
 
 
@@ -140,6 +141,6 @@ def test_measures_of_routes_by_hand() -> None:
     assert behaviour.route_overlap(half) == pytest.approx(np.array([[1, 0.5], [0.5, 1]]))
     policies = np.array([[[[0.9, 0.1]], [[0.2, 0.8]]], [[[0.6, 0.4]], [[0.7, 0.3]]], [[[0.6, 0.4]], [[0.7, 0.3]]]])
     assert behaviour.switch_rate(policies).tolist() == [0.5, 0.0]
-    described = behaviour.describe(same, legal)
+    described = behaviour.routing_measures(same, legal)
     assert described["route_overlap"] == 1
     assert described["dead_blocks"] == 2

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {"routing_env": ROOT / "routing_env", "agents": ROOT / "agents", "baselines": ROOT / "baselines"}
 
 LAYERS = [
-    {"types", "names", "memory", "checkpoint"},
+    {"types", "names", "checkpoint"},
     {"data"},
     {"game"},
     {"drawing"},
@@ -28,9 +28,10 @@ LAYERS = [
     {"routing_v0"},
     {"runs"},
     {"benchmark"},
-    {"maintenance"},
+    {"options"},
     {"cli"},
     {"__main__"},
+    {"maintenance"},
 ]
 """Every part imports from the layers above it in this list, and from itself."""
 

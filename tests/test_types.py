@@ -15,8 +15,8 @@ def make_trace(rewards: Tensor, final_reward: Tensor) -> Trace:
     states = tuple(State(torch.zeros(lanes, 1), task, i, torch.ones(lanes, 2, dtype=torch.bool)) for i in range(depth))
     decisions = tuple(Decision(torch.full((lanes,), i)) for i in range(depth))
     nothing = torch.zeros(lanes)
-    outcome = Outcome(nothing[:, None], task, task, nothing, nothing > 0, final_reward, nothing > 0)
-    return Trace(states, decisions, rewards, outcome)
+    outcome = Outcome(task, nothing[:, None], task, task, nothing, nothing > 0, nothing > 0)
+    return Trace(states, decisions, rewards, final_reward, outcome)
 
 
 def test_returns_discount_action_rewards_and_not_the_final_reward() -> None:

@@ -13,8 +13,7 @@ from scipy.optimize import brentq
 from torch import Tensor
 from worlds import Blueprint, noise
 
-from routing_env.agents.simplex import clip_and_normalise, project_onto_simplex
-from routing_env.agents.table import in_turn
+from routing_env.agents.base import clip_and_normalise, in_turn, project_onto_simplex
 from routing_env.agents.wpl import WPL, Rule, full_vector_update, sampled_update, wpl_step
 from routing_env.types import Decision, Outcome, State, Trace
 
@@ -131,8 +130,8 @@ def make_trace(task: list[int], actions: Tensor, rewards: Tensor, final_reward: 
     legal = SPEC.legal[:depth]
     states = tuple(State(torch.zeros(lanes, 2), tasks, i, legal[i].expand(lanes, -1)) for i in range(depth))
     decisions = tuple(Decision(actions[:, i]) for i in range(depth))
-    outcome = Outcome(nothing[:, None], tasks, tasks, nothing, nothing > 0, final_reward, nothing > 0)
-    return Trace(states, decisions, rewards, outcome)
+    outcome = Outcome(tasks, nothing[:, None], tasks, tasks, nothing, nothing > 0, nothing > 0)
+    return Trace(states, decisions, rewards, final_reward, outcome)
 
 
 @pytest.mark.parametrize("rule", ["algorithm-3", "section-7.4", "full-vector"])

@@ -10,18 +10,16 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from functools import lru_cache
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from routing_env.benchmark.jobs import Job
-from routing_env.data import DATASETS, MultiTaskData, load
-from routing_env.game.settings import GameConfig
+from routing_env.data import DATASETS, load
+from routing_env.game.settings import Given
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.display import Display, clock
-from routing_env.runs.settings import RunConfig
 
 _POLL = 0.5
 """Seconds between two looks at the grid."""
@@ -50,9 +48,9 @@ def run_jobs(jobs: Sequence[Job], console: Console, *, workers: int) -> dict[Job
         console.print(f"{len(by_path) - len(open_jobs)} of {len(by_path)} runs had finished before", highlight=False)
     if not open_jobs:
         return {}
-    for name in dict.fromkeys(job.config.game.data for job in open_jobs):
+    for name in dict.fromkeys(job.given["data"] for job in open_jobs):
         if DATASETS[name].files:  # better one clear error now than one from every process later
-            load(name, data_dir=open_jobs[0].config.game.data_dir)
+            load(name, data_dir=open_jobs[0].given.get("data_dir"))
     nearest = next(place for place in open_jobs[0].path.parents if place.exists())
     if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
         raise OSError(f"cannot write to {nearest}; choose another --run-dir")
@@ -65,7 +63,7 @@ def run_jobs(jobs: Sequence[Job], console: Console, *, workers: int) -> dict[Job
             while waiting or running:
                 while waiting and free:
                     job, pool = waiting.pop(), free.pop()
-                    running[pool.submit(_run, job.config, job.path)] = job, pool
+                    running[pool.submit(_run, dict(job.given), job.path)] = job, pool
                 done, _ = wait(running, timeout=_POLL, return_when=FIRST_COMPLETED)
                 for future in done:
                     job, pool = running.pop(future)
@@ -128,7 +126,7 @@ class _Progress:
             what = f"test {100 * row['test_accuracy']:.2f} %  {clock(row['seconds'])}"
         else:
             what = f"failed: {failure}"
-        name = f"{job.arena.name}: {job.entrant.name}, seed {job.config.game.seed}"
+        name = f"{job.arena.name}: {job.entrant.name}, seed {job.seed}"
         counted = f"{self._ended:>3}/{len(self._jobs)}"
         line = f"{counted}  {name:<37} {what}  left {self._left()}"
         self._console.print(line, highlight=False, soft_wrap=True, markup=False)
@@ -146,24 +144,17 @@ class _Progress:
         return clock((time.monotonic() - self._started) / (done - self._before) * (self._total - done))
 
 
-def _run(config: RunConfig, path: Path) -> None:
-    """Train one run to its end, in a worker; where another benchmark is at it, let that finish it."""
+def _run(given: Given, path: Path) -> None:
+    """Train one run to its end, in a worker. Where another benchmark is training it, let that one finish it."""
+    from routing_env.runs.process import prepare
     from routing_env.runs.run import Run
 
-    game = config.game
-    cut = {name: getattr(game, name) for name in ("data", "data_dir", "validation", "fraction", "tasks", "seed")}
     directory = RunDirectory(path)
     with directory.held(wait=True):
-        run = Run(config, data=_data(GameConfig(**cut)))
-        directory.write_config(run.config)
+        run = Run.of(given)
+        prepare(run.settings.threads)
+        directory.write_config(run.settings)
         run.train(directory, Display(Console(quiet=True)))
-
-
-@lru_cache(maxsize=2)
-def _data(config: GameConfig) -> MultiTaskData:
-    from routing_env.game.build import load_data
-
-    return load_data(config)
 
 
 def _start_worker() -> None:

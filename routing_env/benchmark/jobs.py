@@ -7,17 +7,17 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from routing_env.benchmark.suites import SUITES, Arena, Entrant, Suite, suite_on
 from routing_env.data import DATASETS
-from routing_env.game.settings import GameConfig
+from routing_env.game.settings import Given, Settings
 from routing_env.names import look_up, source_file
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.learners import is_baseline
-from routing_env.runs.settings import SB3_PREFIX, BenchmarkConfig, RunConfig
+from routing_env.runs.settings import SB3_PREFIX, BenchmarkOptions, RunSettings
 
 _FAIRNESS = ("epochs", "validation")
 """Settings without which a comparison misleads where entrants differ in them."""
@@ -33,19 +33,29 @@ class Job:
     Attributes:
         arena: it belongs to.
         entrant: that is run.
-        config: of the run, seed and epochs among it.
+        given: the settings that the run is built from, epochs and seed among them.
         path: of its directory.
     """
 
     arena: Arena
     entrant: Entrant
-    config: RunConfig
+    given: Given
     path: Path
 
     @property
     def epochs(self) -> int:
         """Passes that finish it."""
-        return self.config.epochs or 1
+        return self.given["epochs"]
+
+    @property
+    def seed(self) -> int:
+        """Seed of the run."""
+        return self.given["seed"]
+
+    @property
+    def fraction(self) -> float:
+        """Share of the training samples that it uses."""
+        return self.given["fraction"]
 
     def rows(self) -> list[dict[str, Any]]:
         """What it has measured so far."""
@@ -57,7 +67,7 @@ class Job:
         return int(rows[-1]["epoch"]) if rows else 0
 
 
-def asked_for(suite: str, config: BenchmarkConfig) -> tuple[str, list[Job]]:
+def asked_for(suite: str, config: BenchmarkOptions) -> tuple[str, list[Job]]:
     """The runs that a command line asks for, and the name of their report.
 
     Args:
@@ -125,19 +135,19 @@ def plan_jobs(
     jobs: list[Job] = []
     for seed in range(suite.seeds if seeds is None else seeds):
         for arena in suite.arenas:
-            usual = look_up("data set", arena.game["data"], DATASETS).recipe.epochs
+            usual = look_up("data set", arena.game["data"], DATASETS).usual.get("epochs", RunSettings.epochs)
             for entrant in arena.entrants:
-                settings: dict[str, Any] = {"fraction": fraction, **arena.game, **entrant.game}
-                config = RunConfig(
-                    router=entrant.router,
-                    router_options=entrant.options,
-                    epochs=epochs or suite.epochs or usual,
-                    threads=1,
-                    reference=False,
-                    game=GameConfig(seed=seed, **settings),
-                )
-                path = base / f"{_file_name(arena.name)}-{_file_name(entrant.name)}-{_digest(config)}" / f"seed{seed}"
-                jobs.append(Job(arena, entrant, replace(config, game=replace(config.game, data_dir=data_dir)), path))
+                own = {
+                    "router": entrant.router,
+                    "router_options": entrant.options,
+                    "epochs": epochs or suite.epochs or usual,
+                    "threads": 1,
+                    "reference": False,
+                }
+                given = {**own, "fraction": fraction, **arena.game, **entrant.game}
+                folder = f"{_file_name(arena.name)}-{_file_name(entrant.name)}-{_digest(given)}"
+                where = {} if data_dir is None else {"data_dir": data_dir}
+                jobs.append(Job(arena, entrant, {**given, **where, "seed": seed}, base / folder / f"seed{seed}"))
     return jobs
 
 
@@ -154,8 +164,8 @@ def found_jobs(paths: Sequence[Path]) -> list[Job]:
     Raises:
         FileNotFoundError: a folder without runs.
     """
-    configs = {folder: RunDirectory(folder).read_config() for path in paths for folder in _runs_in(path)}
-    settings = {folder: _settings(config) for folder, config in configs.items()}
+    runs = {folder: RunDirectory(folder).read_config() for path in paths for folder in _runs_in(path)}
+    settings = {folder: _settings(run) for folder, run in runs.items()}
 
     def differing(folders: Sequence[Path]) -> set[str]:
         known = settings[folders[0]]
@@ -163,23 +173,23 @@ def found_jobs(paths: Sequence[Path]) -> list[Job]:
 
     arenas: dict[str, list[Path]] = {}
     alike: dict[tuple[str, str], list[Path]] = {}
-    for folder, config in configs.items():
-        arena, name = _arena_name(config.game), " ".join((config.router, *config.router_options))
+    for folder, run in runs.items():
+        arena, name = _arena_name(run.game), " ".join((run.router, *run.router_options))
         arenas.setdefault(arena, []).append(folder)
         alike.setdefault((arena, name), []).append(folder)
     jobs: dict[tuple[str, str, int], Job] = {}
     for (arena, name), group in alike.items():
         told = differing(group) | differing(arenas[arena]) & set(_FAIRNESS)
         for folder in group:
-            config = configs[folder]
+            run = runs[folder]
             full = " ".join((name, *(f"{key}={value}" for key, value in settings[folder].items() if key in told)))
             job = Job(
-                Arena(arena, {"data": config.game.data}, ()),
-                Entrant(full, config.router, config.router_options),
-                config,
+                Arena(arena, {"data": run.game.data}, ()),
+                Entrant(full, run.router, run.router_options),
+                run.given(),
                 folder,
             )
-            place = arena, full, config.game.seed
+            place = arena, full, job.seed
             if place not in jobs or _rank(job) > _rank(jobs[place]):
                 jobs[place] = job
     return list(jobs.values())
@@ -200,15 +210,26 @@ def _runs_in(path: Path) -> list[Path]:
     return found
 
 
-def _arena_name(game: GameConfig) -> str:
+def _arena_name(game: Settings) -> str:
     tasks = "" if game.tasks is None else f", first {game.tasks} tasks"
     return f"{game.data}{tasks}" + ("" if game.fraction == 1 else f", fraction {game.fraction:g}")
 
 
-def _settings(config: RunConfig) -> dict[str, Any]:
+def _settings(run: RunSettings) -> dict[str, Any]:
     """What can tell two runs in an arena apart, seeds aside."""
-    aside = ("data", "data_dir", "tasks", "fraction", "seed", "device")
-    return {"epochs": config.epochs, **{key: v for key, v in asdict(config.game).items() if key not in aside}}
+    aside = {
+        "router",
+        "router_options",
+        "threads",
+        "reference",
+        "data",
+        "data_dir",
+        "tasks",
+        "fraction",
+        "seed",
+        "device",
+    }
+    return {name: value for name, value in run.given().items() if name not in aside}
 
 
 def scale(jobs: Sequence[Job]) -> str:
@@ -217,9 +238,7 @@ def scale(jobs: Sequence[Job]) -> str:
     parts = [
         _count(sorted({job.epochs for job in jobs}), "epoch"),
         _count(sorted(set(counts.values())), "seed"),
-        *sorted(
-            {f"{100 * part:g} % of the training samples" for job in jobs if (part := job.config.game.fraction) != 1}
-        ),
+        *sorted({f"{100 * part:g} % of the training samples" for job in jobs if (part := job.fraction) != 1}),
     ]
     return ", ".join(parts)
 
@@ -233,8 +252,8 @@ def report_name(suite: str, jobs: Sequence[Job], entrants: Sequence[str] = ()) -
         entrants: that were asked for; none stands for the suite's own.
     """
     epochs = "-".join(str(number) for number in sorted({job.epochs for job in jobs}))
-    parts = [suite, f"{epochs}epochs", f"{len({job.config.game.seed for job in jobs})}seeds"]
-    fraction = jobs[0].config.game.fraction
+    parts = [suite, f"{epochs}epochs", f"{len({job.seed for job in jobs})}seeds"]
+    fraction = jobs[0].fraction
     if fraction != 1:
         parts.append(f"fraction{fraction:g}")
     parts.extend(entrants)
@@ -242,14 +261,14 @@ def report_name(suite: str, jobs: Sequence[Job], entrants: Sequence[str] = ()) -
     return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}-{_hash(name)}"
 
 
-def _digest(config: RunConfig) -> str:
+def _digest(given: Given) -> str:
     """Eight hexadecimal digits that change with any setting but seed and place of the data.
 
-    They change with the file of a router or baseline of one's own as well.
+    They change with the file of your own router or baseline as well.
     """
-    settings = asdict(replace(config, game=replace(config.game, seed=0, data_dir=None)))
-    own = source_file(config.router) if ":" in config.router and not config.router.startswith(SB3_PREFIX) else None
-    return _hash(json.dumps(settings, sort_keys=True) + ("" if own is None else own.read_text(encoding="utf-8")))
+    router: str = given["router"]
+    own = source_file(router) if ":" in router and not router.startswith(SB3_PREFIX) else None
+    return _hash(json.dumps(given, sort_keys=True) + ("" if own is None else own.read_text(encoding="utf-8")))
 
 
 def _count(numbers: Sequence[int], what: str) -> str:

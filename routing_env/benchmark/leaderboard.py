@@ -2,154 +2,115 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from routing_env.benchmark.columns import COLUMNS, Column, Entry, Rows, Value
 from routing_env.benchmark.jobs import Job, scale
-from routing_env.benchmark.statistics import (
-    Comparison,
-    Interval,
-    area_under_curve,
-    bootstrap_interquartile_mean,
-    paired_comparison,
-    worst_task,
-)
-from routing_env.runs.behaviour import switch_rate
+from routing_env.benchmark.statistics import Comparison, paired_comparison
 
-Rows = list[dict[str, Any]]
-
-BEHAVIOUR = (
-    "policy_entropy",
-    "effective_blocks",
-    "collapse_worst",
-    "collapse_average",
-    "mutual_information",
-    "route_overlap",
-    "dead_blocks",
-)
-"""Measures of routing that a run writes down; ``switch_rate`` follows from its routes."""
+REFERENCES = frozenset({"all-shared", "fixed", "oracle", "random", "round-robin"})
+"""Routers that do not learn: they are listed for comparison and never count as the best router."""
 
 
 @dataclass(frozen=True)
 class Standing:
-    """A row of the leaderboard; shares are in [0, 1], means over seeds.
+    """A row of the leaderboard.
 
     Attributes:
-        name: of the entrant.
-        baseline: whether it is one.
-        seeds: finished runs.
-        accuracy: test accuracy.
-        interquartile: of test accuracy over tasks and seeds.
-        balanced: balanced test accuracy, mean over tasks.
-        worst: test accuracy of the worst task.
-        area: under the test accuracy's learning curve.
-        validation: validation accuracy; NaN without a validation split.
-        seconds: of a run.
-        versus: the best baseline; None for itself, and where there is none.
-        behaviour: measures of routing; empty for baselines.
+        name: Name of the entrant.
+        baseline: Whether it is a baseline, a network without routing.
+        reference: Whether it is one of ``REFERENCES``.
+        seeds: Number of finished runs.
+        versus: Comparison with the best baseline; None for the best baseline itself, and without a common seed.
+        values: The value of each column, by the column's key.
     """
 
     name: str
     baseline: bool
+    reference: bool
     seeds: int
-    accuracy: float
-    interquartile: Interval
-    balanced: float
-    worst: float
-    area: float
-    validation: float
-    seconds: float
     versus: Comparison | None
-    behaviour: dict[str, float]
+    values: Mapping[str, Value]
 
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """Who stands where in one arena, the best test accuracy first.
+    """The entrants of one arena, in descending order of test accuracy.
 
     Attributes:
-        arena: its name.
-        scale: epochs, seeds and share of the training samples, in words.
-        best_baseline: the one with the best validation accuracy; where a run has no validation split, the one with the
-            best training accuracy.
-        best_router: likewise.
-        standings: rows.
+        arena: Name of the arena.
+        scale: Epochs, seeds and share of the training samples, in words.
+        best_baseline: Baseline with the best validation accuracy (or, if a run has no validation split, with the best
+            training accuracy); None without a baseline.
+        best_router: Router chosen in the same way among those that learn; None without such a router.
+        columns: The columns of which the standings have values.
+        standings: The rows.
     """
 
     arena: str
     scale: str
     best_baseline: str | None
     best_router: str | None
+    columns: tuple[Column, ...]
     standings: tuple[Standing, ...]
 
 
-def leaderboards(jobs: Sequence[Job]) -> list[Leaderboard]:
-    """A leaderboard for each arena in which a run has finished.
+def leaderboards(jobs: Sequence[Job], columns: Sequence[Column] = COLUMNS) -> list[Leaderboard]:
+    """Make a leaderboard for each arena in which a run has finished.
 
     Raises:
-        ValueError: a run has no accuracies.
+        ValueError: A run has no accuracies.
     """
     arenas: dict[str, list[Job]] = {}
     for job in jobs:
         if job.epochs_done() >= job.epochs:
             arenas.setdefault(job.arena.name, []).append(job)
-    return [_leaderboard(name, own) for name, own in arenas.items()]
+    return [_leaderboard(name, finished, tuple(columns)) for name, finished in arenas.items()]
 
 
-def _leaderboard(arena: str, jobs: Sequence[Job]) -> Leaderboard:
-    """Of finished runs."""
+def _leaderboard(arena: str, jobs: Sequence[Job], columns: tuple[Column, ...]) -> Leaderboard:
     runs: dict[str, dict[int, Rows]] = {}
     for job in jobs:
         rows = job.rows()[: job.epochs]
         if "test_task_accuracy" not in rows[-1]:
-            raise ValueError(f"{job.path} measures no accuracy: leaderboards are of classification alone")
-        runs.setdefault(job.entrant.name, {})[job.config.game.seed] = rows
-    routers = [name for name, own in runs.items() if any("test_routes" in rows[-1] for rows in own.values())]
-    baselines = [name for name in runs if name not in routers]
+            raise ValueError(f"{job.path} has no accuracies: leaderboards are for classification only")
+        runs.setdefault(job.entrant.name, {})[job.seed] = rows
+    entries = {name: Entry(seeds) for name, seeds in runs.items()}
+    baselines = [name for name, entry in entries.items() if not any("test_routes" in row for row in entry.last)]
+    references = {job.entrant.name for job in jobs if job.entrant.router in REFERENCES}
 
-    def mean(name: str, key: str) -> float:
-        values = [rows[-1].get(key) for rows in runs[name].values()]
-        return float(np.mean([np.nan if value is None else value for value in values]))
+    # Without a validation split (the paper's protocol) only the training accuracy is left to choose by.
+    validated = all(entry.mean("validation_accuracy") >= 0 for entry in entries.values())
+    criterion = "validation_accuracy" if validated else "train_accuracy"
 
-    # Without a validation split (the paper's protocol) there is nothing but the training accuracy to choose by.
-    validated = all(mean(name, "validation_accuracy") >= 0 for name in runs)
-    chosen_by = {name: mean(name, "validation_accuracy" if validated else "train_accuracy") for name in runs}
-    best = max(baselines, key=lambda name: np.nan_to_num(chosen_by[name]), default=None)
-    best_router = max(routers, key=lambda name: np.nan_to_num(chosen_by[name]), default=None)
+    def best(names: Sequence[str]) -> str | None:
+        return max(names, key=lambda name: np.nan_to_num(entries[name].mean(criterion)), default=None)
+
+    best_baseline = best(baselines)
+    best_router = best([name for name in runs if name not in baselines and name not in references])
 
     def standing(name: str) -> Standing:
-        own = runs[name]
-        last = [rows[-1] for rows in own.values()]
-        tasks = np.array([row["test_task_accuracy"] for row in last])
-        areas = [
-            area_under_curve([row["epoch"] for row in rows], [row["test_accuracy"] for row in rows])
-            for rows in own.values()
-        ]
-        versus = None
-        if best is not None and best != name and (shared := sorted(own.keys() & runs[best].keys())):
-            ours, theirs = ([runs[who][seed][-1]["test_accuracy"] for seed in shared] for who in (name, best))
-            versus = paired_comparison(ours, theirs)
-        behaviour = {key: mean(name, key) for key in BEHAVIOUR if last[0].get(key) is not None}
-        if behaviour and all(len(rows) > 1 for rows in own.values()):
-            routes = [np.array([row["test_routes"] for row in rows]) for rows in own.values()]
-            behaviour["switch_rate"] = float(np.mean([switch_rate(counts).mean() for counts in routes]))
+        rival = runs[best_baseline] if best_baseline is not None and best_baseline != name else {}
+        entry = Entry(runs[name], _compare(runs[name], rival))
         return Standing(
             name=name,
             baseline=name in baselines,
-            seeds=len(own),
-            accuracy=mean(name, "test_accuracy"),
-            interquartile=bootstrap_interquartile_mean(tasks),
-            balanced=mean(name, "test_balanced_accuracy"),
-            worst=float(worst_task(tasks).mean()),
-            area=float(np.mean(areas)),
-            validation=mean(name, "validation_accuracy"),
-            seconds=mean(name, "seconds"),
-            versus=versus,
-            behaviour=behaviour,
+            reference=name in references,
+            seeds=len(entry.runs),
+            versus=entry.versus,
+            values={column.key: column.value(entry) for column in columns},
         )
 
-    standings = sorted((standing(name) for name in runs), key=lambda row: -row.accuracy)
-    return Leaderboard(arena, scale(jobs), best, best_router, tuple(standings))
+    by_accuracy = sorted(runs, key=lambda name: -entries[name].mean("test_accuracy"))
+    return Leaderboard(arena, scale(jobs), best_baseline, best_router, columns, tuple(map(standing, by_accuracy)))
+
+
+def _compare(ours: Mapping[int, Rows], theirs: Mapping[int, Rows]) -> Comparison | None:
+    """Compare the test accuracies of two entrants over their common seeds; None without any."""
+    seeds = sorted(ours.keys() & theirs.keys())
+    if not seeds:
+        return None
+    return paired_comparison(*([runs[seed][-1]["test_accuracy"] for seed in seeds] for runs in (ours, theirs)))

@@ -1,4 +1,4 @@
-"""What a benchmark came to: leaderboards in the terminal, tables and figures in a folder."""
+"""The report of a benchmark: leaderboards in the terminal, tables and figures in a folder."""
 
 from __future__ import annotations
 
@@ -7,30 +7,35 @@ from pathlib import Path
 
 from rich.console import Console
 
-from routing_env.benchmark.figures import save_figures
+from routing_env.benchmark.comparison_figures import save_comparison_figures
 from routing_env.benchmark.jobs import Job
 from routing_env.benchmark.leaderboard import leaderboards
 from routing_env.benchmark.tables import save_tables, terminal_legend, terminal_table, verdict
 
 
 def save_report(jobs: Sequence[Job], folder: Path, console: Console) -> None:
-    """Print the leaderboards of finished runs and save tables and figures.
+    """Print the leaderboards of the finished runs, and save tables and figures.
+
+    Args:
+        jobs: Runs, finished or not.
+        folder: Where to save.
+        console: Where to print.
 
     Raises:
-        ValueError: nothing has finished, or a run has no accuracies.
+        ValueError: No run has finished, or a run has no accuracies.
     """
     boards = leaderboards(jobs)
     if not boards:
         places = ", ".join(dict.fromkeys(str(job.path.parents[1]) for job in jobs))
         raise ValueError(
-            f"none of these {len(jobs)} runs in {places} has finished; let routing-env benchmark run them, or "
-            "routing-env train --resume each"
+            f"none of these {len(jobs)} runs in {places} has finished; finish them with routing-env benchmark, or each "
+            "with routing-env train --resume"
         )
     for board in boards:
         console.print()
         console.print(terminal_table(board))
         console.print(verdict(board), highlight=False, markup=False)
     console.print()
-    console.print(terminal_legend())
-    for path in (*save_tables(boards, jobs, folder), *save_figures(jobs, folder)):
+    console.print(terminal_legend(boards[0].columns))
+    for path in (*save_tables(boards, jobs, folder), *save_comparison_figures(jobs, folder)):
         console.print(f"saved  {path}", soft_wrap=True, highlight=False, markup=False)

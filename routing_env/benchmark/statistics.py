@@ -1,6 +1,6 @@
-"""Scores of runs and what can be said of their differences. Pure functions of arrays.
+"""Scores of runs and tests of their differences, as pure functions of arrays.
 
-S seeds, T tasks, E evaluations.
+Axes: S seeds, T tasks, E evaluations.
 """
 
 from __future__ import annotations
@@ -12,12 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import integrate, stats
 
-Floats = NDArray[np.float64]
-
 
 @dataclass(frozen=True)
 class Interval:
-    """A number with its 95 % confidence interval; the ends are NaN where there is a single seed."""
+    """A value with its 95 % confidence interval, whose ends are NaN for a single seed."""
 
     value: float
     low: float
@@ -26,31 +24,34 @@ class Interval:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How one entrant differs from another over the same seeds.
+    """The difference between two entrants over the same seeds.
 
     Attributes:
-        difference: mean over seeds of theirs minus the other's.
-        low: end of the 95 % confidence interval of the difference; NaN where there is a single seed, like the next two.
-        high: the other end.
-        p: of the two-sided paired t-test.
+        difference: Mean over seeds of ours minus theirs.
+        low: Lower end of the 95 % confidence interval of the difference. NaN, as are ``high`` and ``p``, for a single
+            seed, and if the difference is the same for every seed (unless it is 0).
+        high: Upper end of the interval.
+        p: p-value of the two-sided paired t-test.
+        seeds: Number of seeds.
     """
 
     difference: float
     low: float
     high: float
     p: float
+    seeds: int
 
 
-def worst_task(accuracy: ArrayLike) -> Floats:
-    """The accuracy of each run's worst task: [..., T] to [...]."""
+def worst_task(accuracy: ArrayLike) -> NDArray[np.float64]:
+    """Accuracy of the worst task of each run: [..., T] to [...]."""
     return np.min(np.asarray(accuracy, dtype=np.float64), axis=-1)
 
 
 def area_under_curve(epochs: ArrayLike, values: ArrayLike) -> float:
-    """Mean height of a learning curve, by the trapezoidal rule; with a single evaluation its value.
+    """Mean height of a learning curve by the trapezoidal rule, or its only value.
 
     Args:
-        epochs: [E], rising.
+        epochs: [E], ascending.
         values: [E].
     """
     x, y = np.asarray(epochs, dtype=np.float64), np.asarray(values, dtype=np.float64)
@@ -63,18 +64,18 @@ def interquartile_mean(scores: ArrayLike) -> float:
 
 
 def bootstrap_interquartile_mean(scores: ArrayLike, *, resamples: int = 2000, seed: int = 0) -> Interval:
-    """Interquartile mean with a stratified bootstrap interval, by percentiles (Agarwal et al., NeurIPS 2021).
+    """Interquartile mean with a stratified percentile bootstrap interval (Agarwal et al., NeurIPS 2021).
 
-    Strata are tasks: seeds are drawn anew within each task.
+    The strata are the tasks: seeds are resampled within each task.
 
     Args:
         scores: [S, T].
-        resamples: bootstrap samples.
-        seed: of the resampling.
+        resamples: Number of bootstrap samples.
+        seed: Seed of the resampling.
     """
     table = np.asarray(scores, dtype=np.float64)
 
-    def statistic(*strata: Floats, axis: int = -1) -> Any:
+    def statistic(*strata: NDArray[np.float64], axis: int = -1) -> Any:
         return stats.trim_mean(np.concatenate(strata, axis=axis), 0.25, axis=axis)
 
     value = interquartile_mean(table)
@@ -88,8 +89,8 @@ def bootstrap_interquartile_mean(scores: ArrayLike, *, resamples: int = 2000, se
     return Interval(value, float(low), float(high))
 
 
-def mean_interval(values: ArrayLike, *, axis: int = 0) -> tuple[Floats, Floats]:
-    """Mean over seeds and the half width of its 95 % t-interval; the latter is NaN for a single seed."""
+def mean_interval(values: ArrayLike, *, axis: int = 0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean over seeds and half width of its 95 % t-interval, which is NaN for a single seed."""
     table = np.asarray(values, dtype=np.float64)
     seeds = table.shape[axis]
     mean = np.mean(table, axis=axis)
@@ -102,24 +103,26 @@ def mean_interval(values: ArrayLike, *, axis: int = 0) -> tuple[Floats, Floats]:
 def paired_comparison(ours: ArrayLike, theirs: ArrayLike) -> Comparison:
     """Compare two entrants seed by seed with the paired t-test.
 
-    The t-test and not an exact permutation test: with three seeds a permutation test has no p-value under 1/4.
+    An exact permutation test would be of no use: with three seeds its p-value cannot be below 1/4.
 
     Args:
         ours: [S], one score per seed.
-        theirs: [S], of the same seeds in the same order.
+        theirs: [S], scores for the same seeds in the same order.
 
     Raises:
-        ValueError: not equally many seeds, or none.
+        ValueError: The numbers of seeds differ or are 0.
     """
     difference = np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64)
     if difference.ndim != 1 or not len(difference) or np.shape(ours) != np.shape(theirs):
-        raise ValueError(f"scores of shapes {np.shape(ours)} and {np.shape(theirs)} are no pairs; give one per seed")
+        raise ValueError(
+            f"scores of shapes {np.shape(ours)} and {np.shape(theirs)} are not pairs; give one score per seed"
+        )
     mean, half = mean_interval(difference)
     value, margin = float(mean), float(half)
     if len(difference) < 2:
         p = np.nan
-    elif np.allclose(difference, value, rtol=0, atol=1e-12):  # seeds that do not differ say nothing of their spread
+    elif np.allclose(difference, value, rtol=0, atol=1e-12):  # equal differences do not reveal their spread
         p, margin = (1.0, 0.0) if abs(value) < 1e-12 else (np.nan, np.nan)
     else:
         p = float(stats.ttest_rel(np.asarray(ours), np.asarray(theirs))[1])
-    return Comparison(value, value - margin, value + margin, p)
+    return Comparison(value, value - margin, value + margin, p, len(difference))

@@ -13,7 +13,7 @@ class Entrant:
 
     Attributes:
         name: in the tables.
-        router: a router or baseline, as of ``RunConfig.router``.
+        router: a router or baseline, as in ``RunSettings.router``.
         options: of it, as name=value.
         game: settings that differ from the arena's.
     """
@@ -30,7 +30,7 @@ class Arena:
 
     Attributes:
         name: of the leaderboard.
-        game: settings, by the names of ``GameConfig``.
+        game: settings, by the names of ``Settings``.
         entrants: who takes part.
         figure: of the paper, whose numbers are drawn beside ours.
     """
@@ -63,7 +63,7 @@ def _named(*names: str) -> tuple[Entrant, ...]:
 
 
 _PAPERS_BASELINES = ("task_specific_1_fc", "task_specific_all_fc", "cross_stitch")
-_STRONG_BASELINES = (*_PAPERS_BASELINES, "all_shared", "mmoe", "dense")
+_STRONG_BASELINES = (*_PAPERS_BASELINES, "shared_trunk", "mmoe", "dense")
 _CIFAR = Arena("cifar", {"data": "cifar"}, _named("wpl", *_PAPERS_BASELINES), "Figure 6")
 _MIN = Arena("min", {"data": "mini_imagenet"}, _named("wpl", *_PAPERS_BASELINES), "Figure 7")
 _MNIST = Arena("mnist", {"data": "mnist"}, _named("wpl", *_PAPERS_BASELINES, "soft_mixture"), "Figure 8")

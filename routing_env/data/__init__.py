@@ -1,76 +1,60 @@
-"""Data sets by name, and the form they take."""
+"""Data sets by name, with the settings that they are usually trained with.
+
+The names below that need torch are loaded when they are first used, so that the command line can list data sets at
+once.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from importlib import import_module
-from typing import Literal
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
-from routing_env.data.base import MultiTaskData, Split, SplitName, make_data
-from routing_env.data.dealers import EndlessPass, OnePerTask, ShuffledPass
-from routing_env.data.subsets import first_tasks, training_share
-from routing_env.names import look_up
+from routing_env.names import find, lazy_attributes
 
-__all__ = [
-    "DATASETS",
-    "DatasetInfo",
-    "EndlessPass",
-    "MultiTaskData",
-    "OnePerTask",
-    "Recipe",
-    "ShuffledPass",
-    "Split",
-    "SplitName",
-    "first_tasks",
-    "load",
-    "make_data",
-    "recipe",
-    "training_share",
-]
+if TYPE_CHECKING:
+    from routing_env.data.base import MultiTaskData as MultiTaskData
+    from routing_env.data.base import Split as Split
+    from routing_env.data.base import SplitName as SplitName
+    from routing_env.data.base import make_data as make_data
+    from routing_env.data.dealers import EndlessPass as EndlessPass
+    from routing_env.data.dealers import OnePerTask as OnePerTask
+    from routing_env.data.dealers import ShuffledPass as ShuffledPass
+    from routing_env.data.subsets import first_tasks as first_tasks
+    from routing_env.data.subsets import training_share as training_share
 
-Network = Literal["mlp", "simple_convnet"]
+_HOMES = {
+    "EndlessPass": "dealers",
+    "MultiTaskData": "base",
+    "OnePerTask": "dealers",
+    "ShuffledPass": "dealers",
+    "Split": "base",
+    "SplitName": "base",
+    "first_tasks": "subsets",
+    "make_data": "base",
+    "training_share": "subsets",
+}
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """The settings that a data set is trained with unless told otherwise.
-
-    Attributes:
-        network: "mlp" or "simple_convnet".
-        hidden: width between routed layers.
-        batch_size: lanes per deal.
-        learning_rate: of the blocks.
-        rho: weight of the collaboration reward.
-        epochs: passes over the training split.
-        layers: routed layers.
-        threads: of the CPU; None leaves it to torch. Small networks gain little from a second thread and lose much
-            when another program needs that core.
-    """
-
-    network: Network
-    hidden: int
-    batch_size: int
-    learning_rate: float
-    rho: float
-    epochs: int
-    layers: int = 3
-    threads: int | None = None
+__all__ = ["DATASETS", "DatasetInfo", "load", *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
+__getattr__, __dir__ = lazy_attributes(__name__, _HOMES)
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """A data set that can be named.
+    """A data set that has a name.
 
     Attributes:
-        module: whose ``load(validation=, seed=)`` returns it; where ``files`` is set, ``load`` takes ``data_dir`` too.
+        module: its ``load(validation=, seed=)`` returns the data; where ``files`` is set, it takes ``data_dir`` too.
         summary: one line.
-        recipe: its settings.
+        usual: the values of settings that it is trained with unless others are given, by the names of
+            :class:`~routing_env.game.settings.Settings` and :class:`~routing_env.runs.settings.RunSettings`.
         files: whether it is read from files that the user has or downloads.
     """
 
     module: str
     summary: str
-    recipe: Recipe
+    usual: Mapping[str, Any] = field(default_factory=dict[str, Any])
     files: bool = False
 
 
@@ -78,62 +62,74 @@ DATASETS: dict[str, DatasetInfo] = {
     "digits": DatasetInfo(
         "routing_env.data.digits",
         "8x8 handwritten digits as 10 one-vs-rest tasks; comes with scikit-learn",
-        Recipe("simple_convnet", hidden=64, batch_size=64, learning_rate=0.2, rho=0.0, epochs=12, threads=1),
+        # Small networks gain little from a second thread, and lose much when another program needs that core.
+        {
+            "network": "simple_convnet",
+            "hidden": 64,
+            "batch_size": 64,
+            "learning_rate": 0.2,
+            "epochs": 12,
+            "threads": 1,
+        },
     ),
     "planted": DatasetInfo(
         "routing_env.data.planted",
-        "synthetic tasks in groups, whose best sharing is known; a router's first check, in seconds",
-        Recipe("mlp", hidden=64, batch_size=24, learning_rate=0.2, rho=0.0, epochs=6, layers=1, threads=1),
+        "synthetic tasks in groups whose best sharing is known; a first check of a router, in seconds",
+        {"layers": 1, "batch_size": 24, "learning_rate": 0.2, "epochs": 6, "threads": 1},
     ),
     "mnist": DatasetInfo(
         "routing_env.data.mnist",
         "MNIST-MTL: 10 one-vs-rest tasks over 28x28 digits (paper, section 4)",
-        Recipe("simple_convnet", hidden=128, batch_size=32, learning_rate=0.01, rho=0.3, epochs=10),
+        {"network": "simple_convnet", "hidden": 128, "rho": 0.3},
         files=True,
     ),
     "fashion_mnist": DatasetInfo(
         "routing_env.data.fashion_mnist",
         "Fashion-MNIST as 10 one-vs-rest tasks over 28x28 clothes, made as MNIST-MTL is",
-        Recipe("simple_convnet", hidden=128, batch_size=32, learning_rate=0.01, rho=0.3, epochs=10),
+        {"network": "simple_convnet", "hidden": 128, "rho": 0.3},
         files=True,
     ),
     "cifar": DatasetInfo(
         "routing_env.data.cifar",
         "CIFAR-MTL: CIFAR-100's 20 coarse labels as tasks of 5 classes, 32x32 (paper, section 4)",
-        Recipe("simple_convnet", hidden=128, batch_size=32, learning_rate=0.01, rho=0.0, epochs=10),
+        {"network": "simple_convnet", "hidden": 128},
         files=True,
     ),
     "mini_imagenet": DatasetInfo(
         "routing_env.data.mini_imagenet",
         "MIN-MTL: 50 labels of mini-ImageNet in 10 tasks of 5, 84x84 (paper, section 4)",
-        Recipe("simple_convnet", hidden=128, batch_size=32, learning_rate=0.01, rho=0.0, epochs=10),
+        {"network": "simple_convnet", "hidden": 128},
         files=True,
     ),
 }
 
 
 def load(name: str, *, data_dir: str | None = None, validation: float = 0.1, seed: int = 0) -> MultiTaskData:
-    """Load a data set by its name.
+    """Load a data set by its name, with its usual settings.
 
     Args:
-        name: a key of ``DATASETS``.
-        data_dir: where the files are, for the data sets that need some.
-        validation: share of the training inputs that validate.
-        seed: of the validation cut.
+        name: a key of ``DATASETS``, or ``module:name`` or ``file.py:name`` of your own: a
+            :class:`~routing_env.data.base.MultiTaskData`, or a function that returns one and takes ``validation`` and
+            ``seed`` as keyword arguments, and ``data_dir`` if it needs files.
+        data_dir: folder of the files, for the data sets that need some; None stands for the environment variable
+            ROUTING_ENV_DATA, or else ./data.
+        validation: share of the training inputs that is held out for validation.
+        seed: seed of the validation cut.
 
     Raises:
-        ValueError: an unknown name, a bad share, or a file that is damaged or holds something else.
-        FileNotFoundError: a file is missing.
+        ValueError: The name is unknown, the share or the seed is invalid, or a file is damaged or holds something else.
+        FileNotFoundError: A file is missing.
     """
-    info = look_up("data set", name, DATASETS)
-    options = {"data_dir": data_dir} if info.files else {}
-    return import_module(info.module).load(validation=validation, seed=seed, **options)
+    from routing_env.data.base import MultiTaskData
 
-
-def recipe(data: MultiTaskData) -> Recipe:
-    """The settings for a data set; for one's own data the paper's, with convolutions under images."""
-    if data.name in DATASETS:
-        return DATASETS[data.name].recipe
-    image = len(data.input_shape) == 3 and min(data.input_shape[1:]) >= 8
-    network, hidden = ("simple_convnet", 128) if image else ("mlp", 64)
-    return Recipe(network, hidden=hidden, batch_size=32, learning_rate=0.01, rho=0.0, epochs=10)
+    loaders = {known: f"{info.module}:load" for known, info in DATASETS.items()}
+    found = find("data set", name, loaders)
+    if callable(found):
+        files = {"data_dir": data_dir} if "data_dir" in inspect.signature(found).parameters else {}
+        try:
+            found = found(validation=validation, seed=seed, **files)
+        except TypeError as error:
+            raise ValueError(f"data set {name!r} cannot be loaded: {error}; see routing_env.data.load") from error
+    if not isinstance(found, MultiTaskData):
+        raise ValueError(f"{name!r} is {type(found).__name__}, not MultiTaskData, and returns none; see docs/data.md")
+    return replace(found, usual=DATASETS[name].usual) if name in DATASETS else found

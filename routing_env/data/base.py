@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from numbers import Real
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from numpy.typing import ArrayLike
@@ -73,6 +73,8 @@ class MultiTaskData:
         mean: float32 mean of the training inputs, shaped to broadcast over a sample.
         std: float32 standard deviation of the training inputs, shaped like ``mean``; nowhere 0.
         groups: group of each task if the best sharing is known (``planted``), else None.
+        usual: values of settings that these data are usually trained with, by the names of the settings; settings that
+            are not listed take the paper's values.
     """
 
     name: str
@@ -85,6 +87,7 @@ class MultiTaskData:
     mean: Tensor
     std: Tensor
     groups: tuple[int, ...] | None = None
+    usual: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @staticmethod
     def from_arrays(

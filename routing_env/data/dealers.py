@@ -99,21 +99,24 @@ class OnePerTask:
 
     Args:
         data: data to deal from.
+        batch_size: number of lanes per deal, a multiple of the number of tasks T.
         seed: seed of the orders.
-        copies: number of lanes of each task.
         split: split to deal from, "train", "validation" or "test".
 
     Raises:
-        ValueError: The number of copies is less than 1, the split is empty, or the seed is invalid.
+        ValueError: The batch size is not a multiple of T, the split is empty, or the seed is invalid.
     """
 
-    def __init__(self, data: MultiTaskData, seed: int, *, copies: int = 1, split: SplitName = "train") -> None:
-        if copies < 1:
-            raise ValueError(f"copies is {copies}; it must be at least 1")
+    def __init__(self, data: MultiTaskData, batch_size: int, seed: int, *, split: SplitName = "train") -> None:
+        if batch_size < 1 or batch_size % data.tasks:
+            raise ValueError(
+                f"batch_size is {batch_size}; to deal samples of every task it must be a multiple of the "
+                f"{data.tasks} tasks"
+            )
         self._data = data
         self._split = data.split(split)
         self.pass_size = len(self._split)
-        self._copies = copies
+        self._copies = batch_size // data.tasks
         self._generator = seeded(seed)
         task_of_row = self._split.task.cpu()
         self._rows = [

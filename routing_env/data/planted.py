@@ -13,6 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from routing_env.data import DATASETS
 from routing_env.data.base import MultiTaskData, Split, make_data
 from routing_env.data.cuts import seeded
 from routing_env.types import Evaluation
@@ -89,7 +90,7 @@ def plant(
     train = replace(train, target=train.target.where(~noisy, anything))
     names = [f"group {g} task {t}" for g, t in zip(group.tolist(), member.tolist(), strict=True)]
     data = make_data("planted", inputs, train, test, names, [CLASSES] * len(names), validation=validation, seed=seed)
-    return replace(data, groups=tuple(group.tolist()))
+    return replace(data, groups=tuple(group.tolist()), usual=DATASETS["planted"].usual)
 
 
 def partition(routes: Tensor) -> list[int]:

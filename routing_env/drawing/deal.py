@@ -1,4 +1,4 @@
-"""The routing map of a deal under way."""
+"""The routing map of the current deal."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ def picture(
     *,
     title: str = "",
 ) -> NDArray[np.uint8]:
-    """Draw lanes, of which a task may have one, several or none.
+    """Draw the routes of all lanes; a task may have one lane, several or none.
 
     Args:
-        spec: of the game.
+        spec: the sizes of the game.
         task_names: T names.
-        tasks: int64 [B].
-        routes: int64 [B, d], the actions so far; -1 from where a route was lost.
-        correct: bool [B], where the routes have ended; a task is marked with how many of its lanes were right.
-        title: above the map.
+        tasks: the task of each lane, int64 [B].
+        routes: int64 [B, d], the actions so far; -1 from the depth where a route was lost.
+        correct: bool [B], given when the routes have ended; each task is marked with how many of its lanes were right.
+        title: text above the map.
 
     Returns:
-        uint8 [height, width, 3], of a size that depends on the game alone.
+        uint8 [height, width, 3], of a size that depends only on the game.
     """
     counts = np.zeros((spec.tasks, routes.shape[1], spec.actions), np.int64)
     lane, depth = (routes >= 0).nonzero()
@@ -47,5 +47,5 @@ def picture(
 
 
 def mark(right: int, lanes: int) -> str:
-    """What stands above a task of whose lanes so many were right."""
+    """The mark above a task: ``RIGHT`` if all its lanes were right, ``WRONG`` if none, else their fraction."""
     return RIGHT if right == lanes else WRONG if not right else f"{right}/{lanes}"

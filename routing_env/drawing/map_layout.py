@@ -1,4 +1,4 @@
-"""Where the lines of a routing map run: from routes to nodes and edges, without a picture yet."""
+"""The layout of a routing map: from routes to nodes and edges, independent of any drawing library."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from numpy.typing import NDArray
 from routing_env.types import GameSpec
 
 Node = tuple[int, float]
-"""A place that a lane can go through: its row, counted from 0 for the tasks, and its x in [0, 1]."""
+"""A place that a lane can go through: its row (0 for the tasks) and its x in [0, 1]."""
 Edge = tuple[int, Node, Node, float]
-"""Task, from where, to where, and the share of the task's samples that go there."""
+"""Task, source, target, and the share of the task's samples that go from source to target."""
 
 FAINTEST = 0.02
-"""Actions that a task takes less often than this, or half as often as by chance, only blur the map: left out."""
+"""An action with a smaller share of a task's samples is left out, because it would only blur the map. Where there are
+many blocks, the limit is half of an even share."""
 
 
 def shares_of(routes: NDArray[Any], actions: int) -> NDArray[np.float64]:
-    """Shares float [T, d, A] from either form of routes; all zero where a line has ended."""
+    """Shares float64 [T, d, A] from either form of routes, int [T, d] or counts [T, d, A]; zeros after a line's end."""
     if routes.ndim == 2:
         return (routes[..., None] == np.arange(actions)).astype(np.float64)
     total = routes.sum(axis=2, keepdims=True)
@@ -29,7 +30,7 @@ def shares_of(routes: NDArray[Any], actions: int) -> NDArray[np.float64]:
 
 
 def blocks_at(spec: GameSpec, depth: int) -> list[int]:
-    """The actions that name a block at some depth."""
+    """The legal actions at a depth, without PASS: those that stand for a block."""
     return [action for action in spec.legal[depth].nonzero().squeeze(1).tolist() if action != spec.pass_action]
 
 
@@ -39,7 +40,7 @@ def columns(number: int) -> list[float]:
 
 
 def edges_of(shares: NDArray[np.float64], blocks: Sequence[Sequence[int]]) -> list[Edge]:
-    """The lines between the rows; ``blocks`` are those of each depth."""
+    """The lines between the rows, from shares float64 [T, d, A] and the blocks of each depth."""
     edges: list[Edge] = []
     for task in range(len(shares)):
         here: dict[float, float] = {columns(len(shares))[task]: 1.0}
@@ -59,7 +60,13 @@ def edges_of(shares: NDArray[np.float64], blocks: Sequence[Sequence[int]]) -> li
 
 
 def side_by_side(used: dict[Node, dict[int, float]], step: float, room: float) -> dict[tuple[Node, int], float]:
-    """The x of each task's line at each node: in the order in which they come in, so that few lines cross."""
+    """The x of each task's line at each node; lines keep the order in which they arrive, so that few cross.
+
+    Args:
+        used: for each node, the tasks that go through it, with the x that each comes from.
+        step: distance between neighbouring lines.
+        room: width of a node; lines move closer together to fit into it.
+    """
     beside: dict[tuple[Node, int], float] = {}
     for node, tasks in used.items():
         own_step = min(step, room / max(len(tasks) - 1, 1))
@@ -69,7 +76,7 @@ def side_by_side(used: dict[Node, dict[int, float]], step: float, room: float) -
 
 
 def lost_routes(shares: NDArray[np.float64], edges: Sequence[Edge]) -> list[tuple[Node, int]]:
-    """The last node of each task whose route ends early, and the task."""
+    """The last node and the task of each route that ends early."""
     last: dict[int, Node] = {task: (0, x) for task, x in enumerate(columns(len(shares)))}
     last |= {task: target for task, _, target, _ in edges}
     ended = (shares.sum(axis=2) == 0).any(axis=1).nonzero()[0].tolist()

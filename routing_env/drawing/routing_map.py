@@ -1,6 +1,6 @@
 """The routing map (paper, Figure 11), as a matplotlib drawing and as an image.
 
-Nothing here touches pyplot: figures are made, drawn and dropped without global state, so environments can render in
+Nothing here uses pyplot: figures are made, drawn and discarded without global state, so environments can render in
 threads, in notebooks and on machines without a display.
 """
 
@@ -11,11 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
-from matplotlib.colors import hsv_to_rgb, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.path import Path
 from numpy.typing import ArrayLike, NDArray
@@ -30,16 +28,16 @@ from routing_env.drawing.map_layout import (
     shares_of,
     side_by_side,
 )
+from routing_env.drawing.style import Colour, lightness, task_colours
 from routing_env.types import GameSpec
 
-Colour = tuple[float, float, float]
 RIGHT, WRONG = "✓", "✗"
 MARK_COLOURS = {RIGHT: "#1a7f37", WRONG: "#cf222e"}
 INK, PALE, PALE_INK, PAPER = "#2b2b2b", "#e4e4e4", "#bdbdbd", "#ffffff"
 MARGIN = 0.3
-"""Rows of space above the tasks and below the last blocks."""
+"""Space above the tasks and below the last blocks, in rows."""
 LONGEST = 24
-"""Letters of a task's name that are shown."""
+"""Number of letters of a task's name that are shown."""
 
 
 def draw_routing_map(
@@ -51,24 +49,25 @@ def draw_routing_map(
     marks: Sequence[str] = (),
     tasks: Sequence[int] | None = None,
 ) -> None:
-    """Draw which blocks each task goes through: tasks on top, below them one row of blocks for each depth.
+    """Draw which blocks each task goes through: tasks on top, and below them one row of blocks per depth.
 
-    Lines have the colour of their task and lie side by side where tasks share a block; blocks that nobody takes are
-    pale. A PASS has no block: its line goes straight through the row, between two blocks. Blocks carry the number of
-    their action; in a recursive game a row holds the blocks of all layers that apply at that depth.
+    Lines have the colour of their task and lie side by side where tasks share a block; blocks that no task takes are
+    pale. PASS has no block: its line goes straight through the row, between two blocks. Blocks are labelled with the
+    number of their action; in a recursive game a row holds the blocks of all layers that apply at that depth.
 
     Args:
-        axes: to draw on; its frame and ticks are taken off. Names stand above it and notes to its left: leave room
-            there, or save with ``bbox_inches="tight"``. Sizes follow the axes' size at the time of the call.
+        axes: axes to draw on; their frame and ticks are removed. Names are placed above them and notes to their left:
+            leave room there, or save with ``bbox_inches="tight"``. Sizes follow the size of the axes at the time of the
+            call.
         routes: int [T, d] with one route per task, or counts [T, d, A] of how often each task took each action, as in
-            :class:`~routing_env.types.Evaluation`; d may be less than D, for routes that are under way. A negative
-            action ends its line with a cross. Lines of counts are as wide as their share of the task's samples; counts
-            do not tell which blocks follow each other in one sample, so the shares of a depth are spread evenly over
-            those before.
-        spec: of the game.
+            :class:`~routing_env.types.Evaluation`; d may be less than D for unfinished routes. A negative action ends
+            its line with a cross. A line drawn from counts is as wide as its share of the task's samples; counts do not
+            tell which blocks follow each other in one sample, so the shares at one depth are spread evenly over those
+            at the depth before.
+        spec: the sizes of the game.
         task_names: T names.
-        marks: for each task ``RIGHT``, ``WRONG`` or nothing; where they are given, there is room for them.
-        tasks: of each row of ``routes``, where not every task has one.
+        marks: for each task ``RIGHT``, ``WRONG`` or an empty string; if given, room is left for them.
+        tasks: the task of each row of ``routes``; by default row t is task t.
     """
     rows = list(range(spec.tasks) if tasks is None else tasks)
     known = shares_of(np.asarray(routes), spec.actions)
@@ -126,15 +125,15 @@ def routing_map(
     marks: Sequence[str] = (),
     tasks: Sequence[int] | None = None,
 ) -> NDArray[np.uint8]:
-    """The routing map as an image; its size depends on the game alone, not on the routes.
+    """The routing map as an image, whose size depends on the game and not on the routes.
 
     Args:
-        routes: as for :func:`draw_routing_map`, like the next two.
-        spec: of the game.
+        routes: int [T, d] or counts [T, d, A]; see :func:`draw_routing_map`.
+        spec: the sizes of the game.
         task_names: T names.
-        title: above it.
-        marks: as for :func:`draw_routing_map`, like the next one.
-        tasks: of each row of ``routes``, where not every task has one.
+        title: text above the map.
+        marks: for each task ``RIGHT``, ``WRONG`` or an empty string; if given, room is left for them.
+        tasks: the task of each row of ``routes``; by default row t is task t.
 
     Returns:
         uint8 [height, width, 3].
@@ -163,14 +162,14 @@ def routes_text(
     title: str = "",
     marks: Sequence[str] = (),
 ) -> str:
-    """Routes as text, one line for each.
+    """Routes as text, one line per route.
 
     Args:
-        routes: int [number of routes, d]; a negative action says that the route was lost there.
-        spec: of the game.
-        names: one for each route.
-        title: above them.
-        marks: for each route ``RIGHT``, ``WRONG`` or nothing.
+        routes: int [number of routes, d]; a negative action means that the route was lost there.
+        spec: the sizes of the game.
+        names: one name per route.
+        title: text above the routes.
+        marks: for each route ``RIGHT``, ``WRONG`` or an empty string.
     """
     words = {-1: "lost", spec.pass_action: "PASS"}
     width = max(len(str(spec.actions - 1)), *(len(words[action]) for action in words if action in routes), 1)
@@ -182,19 +181,6 @@ def routes_text(
     return "\n".join(lines)
 
 
-def task_colours(tasks: int) -> list[Colour]:
-    """One colour for each task; neighbours differ in hue, and beyond ten tasks in lightness too."""
-    if tasks <= 10:
-        return [to_rgb(colormaps["tab10"](i)) for i in range(tasks)]
-    tones = [(0.85, 0.80), (0.60, 0.95), (0.95, 0.55)]
-    colours: list[Colour] = []
-    for i in range(tasks):
-        red, green, blue = hsv_to_rgb((i / tasks, *tones[i % len(tones)])).tolist()
-        dim = min(1.0, 0.7 / _lightness((red, green, blue)))
-        colours.append((dim * red, dim * green, dim * blue))
-    return colours
-
-
 def _draw_edges(
     axes: Axes,
     edges: Sequence[Edge],
@@ -204,7 +190,7 @@ def _draw_edges(
     *,
     stub: float,
 ) -> None:
-    """Each line leaves and enters its nodes straight, for ``stub`` rows, so that it does not hide behind others."""
+    """Draw the lines; each leaves and enters its nodes vertically, for ``stub`` rows, so that no line hides another."""
     paths: list[Path] = []
     for task, source, target, _ in edges:
         (x0, y0), (x1, y1) = (beside[source, task], source[0]), (beside[target, task], target[0])
@@ -226,7 +212,7 @@ def _draw_edges(
 def _draw_ends(
     axes: Axes, lost: Sequence[tuple[Node, int]], beside: dict[tuple[Node, int], float], line: float, *, stub: float
 ) -> None:
-    """A cross below the node where a route was lost."""
+    """Draw a cross below each node where a route was lost."""
     for node, task in lost:
         x, y = beside.get((node, task), node[1]), node[0]
         end = y + stub + 0.12
@@ -251,7 +237,7 @@ def _draw_nodes(
 
 
 def _name_tasks(axes: Axes, names: Sequence[str], marks: Sequence[str], diameter: float, width: float) -> None:
-    """Marks above the tasks, and names above those, slanted where they would run into each other."""
+    """Write marks above the tasks and names above the marks; names that would overlap are slanted."""
     slanted = _slanted(names, width)
     style: dict[str, Any] = {"ha": "left", "rotation": 40, "rotation_mode": "anchor"} if slanted else {"ha": "center"}
     lift = 0.62 * diameter
@@ -265,21 +251,15 @@ def _name_tasks(axes: Axes, names: Sequence[str], marks: Sequence[str], diameter
 def _note(
     axes: Axes, text: str, place: tuple[float, float], offset: tuple[float, float], *, size: float = 8, **style: Any
 ) -> None:
-    """Text beside a place on the map, also outside the axes."""
+    """Write text beside a place on the map, which may be outside the axes."""
     axes.annotate(text, place, offset, textcoords="offset points", annotation_clip=False, fontsize=size, **style)
 
 
 def _slanted(names: Sequence[str], width: float) -> bool:
-    """Whether names of eight points in size need a slant to fit into so many points."""
+    """Whether names in 8-point type must be slanted to fit into ``width`` points."""
     return max(map(len, names)) * 5.0 > width / len(names)
 
 
-def _lightness(colour: Colour) -> float:
-    """As the eye weighs it, in [0, 1]."""
-    red, green, blue = colour
-    return 0.299 * red + 0.587 * green + 0.114 * blue
-
-
 def _ink(face: Colour) -> str:
-    """Black or white, whichever reads better on a colour."""
-    return INK if _lightness(face) > 0.62 else PAPER
+    """Black or white, whichever is easier to read on the colour."""
+    return INK if lightness(face) > 0.62 else PAPER

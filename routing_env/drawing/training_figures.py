@@ -1,28 +1,31 @@
-"""The figures of a run, after the paper's Figures 9, 10 and 11."""
+"""Figures of one training run: its learning curve, and its policy over time as in the paper's Figures 9 and 10.
+
+Pure functions of arrays. Axes: N snapshots, T tasks, D depths, A actions.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from routing_env.drawing.routing_map import task_colours
+from routing_env.drawing.style import plain, task_colours
 
-Floats = NDArray[np.floating[Any]]
+Rows = Sequence[Mapping[str, Any]]
+"""The metrics of a run, a row for each epoch."""
 
 
-def learning_curve(rows: Sequence[dict[str, Any]], reference: Sequence[dict[str, Any]], subject: str) -> Figure:
-    """Accuracy per epoch above, the entropy of the policy, where there is one, below.
+def learning_curve(rows: Rows, reference: Rows, subject: str) -> Figure:
+    """Draw accuracy per epoch (for regression: loss), and below it the entropy of the policy if there is one.
 
     Args:
-        rows: the run's evaluations.
-        reference: the fixed router's; may be empty.
-        subject: for the title.
+        rows: Evaluations of the run, one per epoch.
+        reference: Evaluations of the fixed router on the same data, drawn dashed; may be empty.
+        subject: What was trained, for the title.
     """
     routed = any(row["policy_entropy"] is not None for row in rows)
     figure = Figure(figsize=(7.5, 5.6), layout="constrained")
@@ -40,7 +43,7 @@ def learning_curve(rows: Sequence[dict[str, Any]], reference: Sequence[dict[str,
     )
     scale, marker = 1 if regression else 100, "." if len(rows) < 3 else ""
     if not regression and all(abs(row["test_balanced_accuracy"] - row["test_accuracy"]) < 1e-6 for row in rows):
-        del measures[1]  # it would hide the first
+        del measures[1]  # both curves coincide, and one would hide the other
     tested = [measure for measure in measures if measure[0].startswith("test")]
     for runs, style, alpha, prefix in ((rows, None, 1.0, ""), (reference, "--", 0.45, "fixed router: ")):
         for key, label, color, line in measures if style is None else tested:
@@ -60,21 +63,27 @@ def learning_curve(rows: Sequence[dict[str, Any]], reference: Sequence[dict[str,
     panels[-1].set_xlabel("epoch")
     panels[-1].xaxis.get_major_locator().set_params(integer=True)
     for axes in panels:
-        _plain(axes)
+        plain(axes)
     return figure
 
 
 def policy_over_time(
-    samples: NDArray[np.int64], policies: Floats, names: Sequence[str], subject: str, legal: NDArray[np.bool_]
+    samples: NDArray[np.int64],
+    policies: NDArray[np.floating[Any]],
+    names: Sequence[str],
+    subject: str,
+    legal: NDArray[np.bool_],
 ) -> Figure:
-    """The paper's Figure 9: a strip per task and depth; each column of it is the policy at a time, dark is probable.
+    """Draw the paper's Figure 9: for each task and depth a strip whose columns are the policy over time.
+
+    Dark means probable.
 
     Args:
-        samples: [N], training samples seen at each snapshot.
-        policies: [N, T, D, A].
-        names: of the tasks.
-        subject: for the title.
-        legal: [D, A]; actions that are never legal at a depth are left out of its strips.
+        samples: int64 [N], training samples seen at each snapshot.
+        policies: [N, T, D, A], probabilities.
+        names: Names of the T tasks.
+        subject: What was trained, for the title.
+        legal: bool [D, A]; actions that are never legal at a depth are left out of its strips.
     """
     _, tasks, depths, _ = policies.shape
     figure = Figure(figsize=(1.2 + 3.4 * depths, 1.1 + 0.42 * tasks), layout="constrained")
@@ -88,7 +97,7 @@ def policy_over_time(
                 np.arange(len(actions) + 1),
                 policies[:-1, task, depth, actions].T,
                 cmap="Greys",
-                norm=PowerNorm(0.5, 0, 1),  # so that the candidates of the first, mixed policies can be told apart
+                norm=PowerNorm(0.5, 0, 1),  # makes small probabilities visible while policies are still mixed
                 rasterized=True,
             )
             axes.invert_yaxis()
@@ -104,16 +113,18 @@ def policy_over_time(
     return figure
 
 
-def block_probability(samples: NDArray[np.int64], policies: Floats, names: Sequence[str], subject: str) -> Figure:
-    """The paper's Figure 10: every agent's probability of one block over time; at each depth the most contested block.
+def block_probability(
+    samples: NDArray[np.int64], policies: NDArray[np.floating[Any]], names: Sequence[str], subject: str
+) -> Figure:
+    """Draw the paper's Figure 10: each agent's probability of the most contested block over time, a panel per depth.
 
-    The most contested block is the one whose probability moved most: the sum over agents and snapshots of its changes.
+    The most contested block is the one whose probability moves most, summed over agents and snapshots.
 
     Args:
-        samples: [N], training samples seen at each snapshot.
-        policies: [N, T, D, A].
-        names: of the tasks.
-        subject: for the title.
+        samples: int64 [N], training samples seen at each snapshot.
+        policies: [N, T, D, A], probabilities.
+        names: Names of the T tasks.
+        subject: What was trained, for the title.
     """
     _, tasks, depths, _ = policies.shape
     figure = Figure(figsize=(8.5, 1.0 + 2.1 * depths), layout="constrained")
@@ -126,7 +137,7 @@ def block_probability(samples: NDArray[np.int64], policies: Floats, names: Seque
         axes.set_ylabel(f"depth {depth + 1}\nP(block {block})")
         axes.set_ylim(-0.03, 1.03)
         axes.set_xlim(0, settled(samples, policies) / tasks)
-        _plain(axes)
+        plain(axes)
     panels[-1].set_xlabel("training samples per task")
     panels[0].set_title(f"Probability of each depth's most contested block: {subject}", loc="left")
     handles, labels = panels[0].get_legend_handles_labels()
@@ -134,18 +145,13 @@ def block_probability(samples: NDArray[np.int64], policies: Floats, names: Seque
     return figure
 
 
-def settled(samples: NDArray[np.int64], policies: Floats) -> float:
-    """How many samples of a run to show: to a little after the last visible move of any policy.
+def settled(samples: NDArray[np.int64], policies: NDArray[np.floating[Any]]) -> float:
+    """Number of training samples to show: up to shortly after the last visible change of any policy.
 
     Args:
-        samples: [N], training samples seen at each snapshot.
-        policies: [N, T, D, A].
+        samples: int64 [N], training samples seen at each snapshot.
+        policies: [N, T, D, A], probabilities.
     """
     moves = np.abs(np.diff(policies, axis=0)).max((1, 2, 3)) > 0.05
     last = int(samples[1:][moves][-1]) if moves.any() else 0
     return float(samples[-1] if last > 0.7 * samples[-1] or not last else 1.25 * last)
-
-
-def _plain(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)

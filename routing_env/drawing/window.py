@@ -1,4 +1,4 @@
-"""A live window for ``render_mode="human"``. pygame is imported when the window is made, not before."""
+"""A live window for ``render_mode="human"``; pygame is imported only when a window is made."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class Window:
     """A live window that shows one image after the other.
 
     Args:
-        title: of the window.
-        frames_per_second: how fast images may follow each other at most.
+        title: title of the window.
+        frames_per_second: upper limit on the rate of images.
 
     Raises:
         ImportError: pygame is not installed.
@@ -45,7 +45,7 @@ class Window:
         self._clock.tick(self._frames_per_second)
 
     def close(self) -> None:
-        """Close it, if it is open."""
+        """Close the window if it is open."""
         if self._screen is not None:
             self._pygame.display.quit()
             self._screen = None

@@ -1,6 +1,6 @@
-"""Environments: thin shells that translate between the game and the interfaces of others.
+"""Environments: thin shells that translate between the game and the interfaces of other libraries.
 
-Importing this package registers them; ``import routing_env`` does.
+Importing this package, which ``import routing_env`` does, registers the environments.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import pettingzoo
 
 
 def _register() -> None:
-    """Enter the environments in the registries of Gymnasium and, from 1.27 on, of PettingZoo."""
+    """Register the environments with Gymnasium and, from version 1.27 on, with PettingZoo."""
     gymnasium.register(
         "Routing-v0",
         entry_point="routing_env.envs.single:RoutingEnv",
         vector_entry_point="routing_env.envs.vector:RoutingVectorEnv",
     )
     if hasattr(pettingzoo, "register"):
-        pettingzoo.register("parallel", "routing_env/routing-v0", "routing_env.envs.parallel:parallel_env")
+        pettingzoo.register("parallel", "routing_env/routing-v0", "routing_env.routing_v0:parallel_env")
         pettingzoo.register("aec", "routing_env/routing-v0", "routing_env.routing_v0:env")
 
 

@@ -1,12 +1,12 @@
-"""Independent learners: a Stable-Baselines3 model of its own for every task, all learning at the same time on one game.
+"""Independent learners: a separate Stable-Baselines3 model for every task, all learning at the same time on one game.
 
     envs = independent_envs(data="digits")
     models = [DQN("MlpPolicy", env) if env.task < 5 else PPO("MlpPolicy", env, n_steps=30) for env in envs]
     learn_together(models, 10_000)
     print(evaluate_together(models).overall_accuracy)
 
-Each model runs in a thread of its own, since it owns its loop, but only one of them at a time and always in the order
-of the tasks: the same seeds give the same result. When the last of them has chosen, the game takes its step.
+Each model owns its training loop and therefore runs in its own thread. Only one thread runs at a time, in the order of
+the tasks, so the same seeds give the same result. When the last model has chosen, the game takes its step.
 """
 
 from __future__ import annotations
@@ -23,15 +23,13 @@ from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor
 
-from routing_env.data import MultiTaskData, SplitName
+from routing_env.data import SplitName
 from routing_env.envs.lanes import Lanes
 from routing_env.envs.observation import PARTS
 from routing_env.envs.sb3 import greedy, values_of
-from routing_env.envs.world import World, check_seed
-from routing_env.game.build import NetworkFactory
+from routing_env.game.build import check_seed
 from routing_env.game.routing_game import RoutingGame
-from routing_env.game.settings import GameConfig
-from routing_env.game.training import Loss
+from routing_env.game.settings import Settings
 from routing_env.types import Evaluation, State
 
 Vector = NDArray[np.float32]
@@ -39,68 +37,68 @@ _Shown = tuple[Vector, float, bool, bool, dict[str, Any]]
 
 
 class TaskEnv(gymnasium.Env[Vector, np.int64]):
-    """What the agent of one task sees of a game that all agents play together; made by :func:`independent_envs`.
+    """The view that one task's agent has of a game that all agents play together; made by :func:`independent_envs`.
 
     Attributes:
-        task: the agent's.
-        table: where the agents meet.
+        task: number of the agent's task.
+        turns: the game and the order of play, shared by all agents.
     """
 
     metadata = {"render_modes": []}  # noqa: RUF012 (as Gymnasium declares it)
 
-    def __init__(self, table: Table, task: int) -> None:
-        self.table = table
+    def __init__(self, turns: TurnTaking, task: int) -> None:
+        self.turns = turns
         self.task = task
         self.render_mode = None
-        self.observation_space = table.lanes.format.space()
-        self.action_space = spaces.Discrete(table.lanes.spec.actions)
+        self.observation_space = turns.lanes.format.space()
+        self.action_space = spaces.Discrete(turns.lanes.spec.actions)
 
     @property
     def game(self) -> RoutingGame:
-        """What all are playing."""
-        return self.table.lanes.game
+        """The game that all agents play."""
+        return self.turns.lanes.game
 
     @property
-    def config(self) -> GameConfig:
+    def settings(self) -> Settings:
         """The settings of the game."""
-        return self.table.lanes.config
+        return self.turns.lanes.settings
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Vector, dict[str, Any]]:
-        """The next sample of the task, which is dealt with those of all others.
+        """Return the task's next sample, which was dealt together with those of all other tasks.
 
         Args:
-            seed: of this space's samples alone; the world's is given where the environments are made.
-            options: there are none.
+            seed: seeds only this environment's own generator; pass the seed of the world to :func:`independent_envs`.
+            options: Ignored; present for the Gymnasium API.
 
         Raises:
-            RuntimeError: outside of :func:`learn_together`, or in the middle of an episode.
-            ValueError: a seed that is no integer from 0 to 2**63 - 1.
+            RuntimeError: called outside :func:`learn_together`, or in the middle of an episode.
+            ValueError: the seed is not an integer from 0 to 2**63 - 1.
         """
         super().reset(seed=None if seed is None else check_seed(seed))
-        self.table.check(self.task)
-        if self.table.lanes.depth:
+        self.turns.check(self.task)
+        if self.turns.lanes.depth:
             raise RuntimeError(f"task_{self.task} resets in the middle of an episode, which all agents end together")
-        return self.table.lanes.vectors[self.task], {}
+        return self.turns.lanes.vectors[self.task], {}
 
     def step(self, action: int | np.integer[Any]) -> tuple[Vector, float, bool, bool, dict[str, Any]]:
         """Choose a block and wait until all have chosen theirs.
 
         Raises:
-            RuntimeError: outside of :func:`learn_together`.
+            RuntimeError: called outside :func:`learn_together`.
         """
-        self.table.check(self.task)
-        return self.table.choose(self.task, int(action))
+        self.turns.check(self.task)
+        return self.turns.choose(self.task, int(action))
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """The legal actions, bool [A], under the name that MaskablePPO looks for."""
-        return self.table.lanes.masks[self.task].astype(np.bool_)
+        """The legal actions, bool [A]; MaskablePPO looks for a method of this name."""
+        return self.turns.lanes.masks[self.task].astype(np.bool_)
 
 
-class Table:
-    """Where the agents meet: a turn that goes round, and a step of the game after each round.
+class TurnTaking:
+    """Lets the agents act one after the other; after each round the game takes a step.
 
     Args:
-        lanes: one for each task.
+        lanes: one lane per task.
     """
 
     def __init__(self, lanes: Lanes) -> None:
@@ -113,11 +111,11 @@ class Table:
         self._shown: list[_Shown] = []
 
     def run(self, loops: Sequence[Callable[[], object]], afterwards: Sequence[Callable[[], int]]) -> None:
-        """Run one loop for each agent to the end; the first error of any ends them all.
+        """Run one loop per agent to its end; the first error in any loop ends them all.
 
         Args:
-            loops: each steps the environment of its task.
-            afterwards: the action of each task once its loop has ended and others still go on.
+            loops: for each task, a loop that steps the environment of the task.
+            afterwards: for each task, a function that chooses its actions once its loop has ended while others go on.
         """
         self._afterwards = afterwards
         self._playing, self._error, self._whose = list(range(len(loops))), None, 0
@@ -125,7 +123,7 @@ class Table:
         threads_of_torch = torch.get_num_threads()
 
         def agent(task: int) -> None:
-            torch.set_num_threads(threads_of_torch)  # every thread has a number of its own
+            torch.set_num_threads(threads_of_torch)  # torch keeps this setting per thread
             try:
                 self._wait(task)
                 loops[task]()
@@ -139,7 +137,7 @@ class Table:
                 thread.start()
             for thread in threads:
                 thread.join()
-        except BaseException as error:  # an interrupt of those who wait here
+        except BaseException as error:  # an interrupt while this thread waits
             self._end(error)
             raise
         finally:
@@ -148,16 +146,16 @@ class Table:
             raise self._error
 
     def check(self, task: int) -> None:
-        """Raise unless it is the task's turn.
+        """Check that it is the task's turn.
 
         Raises:
             RuntimeError: it is not.
         """
         if self._whose != task:
-            raise RuntimeError("agents of one game cannot play by themselves; train them with learn_together")
+            raise RuntimeError("the agents of one game cannot play by themselves; train them with learn_together")
 
     def choose(self, task: int, action: int) -> _Shown:
-        """Leave an action and wait for what comes of it."""
+        """Choose the task's action, and return what its environment's step returns once the game has taken the step."""
         self._actions[task] = action
         self._pass_on(task)
         self._wait(task)
@@ -186,7 +184,7 @@ class Table:
             self._turn.notify_all()
 
     def _step(self) -> None:
-        """The game's step; after the last one the next samples are dealt at once."""
+        """Take a step of the game; the last step of an episode also deals the next samples."""
         lanes = self.lanes
         for task in set(range(lanes.number)).difference(self._playing):
             self._actions[task] = self._afterwards[task]()
@@ -197,61 +195,66 @@ class Table:
             lanes.deal()
 
 
-class _Ended(Exception):  # noqa: N818 (nothing has gone wrong here)
-    """Somebody else's error ends this loop too."""
+class _Ended(Exception):  # noqa: N818 (not an error by itself)
+    """Ends a loop because another one has raised."""
 
 
 def independent_envs(
     *,
-    data: str | MultiTaskData = "digits",
-    network: str | NetworkFactory | None = None,
-    loss: Loss | None = None,
     parts: Sequence[str] = PARTS,
     **settings: Any,
 ) -> list[TaskEnv]:
-    """One environment for each task, all of one game.
+    """Make one environment per task, all of one game.
 
     Args:
-        data: as for RoutingVecEnv, like the others; but there is one lane per task and nothing to see, so neither
-            ``copies`` nor ``render_mode``.
-        network: likewise.
-        loss: likewise.
-        parts: likewise.
-        settings: likewise.
+        parts: which of "v", "task" and "depth" an observation contains.
+        settings: as for :func:`~routing_env.game.build.make_game`.
+
+    Raises:
+        TypeError: unknown setting; the message suggests the closest match.
+        ValueError: an argument or setting is out of range.
     """
-    world = World.of(data, network, loss, settings, own=("loss", "parts"))
-    table = Table(Lanes(world, world.data.tasks, parts=parts))
-    return [TaskEnv(table, task) for task in range(world.data.tasks)]
+    turns = TurnTaking(Lanes.of(settings, parts=parts, also=("parts",)))
+    return [TaskEnv(turns, task) for task in range(turns.lanes.number)]
 
 
 def learn_together(models: Sequence[BaseAlgorithm], total_timesteps: int, **arguments: Any) -> None:
     """Let the models of all tasks learn at the same time.
 
-    A model whose algorithm ends early (they round ``total_timesteps`` up differently) goes on routing its task
-    greedily, without learning, until the last one has ended.
+    Algorithms round ``total_timesteps`` up differently. A model that ends early goes on routing its task greedily,
+    without learning, until the last one has ended.
 
     Args:
         models: one for each environment of :func:`independent_envs`, in any order.
-        total_timesteps: of each.
-        arguments: others of ``learn``.
+        total_timesteps: number of steps for each model.
+        arguments: further arguments of ``learn``.
 
     Raises:
-        ValueError: a task without a model or with two, or environments of different games.
-        BaseException: what a model raises, once all have ended.
+        ValueError: a task has no model or two, or the environments belong to different games.
+        BaseException: the error that a model raised, after all models have ended.
     """
-    table, models = _seated(models)
+    turns, models = _in_order(models)
     for model in models:
-        model._last_obs = None  # pyright: ignore[reportPrivateUsage]  # of a deal that is long over
-    table.run(
+        model._last_obs = None  # pyright: ignore[reportPrivateUsage]  # from a deal that has long ended
+    turns.run(
         [lambda model=model: model.learn(total_timesteps, **arguments) for model in models],
-        [lambda task=task, model=model: _greedy_action(table.lanes, task, model) for task, model in enumerate(models)],
+        [lambda task=task, model=model: _greedy_action(turns.lanes, task, model) for task, model in enumerate(models)],
     )
 
 
 def evaluate_together(models: Sequence[BaseAlgorithm], split: SplitName = "test") -> Evaluation:
-    """Route a whole split greedily, each task by its own model, without training."""
-    table, models = _seated(models)
-    policies = [greedy(model, table.lanes.format) for model in models]
+    """Route a whole split without training; each task's model routes its samples greedily.
+
+    Args:
+        models: as in :func:`learn_together`.
+        split: "train", "validation" or "test".
+
+    Raises:
+        ValueError: a task has no model or two, the environments belong to different games, or the split is empty.
+        TypeError: a model has neither Q-values nor a policy distribution.
+    """
+    turns, models = _in_order(models)
+    policies = [greedy(model, turns.lanes.format) for model in models]
 
     def choose(state: State) -> Tensor:
         action = torch.zeros_like(state.task)
@@ -262,24 +265,24 @@ def evaluate_together(models: Sequence[BaseAlgorithm], split: SplitName = "test"
                 action[rows] = policy(own)
         return action
 
-    return table.lanes.game.evaluate(choose, split)
+    return turns.lanes.game.evaluate(choose, split)
 
 
-def _seated(models: Sequence[BaseAlgorithm]) -> tuple[Table, list[BaseAlgorithm]]:
-    """The table of the models, and the models in the order of their tasks."""
-    tables: set[Table] = set()
+def _in_order(models: Sequence[BaseAlgorithm]) -> tuple[TurnTaking, list[BaseAlgorithm]]:
+    """The game that the models share, and the models in the order of their tasks."""
+    games: set[TurnTaking] = set()
     by_task: dict[int, BaseAlgorithm] = {}
     for model in models:
         env = model.get_env()
-        tables.add(cast(Any, env).get_attr("table")[0])
+        games.add(cast(Any, env).get_attr("turns")[0])
         by_task[cast(Any, env).get_attr("task")[0]] = model
-    number = {table.lanes.number for table in tables}
-    if len(tables) != 1 or number != {len(models)} or len(by_task) != len(models):
+    number = {game.lanes.number for game in games}
+    if len(games) != 1 or number != {len(models)} or len(by_task) != len(models):
         raise ValueError(
-            f"{len(models)} models for {len(by_task)} tasks of {len(tables)} games; there must be one model for each "
+            f"{len(models)} models for {len(by_task)} tasks of {len(games)} games; there must be one model for each "
             "environment of one call of independent_envs"
         )
-    return tables.pop(), [by_task[task] for task in sorted(by_task)]
+    return games.pop(), [by_task[task] for task in sorted(by_task)]
 
 
 def _greedy_action(lanes: Lanes, task: int, model: BaseAlgorithm) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,39 +15,41 @@ from numpy.typing import ArrayLike, NDArray
 
 from routing_env.data import OnePerTask, SplitName
 from routing_env.envs.observation import PARTS, Masks, ObservationFormat, Vectors, masks
-from routing_env.envs.world import World, check_seed, refuse_worker_processes
+from routing_env.envs.processes import refuse_worker_processes
+from routing_env.game.build import build_game, check_seed, resolve
 from routing_env.game.routing_game import RoutingGame
-from routing_env.game.settings import GameConfig
+from routing_env.game.settings import Given, SettingError, Settings
 from routing_env.types import Decision, State
 
 
 class Lanes:
     """The lanes of one game as arrays; one conversion from tensors for all of them.
 
-    An illegal action loses the route: r_final = -1, nothing of the route is trained.
+    An illegal action loses the route: r_final = -1, and nothing on the route is trained.
 
     Args:
-        origin: the world to build a game from, or a game, which then cannot start over from another seed.
-        number: B, how many lanes every deal of the game has.
-        mask: see :class:`~routing_env.envs.observation.ObservationFormat`.
-        parts: likewise.
+        game: to be played.
+        number: B, the number of lanes in every deal of the game.
+        mask: where the action mask is, see :class:`~routing_env.envs.observation.ObservationFormat`.
+        parts: of the observation, see there.
+        owned: whether the game belongs to these lanes alone, so that a seed may replace it and a copy may copy it.
 
     Attributes:
-        game: what is being played; a seed puts a new one in its place, with the observers of the old one.
-        vectors: float32 [B, n], what the lanes see; a new array after every step.
-        masks: int8 [B, A], likewise; all ones when the routes have ended, as there is nothing left to choose.
+        game: what is being played; a seed replaces it by a new one with the same observers.
+        vectors: float32 [B, n], what the lanes observe; a new array after every step.
+        masks: int8 [B, A], the legal actions; all ones when the routes have ended and nothing is left to choose.
         tasks: int64 [B].
         depth: decisions taken in this deal.
         illegal: the first illegal action of each lane that has lost its route in this deal.
-        ends: None while the routes are on their way, then what came of them: task, correct, prediction, label, loss,
+        ends: None while the routes are under way, then what they led to: task, correct, prediction, label, loss,
             final_reward and route as arrays of B rows; a lost route is -1 from where it was lost.
     """
 
     def __init__(
-        self, origin: World | RoutingGame, number: int, *, mask: str = "none", parts: Sequence[str] = PARTS
+        self, game: RoutingGame, number: int, *, mask: str = "none", parts: Sequence[str] = PARTS, owned: bool = True
     ) -> None:
-        self.game = origin.game() if isinstance(origin, World) else origin
-        self.world = origin.built(self.game) if isinstance(origin, World) else None
+        self.game = game
+        self.owned = owned
         self.spec = self.game.spec
         self.number = number
         self.format = ObservationFormat(self.spec, mask, parts)
@@ -57,16 +59,59 @@ class Lanes:
         self._process = os.getpid()
         self.forget()
 
+    @classmethod
+    def of(
+        cls,
+        given: Given,
+        *,
+        lanes: int | None = None,
+        copies: int = 1,
+        mask: str = "none",
+        parts: Sequence[str] = PARTS,
+        also: Iterable[str] = (),
+    ) -> Lanes:
+        """Build a game from the settings that an environment was given, and its lanes.
+
+        Args:
+            given: settings by their names, see :func:`~routing_env.game.build.make_game`.
+            lanes: number of samples of a shuffled pass that make a deal. Where they are fewer than the data set's usual
+                batch, the blocks collect a usual batch for each step, unless ``block_batch`` says otherwise; a single
+                sample is always collected. None deals ``copies`` samples of every task instead.
+            copies: samples of every task.
+            mask: as for the constructor.
+            parts: as for the constructor.
+            also: other arguments of the environment, for the message about an unknown one.
+
+        Raises:
+            SettingError: a setting that does not exist, has the wrong type, or does not go with another.
+            ValueError: a setting out of range.
+            RuntimeError: environments are being spread over processes.
+        """
+        refuse_worker_processes()
+        if "batch_size" in given:
+            raise SettingError(
+                "there is no batch_size: the number of lanes says how many samples are routed together; "
+                "set block_batch to collect more of them for each step of the blocks"
+            )
+        dealer = "per_task" if lanes is None else "endless"
+        settings, data = resolve({"dealer": dealer, **given}, also=also)
+        usual, collect = settings.batch_size, settings.block_batch
+        dealt = copies * data.tasks if lanes is None else lanes
+        if collect is None and (dealt == 1 or (lanes is not None and dealt < usual)):
+            collect = usual
+        settings = replace(settings, batch_size=dealt, block_batch=collect)
+        return cls(build_game(settings, data), dealt, mask=mask, parts=parts)
+
     @property
-    def config(self) -> GameConfig:
+    def settings(self) -> Settings:
         """The settings of the game.
 
         Raises:
-            ValueError: the game is somebody else's.
+            ValueError: the game was not built from settings.
         """
-        if self.world is None:
-            raise ValueError("the game is not this environment's own; its settings are where it was built")
-        return self.world.config
+        if self.game.settings is None:
+            raise ValueError("the game was put together by hand; only a game that was built from settings knows them")
+        return self.game.settings
 
     @property
     def routes(self) -> NDArray[np.int64]:
@@ -79,13 +124,14 @@ class Lanes:
         return None if self.ends is None or self.game.data.classes is None else self.ends["correct"]
 
     def deal(self, seed: int | None = None) -> None:
-        """Deal the next samples to all lanes; routes on their way are given up.
+        """Deal the next samples to all lanes; a deal under way is abandoned.
 
         Args:
-            seed: start the whole world over from here first: blocks, order of the data, history of the rewards.
+            seed: start the whole world over from this seed first: blocks, order of the data, history of the rewards.
 
         Raises:
-            ValueError: a seed that is no integer from 0 to 2**63 - 1, or any, where the game is somebody else's.
+            ValueError: a seed that is not an integer from 0 to 2**63 - 1, any seed where the game is not owned, or a
+                dealer whose deals do not fit the lanes.
             RuntimeError: a vectorising wrapper has taken the lanes into another process.
         """
         if self._process != os.getpid():
@@ -95,7 +141,9 @@ class Lanes:
             self._start_over(check_seed(seed))
         state = self._deal()
         if len(state.task) != self.number:
-            raise ValueError(f"the game deals {len(state.task)} samples to {self.number} lanes; they must agree")
+            raise ValueError(
+                f"the dealer deals {len(state.task)} samples to {self.number} lanes; it must deal one to each lane"
+            )
         self.forget()
         self.tasks = state.task.cpu().numpy()
         self._blank = self.format.blank(self.tasks)
@@ -168,28 +216,26 @@ class Lanes:
         self._chosen: list[NDArray[np.int64]] = []
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but the deal on its way, whose graph cannot be copied."""
-        if self.world is None:
-            raise TypeError("lanes of somebody else's game cannot be copied; build the environment from settings")
+        """Everything but the deal under way, whose graph cannot be copied."""
+        if not self.owned:
+            raise TypeError("lanes of a game that is not their own cannot be copied; build the environment anew")
         state = {name: value for name, value in vars(self).items() if name != "game"}
-        return state | {"game_state": self.game.state_dict()}
+        return state | {"settings": self.settings, "data": self.game.data, "game_state": self.game.state_dict()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         refuse_worker_processes()
-        game_state = state.pop("game_state")
+        settings, data, game_state = (state.pop(name) for name in ("settings", "data", "game_state"))
         vars(self).update(state)
-        assert self.world is not None
-        self.game = self.world.game()
+        self.game = build_game(settings, data)
         self.game.load_state_dict(game_state)
         self.forget()
 
     def _start_over(self, seed: int) -> None:
-        if self.world is None:
+        if not self.owned:
             raise ValueError("the game is not this environment's own; give the seed where the game is built")
-        world = replace(self.world, config=replace(self.world.config, seed=seed))
-        game = world.game()
+        game = build_game(replace(self.settings, seed=seed), self.game.data)
         game.observers = self.game.observers
-        self.world, self.game = world, game  # not before: what has failed has changed nothing
+        self.game = game  # not before: what has failed has changed nothing
 
     def _deal(self) -> State:
         return self.game.reset()
@@ -219,7 +265,7 @@ class Lanes:
             "prediction": outcome.prediction,
             "label": outcome.target,
             "loss": outcome.loss,
-            "final_reward": outcome.final_reward,
+            "final_reward": trace.final_reward,
         }
         told = {name: value.cpu().numpy() for name, value in ends.items()}
         self.ends = {"task": self.tasks, **told, "route": self.routes}
@@ -242,11 +288,12 @@ class _View(Lanes):
 
     def __init__(self, source: Lanes, split: SplitName, copies: int) -> None:
         self._source = source
-        super().__init__(source.game, copies * source.spec.tasks, mask=source._mask, parts=source._parts)
-        self._dealer = OnePerTask(self.game.data, 0, copies=copies, split=split)
+        number = copies * source.spec.tasks
+        super().__init__(source.game, number, mask=source._mask, parts=source._parts, owned=False)
+        self._dealer = OnePerTask(self.game.data, number, 0, split=split)
 
     def _start_over(self, seed: int) -> None:
-        """A seed changes nothing here: the blocks are somebody else's, and the order of the samples is fixed."""
+        """A seed changes nothing here: the blocks belong to other lanes, and the order of the samples is fixed."""
 
     def _deal(self) -> State:
         # A shallow copy shares network and history, but its deal is its own: the other's is not disturbed.

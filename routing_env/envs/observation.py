@@ -1,4 +1,4 @@
-"""How a game's states are shown to agents: vectors and action masks, in numpy, and their spaces."""
+"""What agents see of a game's states: vectors and action masks as NumPy arrays, and their spaces."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from routing_env.names import suggestion
 from routing_env.types import GameSpec, State
 
 Observation = Any
-"""float32 [n], or a dict of it as "observation" and of int8 [A] as "action_mask"."""
+"""float32 [n], or a dict with this vector as "observation" and an int8 [A] mask as "action_mask"."""
 Vectors = NDArray[np.float32]
 Masks = NDArray[np.int8]
 
@@ -23,22 +23,22 @@ PARTS = ("v", "task", "depth")
 
 
 class ObservationFormat:
-    """concat(v, one-hot task, one-hot depth) or parts of it, and where the action mask goes.
+    """The form of observations: concat(v, one-hot task, one-hot depth) or parts of it, and where the mask goes.
 
-    Everything is converted for all lanes at once; per lane there are only slices.
+    All lanes are converted at once; a single lane's observation is a slice.
 
     Args:
-        spec: of the game.
+        spec: the sizes of the game.
         mask: "obs" and "both" put the mask into the observation, "info" and "both" into the info, "none" nowhere.
-        parts: which of "v", "task" and "depth" there are; they always come in this order.
+        parts: which of "v", "task" and "depth" an observation contains; they always come in this order.
 
     Attributes:
-        low: float32 [n], the least values of a vector.
-        high: float32 [n], the greatest.
+        low: float32 [n], the lower bounds of a vector.
+        high: float32 [n], the upper bounds.
         in_info: whether the mask goes into the info.
 
     Raises:
-        ValueError: an unknown mask or part, or no part.
+        ValueError: an unknown mask or part, or no part at all.
     """
 
     def __init__(self, spec: GameSpec, mask: str, parts: Sequence[str]) -> None:
@@ -61,7 +61,7 @@ class ObservationFormat:
             self.low[self._place["v"]], self.high[self._place["v"]] = -np.inf, np.inf
 
     def space(self, actions: int | None = None) -> spaces.Space[Any]:
-        """A new space of one agent's observations.
+        """Make the space of one agent's observations.
 
         Args:
             actions: size of the agent's action space; by default A.
@@ -73,10 +73,10 @@ class ObservationFormat:
         return spaces.Dict({"observation": vector, "action_mask": mask})
 
     def blank(self, task: NDArray[np.int64]) -> Vectors:
-        """The vectors of lanes of some tasks with nothing but the task in them yet.
+        """Vectors in which only the task is filled in.
 
         Args:
-            task: int64 [B].
+            task: the task of each lane, int64 [B].
 
         Returns:
             float32 [B, n].
@@ -90,9 +90,9 @@ class ObservationFormat:
         """The vector of every lane.
 
         Args:
-            blank: float32 [B, n], from :meth:`blank`; it is left as it is.
-            v: float32 [B, at most F], which zeros fill up to F.
-            depth: how many decisions the lanes have behind them; D after the last.
+            blank: float32 [B, n], from :meth:`blank`; not modified.
+            v: float32 [B, at most F], zero-padded to F.
+            depth: number of decisions taken so far; D after the last.
 
         Returns:
             float32 [B, n], a new array.
@@ -109,18 +109,18 @@ class ObservationFormat:
         return self.fill(self.blank(state.task.cpu().numpy()), state.v, state.depth)
 
     def observations(self, vectors: Vectors, masks: Iterable[Masks]) -> list[Observation]:
-        """What some agents see.
+        """Combine vectors and masks into one observation per agent.
 
         Args:
             vectors: float32 [number of agents, n].
-            masks: of each agent, int8 of the size of its action space.
+            masks: for each agent, int8 of the size of its action space.
         """
         if not self._in_observation:
             return list(vectors)
         return [{"observation": vector, "action_mask": mask} for vector, mask in zip(vectors, masks, strict=True)]
 
     def observe(self, state: State) -> list[Observation]:
-        """What the agent of every lane sees in a state."""
+        """The observation of every lane's agent in a state."""
         return self.observations(self.vectors(state), masks(state))
 
 
@@ -133,7 +133,7 @@ def check_choice(name: str, value: str, known: Iterable[str]) -> None:
     """Check an argument that must be one of a few words.
 
     Raises:
-        ValueError: it is none of them.
+        ValueError: it is none of them; the message suggests the closest match.
     """
     if value not in known:
         raise ValueError(f"{name} is {value!r}; {suggestion(str(value), known)}")

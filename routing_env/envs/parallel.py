@@ -1,58 +1,10 @@
-"""Routing as a PettingZoo environment.
-
-Agents choose, one block at a time, the network that their samples go through. Blocks that several of them choose are
-shared, and the blocks learn from the routes as the agents do.
-
-| Import            | `from routing_env import routing_v0` (or `routing_env.parallel_env`)     |
-|-------------------|--------------------------------------------------------------------------|
-| Agents            | `task_0` to `task_{T-1}`, one for each task; see `topology` for others   |
-| Actions           | Discrete, parallel                                                       |
-| Action space      | `Discrete(A)`: the blocks, and PASS as the last one where it is enabled  |
-| Observation space | `Dict(observation=Box(n), action_mask=Box(A))`, or `Box(n)`, see `mask`  |
-| State space       | `Box(T * n)`: what is seen of each sample, side by side                  |
-| Episode           | exactly D steps; all agents terminate together                           |
-| Reward            | collaboration reward each step, the final reward added at the last       |
-
-`reset()` deals the next samples and keeps what the blocks have learned: training goes on. `reset(seed=s)` starts the
-whole world over from s, with new blocks and a new order of the data. Reset with a seed once, and then without.
-
-The observation is concat(v, one-hot task, one-hot depth): the representation of the sample so far, flattened and
-zero-padded to the widest; `parts` selects from the three. After the last step v is the network's output, the depth is
-all zeros and the mask all ones: there is nothing left to choose.
-
-### Arguments
-
-``` python
-routing_v0.parallel_env(data="digits", topology="per_task", mask="obs", render_mode=None, **settings)
-```
-
-`data`: a data set's name, or a `MultiTaskData` of one's own
-
-`network`: "mlp", "simple_convnet", or a function from the data to a `RoutedNetwork`
-
-`loss`: a function from output and target to a loss per sample, in place of cross-entropy or squared error
-
-`topology`: "per_task"; "single", where `router_0` routes one sample per episode; or "dispatched", where `dispatcher_0`
-first picks one of `router_0` to `router_{m-1}` for it, which takes one step more
-
-`agents`: m, how many the dispatcher picks from; by default one per task
-
-`mask`: where the action mask is: "obs" (in the observation), "info", "both" or "none"; with "info" and "none" the
-observation is the plain `Box`
-
-`parts`: which of "v", "task" and "depth" the observation has
-
-`render_mode`: "human", "rgb_array" or "ansi"
-
-`settings`: the fields of `GameConfig`, such as `blocks`, `layers`, `recursive`, `pass_action`, `rho`, `seed`
-
-docs/environment.md has the details: rewards, illegal actions, infos, evaluation, rendering, copying.
-"""
+"""Routing as a PettingZoo environment; :func:`routing_env.routing_v0.parallel_env` describes it and makes one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, cast
+from operator import index
+from typing import Any, ClassVar, Literal
 
 import gymnasium
 import numpy as np
@@ -60,44 +12,37 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
-from routing_env.data import MultiTaskData, SplitName
-from routing_env.drawing.deal import mark, picture
+from routing_env.drawing.deal import mark
 from routing_env.drawing.routing_map import routes_text
 from routing_env.drawing.window import Window
 from routing_env.envs.lanes import Lanes
 from routing_env.envs.observation import PARTS, Masks, Observation, check_choice
-from routing_env.envs.topology import AgentPolicy, make_topology
-from routing_env.envs.world import World
-from routing_env.game.build import NetworkFactory
-from routing_env.game.routing_game import RoutingGame
-from routing_env.game.settings import GameConfig
-from routing_env.game.training import Loss
-from routing_env.types import Evaluation, Policy, Router
+from routing_env.envs.shell import AgentPolicy, Shell
+from routing_env.types import State
 
 Infos = dict[str, dict[str, Any]]
+Returned = tuple[dict[str, Observation], dict[str, float], dict[str, bool], dict[str, bool], Infos]
+"""Observations, rewards, terminations, truncations and infos."""
 
 
-class RoutingParallelEnv(ParallelEnv[str, Observation, Any]):
-    """The routing game as a PettingZoo environment.
+class RoutingParallelEnv(Shell, ParallelEnv[str, Observation, Any]):
+    """The routing game as a PettingZoo environment with one agent per lane.
 
     Args:
-        data: name of a data set, or data of one's own.
-        network: name of a network, or a function that builds one for the data, anew each time it is called.
-        loss: per lane, in place of cross-entropy or squared error.
-        topology: "per_task", "single" or "dispatched": who decides for which sample (Figure 3).
-        agents: how many a dispatcher picks from; by default one per task.
-        mask: "obs", "info", "both" or "none": where the action mask is.
-        parts: which of "v", "task" and "depth" an observation has.
+        topology: "per_task" has an agent for each task (Figure 3b), "single" one agent for all tasks (Figure 3a).
+        mask: where the action mask is: "obs", "info", "both" or "none".
+        parts: which of "v", "task" and "depth" an observation contains.
         render_mode: "human", "rgb_array", "ansi" or None.
-        settings: fields of :class:`~routing_env.game.settings.GameConfig`.
+        settings: as for :func:`~routing_env.game.build.make_game`.
 
     Attributes:
-        game: what is being played; ``reset(seed=)`` puts a new one in its place.
-        state_space: of :meth:`state`.
+        possible_agents: all agents.
+        agents: the agents of the current step; empty outside an episode.
+        state_space: the space of :meth:`state`.
 
     Raises:
-        TypeError: a setting that does not exist, with the nearest that does.
-        ValueError: an argument or setting out of range.
+        TypeError: unknown setting; the message suggests the closest match.
+        ValueError: an argument or setting is out of range.
         ImportError: ``render_mode="human"`` without pygame.
     """
 
@@ -111,52 +56,34 @@ class RoutingParallelEnv(ParallelEnv[str, Observation, Any]):
     def __init__(
         self,
         *,
-        data: str | MultiTaskData = "digits",
-        network: str | NetworkFactory | None = None,
-        loss: Loss | None = None,
-        topology: Literal["per_task", "single", "dispatched"] = "per_task",
-        agents: int | None = None,
+        topology: Literal["per_task", "single"] = "per_task",
         mask: Literal["obs", "info", "both", "none"] = "obs",
         parts: Sequence[str] = PARTS,
         render_mode: str | None = None,
         **settings: Any,
     ) -> None:
+        check_choice("topology", topology, ["per_task", "single"])
         if render_mode is not None:
             check_choice("render_mode", render_mode, self.metadata["render_modes"])
         self.render_mode = render_mode
         self._window = self._new_window()
-        own = ("loss", "topology", "agents", "mask", "parts", "render_mode")
-        world = World.of(data, network, loss, settings, own=own, lanes=None if topology == "per_task" else 1)
-        lanes = world.data.tasks if topology == "per_task" else 1
-        self._lanes = Lanes(world, lanes, mask=mask, parts=parts)
-        self._topology = make_topology(topology, self._lanes.spec, agents)
-        form, actions = self._lanes.format, self._topology.actions
-        self._observation_spaces = {agent: form.space(number) for agent, number in actions.items()}
-        self._action_spaces = self._topology.action_spaces(world.config.seed)
-        self.possible_agents = list(actions)
-        picked = np.zeros_like(self._topology.picked)
-        low = np.concatenate([np.tile(form.low, lanes), picked])
-        high = np.concatenate([np.tile(form.high, lanes), picked + 1])
+        also = ("topology", "agents", "mask", "parts", "render_mode")
+        each = None if topology == "per_task" else 1
+        self.lanes = Lanes.of(settings, lanes=each, mask=mask, parts=parts, also=also)
+        lanes = self.lanes.number
+        low, high = (np.tile(bound, lanes) for bound in (self.lanes.format.low, self.lanes.format.high))
         self.state_space = spaces.Box(low, high, dtype=np.float32)
+        names = [f"task_{task}" for task in range(lanes)] if topology == "per_task" else ["router_0"]
+        self._name_agents(dict.fromkeys(names, self.lanes.spec.actions))
         self.agents: list[str] = []
         self._episode = 0
 
-    @property
-    def game(self) -> RoutingGame:
-        """What is being played; a seed puts a new one in its place."""
-        return self._lanes.game
-
-    @property
-    def config(self) -> GameConfig:
-        """The settings of the game."""
-        return self._lanes.config
-
     def observation_space(self, agent: str) -> spaces.Space[Any]:
-        """The observation space of an agent, the same object on each call."""
+        """The observation space of an agent; every call returns the same object."""
         return self._observation_spaces[agent]
 
     def action_space(self, agent: str) -> spaces.Space[Any]:
-        """The action space of an agent, the same object on each call."""
+        """The action space of an agent; every call returns the same object."""
         return self._action_spaces[agent]
 
     def reset(
@@ -165,104 +92,63 @@ class RoutingParallelEnv(ParallelEnv[str, Observation, Any]):
         """Deal the next samples.
 
         Args:
-            seed: starts the whole world over from here: blocks, order of the data, history of rewards. Without it the
-                blocks keep what they have learned and the next samples are dealt.
-            options: there are none; taken because PettingZoo passes them.
+            seed: restarts the whole world: new blocks, a new order of the data, an empty history of rewards. Without a
+                seed the blocks keep what they have learned and the next samples are dealt.
+            options: Ignored; present for the PettingZoo API.
 
         Raises:
-            ValueError: a seed that is no integer from 0 to 2**63 - 1; nothing has changed.
+            ValueError: the seed is not an integer from 0 to 2**63 - 1; nothing has changed.
         """
-        self._lanes.deal(seed)
-        self._topology.start()
-        self.agents = list(self._topology.agents)
+        self.lanes.deal(seed)
+        self._begin()
+        self.agents = list(self._present)
         self._episode = 1 if seed is not None else self._episode + 1
-        shown = self._show(self._topology.masks(self._lanes.masks))
+        shown = self._show()
         if self._window is not None:
             self.render()
         return shown
 
-    def step(
-        self, actions: Mapping[str, int]
-    ) -> tuple[dict[str, Observation], dict[str, float], dict[str, bool], dict[str, bool], Infos]:
-        """Apply the chosen blocks; the last step scores, rewards and trains the blocks.
+    def step(self, actions: Mapping[str, int]) -> Returned:
+        """Apply one block per lane; the last step scores the routes, pays the final reward and trains the blocks.
 
         Args:
-            actions: one for each agent, an integer in its action space. One that is not legal loses the route. A
-                dispatcher that has picked need not act, and is not heeded.
+            actions: one integer per agent, from its action space. An illegal action loses the agent's route.
 
         Returns:
-            Observations, rewards, terminations, truncations and infos of the agents that take part.
+            Observations, rewards, terminations, truncations and infos of all agents of this step.
 
         Raises:
-            RuntimeError: no episode is under way.
-            ValueError: agents that are missing or do not take part, or an action that is no integer in its space;
-                nothing has changed.
+            RuntimeError: no episode is in progress.
+            ValueError: an agent is missing or does not take part, or an action is not an integer in its space; nothing
+                has changed.
         """
-        if not self.agents:
-            raise RuntimeError("no episode is under way; call reset to deal the next samples")
-        chosen = self._topology.read(actions)
-        if self._topology.dispatching:
-            self._topology.dispatch(int(chosen[0]))
-            earned = [0.0] * len(self._topology.agents)
-        else:
-            earned = self._lanes.step(chosen, who=self._topology.deciding)[self._topology.lane].tolist()
-        agents, over = self._topology.agents, self._lanes.ends is not None
-        self.agents = [] if over else list(agents)
-        observations, infos = self._show(
-            self._topology.open_masks() if over else self._topology.masks(self._lanes.masks)
-        )
-        if self._window is not None:
-            self.render()
-        rewards = dict(zip(agents, earned, strict=True))
-        return observations, rewards, dict.fromkeys(agents, over), dict.fromkeys(agents, False), infos
+        chosen = self._read(actions)
+        return self._returned(self.lanes.step(chosen, who=self._deciding))
 
     def state(self) -> NDArray[np.float32]:
-        """The observation vectors of all samples side by side, float32 [T * n].
-
-        Where there is one sample, [n]; with a dispatcher its pick follows, one-hot, or zeros before.
+        """The observation vectors of all lanes side by side, float32 [B * n].
 
         Raises:
-            RuntimeError: there was no reset yet.
+            RuntimeError: the environment has not been reset yet.
         """
-        if not len(self._lanes.vectors):
+        if not len(self.lanes.vectors):
             raise RuntimeError("there is no state before the first reset; call reset")
-        return np.concatenate([*self._lanes.vectors, self._topology.picked])
-
-    def evaluate(
-        self, policy: Router | Policy | AgentPolicy, split: SplitName = "test", *, batched: bool = False
-    ) -> Evaluation:
-        """Route a whole split without training; an episode under way is not disturbed.
-
-        Args:
-            policy: a router, which acts greedily, or ``policy(agent, observation) -> action``.
-            split: "train", "validation" or "test".
-            batched: the policy is a function from a :class:`~routing_env.types.State` to actions int64 [B] instead.
-
-        Raises:
-            ValueError: an empty split, or an illegal action.
-        """
-        if hasattr(policy, "act"):
-            router = cast(Router, policy)
-            return self.game.evaluate(lambda state: router.act(state, greedy=True).action, split)
-        if batched:
-            return self.game.evaluate(cast(Policy, policy), split)
-        return self.game.evaluate(self._topology.batched(cast(AgentPolicy, policy), self._lanes.format), split)
+        return np.concatenate(self.lanes.vectors)
 
     def render(self) -> NDArray[np.uint8] | str | None:
-        """The routes of this episode: as text, as an image, or in the window, which shows each step by itself."""
+        """The routes of this episode as text, as an image, or in the window, which also follows each step by itself."""
         if self.render_mode is None:
             gymnasium.logger.warn("render was called without a render_mode; pass one to parallel_env")
             return None
-        lanes, names = self._lanes, self.game.data.task_names
+        lanes, names = self.lanes, self.game.data.task_names
         title = f"routing_v0 · episode {self._episode} · step {lanes.depth} of {lanes.spec.depth}"
         if len(lanes.tasks) == 1:
-            title += f" · {self._topology.deciding[0]}"
+            title += f" · {self._deciding[0]}"
         if self.render_mode == "ansi":
             marks = [] if lanes.correct is None else [mark(int(right), 1) for right in lanes.correct]
-            decided = zip(self._topology.deciding, lanes.tasks, strict=False)
-            rows = [f"{agent} ({names[task]})" for agent, task in decided]
+            rows = [f"{agent} ({names[task]})" for agent, task in zip(self._deciding, lanes.tasks, strict=False)]
             return routes_text(lanes.routes, lanes.spec, rows, title=title, marks=marks)
-        image = picture(lanes.spec, names, lanes.tasks, lanes.routes, lanes.correct, title=title)
+        image = self._picture(title)
         if self._window is None:
             return image
         self._window.show(image)
@@ -274,29 +160,101 @@ class RoutingParallelEnv(ParallelEnv[str, Observation, Any]):
             self._window.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but the window; the lanes leave out the episode under way."""
-        return {name: value for name, value in vars(self).items() if name != "_window"}
+        """Everything except the window and the episode in progress."""
+        return {name: value for name, value in vars(self).items() if name != "_window"} | {"agents": []}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._window = self._new_window()
-        self._topology.start()
-        self.agents = []
+
+    @property
+    def _present(self) -> list[str]:
+        """The agents of the current step, or of the last one when the episode has ended.
+
+        Agent i belongs to lane i modulo the number of lanes.
+        """
+        return self.possible_agents
+
+    @property
+    def _deciding(self) -> list[str]:
+        """The agent that decides for each lane."""
+        return self._present
+
+    def _begin(self) -> None:
+        """Prepare an episode whose samples have just been dealt."""
+
+    def _masks(self) -> list[Masks]:
+        """A new action mask for each agent present, int8 of the size of its action space."""
+        return list(self.lanes.masks.copy())
+
+    def _agents_for(self, state: State, policy: AgentPolicy) -> list[str]:
+        agents = self.possible_agents  # one per task, or one for all
+        return [agents[task % len(agents)] for task in state.task.tolist()]
+
+    def _name_agents(self, actions: Mapping[str, int]) -> None:
+        """Set the possible agents and their spaces.
+
+        Action spaces are seeded here because an agent that joins an episode later misses the seeding by others, who
+        find only the agents present after a reset.
+
+        Args:
+            actions: the size of every agent's action space.
+        """
+        self.possible_agents = list(actions)
+        self._observation_spaces = {agent: self.lanes.format.space(size) for agent, size in actions.items()}
+        generators = np.random.default_rng(self.settings.seed).spawn(len(actions))
+        sized = zip(actions.items(), generators, strict=True)
+        self._action_spaces = {agent: spaces.Discrete(size, seed=generator) for (agent, size), generator in sized}
+
+    def _read(self, actions: Mapping[str, int]) -> NDArray[np.int64]:
+        """The actions of the agents that decide, in the order of their lanes."""
+        if not self.agents:
+            raise RuntimeError("no episode is under way; call reset to deal the next samples")
+        if list(actions) != self._deciding:
+            missing = [agent for agent in self._deciding if agent not in actions]
+            extra = [agent for agent in actions if agent not in self.agents]
+            if missing or extra:
+                raise ValueError(
+                    "actions must name every agent and no other; "
+                    f"missing: {missing or 'none'}, extra: {extra or 'none'}"
+                )
+        return np.array([self._read_one(agent, actions[agent]) for agent in self._deciding], dtype=np.int64)
+
+    def _read_one(self, agent: str, action: int) -> int:
+        size = int(self._action_spaces[agent].n)
+        try:
+            chosen = index(action)
+        except TypeError:
+            chosen = -1
+        if not 0 <= chosen < size:
+            raise ValueError(f"action of {agent} is {action!r}; it must be an integer from 0 to {size - 1}")
+        return chosen
+
+    def _returned(self, rewards: NDArray[Any]) -> Returned:
+        """What a step returns; ``rewards`` are those of the lanes."""
+        present, over = list(self._present), self.lanes.ends is not None
+        self.agents = [] if over else present
+        observations, infos = self._show()
+        if self._window is not None:
+            self.render()
+        earned = dict(zip(present, rewards[self._lane].tolist(), strict=True))
+        return observations, earned, dict.fromkeys(present, over), dict.fromkeys(present, False), infos
+
+    def _show(self) -> tuple[dict[str, Observation], Infos]:
+        """The observations and infos of the agents present."""
+        form, lane, masks = self.lanes.format, self._lane, self._masks()
+        seen = form.observations(self.lanes.vectors[lane], masks)
+        told = self.lanes.infos()
+        infos: Infos = {agent: told[own].copy() for agent, own in zip(self._present, lane.tolist(), strict=True)}
+        if form.in_info:
+            for info, mask in zip(infos.values(), masks, strict=True):
+                info["action_mask"] = mask.copy()
+        return dict(zip(self._present, seen, strict=True)), infos
+
+    @property
+    def _lane(self) -> NDArray[np.int64]:
+        """The lane of each agent present."""
+        return np.arange(len(self._present)) % self.lanes.number
 
     def _new_window(self) -> Window | None:
         return Window("routing_v0", self.metadata["render_fps"]) if self.render_mode == "human" else None
-
-    def _show(self, shown: list[Masks]) -> tuple[dict[str, Observation], Infos]:
-        """What each agent is told; ``shown`` are the masks of all that take part."""
-        agents, lane, form = self._topology.agents, self._topology.lane, self._lanes.format
-        seen = form.observations(self._lanes.vectors[lane], shown)
-        told, of_agents = self._lanes.infos(), self._topology.told
-        infos: Infos = of_agents(zip(agents, (told[own].copy() for own in lane.tolist()), strict=True))
-        if form.in_info:
-            for info, mask in zip(infos.values(), shown, strict=True):
-                info["action_mask"] = mask.copy()
-        return of_agents(zip(agents, seen, strict=True)), infos
-
-
-parallel_env = RoutingParallelEnv
-"""The environment under PettingZoo's name."""

@@ -1,11 +1,12 @@
 """Routing for Stable-Baselines3: a vectorised environment whose sub-environments are lanes of one game.
 
-    env = RoutingVecEnv(data="digits", copies=8)
-    model = PPO("MlpPolicy", env, n_steps=12, seed=0).learn(100_000)
+    env = RoutingVecEnv(data="digits", copies=6, final_reward="negative_loss", parts=("task", "depth"))
+    model = PPO("MlpPolicy", env, n_steps=15, batch_size=300, n_epochs=4, gamma=1.0, gae_lambda=1.0, learning_rate=3e-3)
+    model.learn(400_000)
     print(env.evaluate(model).overall_accuracy)
 
-One policy serves all tasks; the task is part of what it sees. All lanes share the blocks and end together, so an
-algorithm's ``n_steps`` is best a multiple of the depth.
+One policy serves all tasks; the task is part of the observation. All lanes share the blocks and end together, so the
+``n_steps`` of an algorithm should be a multiple of the depth.
 """
 
 from __future__ import annotations
@@ -21,23 +22,20 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
-from routing_env.data import MultiTaskData, SplitName
+from routing_env.data import SplitName
 from routing_env.envs.lanes import Lanes
 from routing_env.envs.observation import PARTS, ObservationFormat, check_choice
-from routing_env.envs.world import World, check_seed
-from routing_env.game.build import NetworkFactory
-from routing_env.game.routing_game import RoutingGame
-from routing_env.game.settings import GameConfig
-from routing_env.game.training import Loss
-from routing_env.types import Evaluation, Policy, State
+from routing_env.envs.shell import AgentPolicy, Progress, Shell
+from routing_env.game.build import check_seed
+from routing_env.types import Evaluation, Policy, Router, State
 
 
 class Lane:
-    """What Stable-Baselines3 takes for a sub-environment: get_attr, set_attr and env_method reach it.
+    """A lane, presented to Stable-Baselines3 as a sub-environment; get_attr, set_attr and env_method reach it.
 
     Attributes:
-        number: of the lane.
-        render_mode: of the whole.
+        number: position of the lane, from 0.
+        render_mode: that of the whole environment.
     """
 
     def __init__(self, env: LanesVecEnv, number: int, render_mode: str | None) -> None:
@@ -46,12 +44,12 @@ class Lane:
         self._env = env
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """The legal actions, bool [A], for MaskablePPO."""
+        """The legal actions, bool [A]; MaskablePPO looks for a method of this name."""
         return self._env.lanes.masks[self.number].astype(np.bool_)
 
     @property
     def task(self) -> int:
-        """Of the sample on the lane; in a RoutingVecEnv always lane % T."""
+        """The task of the lane's sample; in a RoutingVecEnv it is always lane % T."""
         return int(self._env.lanes.tasks[self.number])
 
     @property
@@ -60,11 +58,11 @@ class Lane:
         return self
 
 
-class LanesVecEnv(VecEnv):
-    """Lanes as a VecEnv; see :class:`RoutingVecEnv` for the environment with lanes of its own.
+class LanesVecEnv(Shell, VecEnv):
+    """A VecEnv over existing lanes; :class:`RoutingVecEnv` builds its own game and lanes.
 
     Args:
-        lanes: of a game.
+        lanes: the lanes of a game.
         render_mode: "rgb_array" or None.
     """
 
@@ -74,30 +72,20 @@ class LanesVecEnv(VecEnv):
         self.lanes = lanes
         self._lane = [Lane(self, number, render_mode) for number in range(lanes.number)]
         self._actions: NDArray[Any] = np.empty(0)
-        self._ended: tuple[Any, ...] | None = None
+        self._ended: Progress | None = None
         super().__init__(lanes.number, lanes.format.space(), spaces.Discrete(lanes.spec.actions))
         self.metadata: dict[str, Any] = {**self.metadata, "render_fps": 4}
 
-    @property
-    def game(self) -> RoutingGame:
-        """What is being played; a seed puts a new one in its place."""
-        return self.lanes.game
-
-    @property
-    def config(self) -> GameConfig:
-        """The settings of the game."""
-        return self.lanes.config
-
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
-        """Start the whole world over from here at the next reset; None draws a seed from NumPy's own generator.
+        """Restart the whole world at the next reset; None draws a seed from NumPy's global generator.
 
         Raises:
-            ValueError: the seed is no integer from 0 to 2**63 - 1.
+            ValueError: the seed is not an integer from 0 to 2**63 - 1.
         """
         return super().seed(None if seed is None else check_seed(seed))
 
     def reset(self) -> NDArray[np.float32]:
-        """Deal the next samples; after :meth:`seed` start the whole world over first."""
+        """Deal the next samples, float32 [B, n]; the first reset after :meth:`seed` restarts the whole world."""
         self.lanes.deal(self._seeds[0])
         self._reset_seeds()
         self._reset_options()
@@ -106,15 +94,18 @@ class LanesVecEnv(VecEnv):
         return self.lanes.vectors
 
     def step_async(self, actions: NDArray[Any]) -> None:
-        """Take the actions, integers [B]."""
+        """Store the actions, integers [B], for :meth:`step_wait`."""
         self._actions = actions
 
     def step_wait(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
-        """Apply one block per lane; after the last step the next samples are dealt at once.
+        """Apply one block per lane; the last step of an episode also deals the next samples.
+
+        Returns:
+            Observations float32 [B, n], rewards float32 [B], dones bool [B] and one info per lane.
 
         Raises:
-            RuntimeError: there was no reset yet.
-            ValueError: actions of the wrong shape, type or range.
+            RuntimeError: the environment has not been reset yet.
+            ValueError: the actions have the wrong shape, type or range; nothing has changed.
         """
         lanes = self.lanes
         rewards = lanes.step(self._actions)
@@ -122,7 +113,7 @@ class LanesVecEnv(VecEnv):
         self._ended = None
         if over:
             if self.render_mode is not None:
-                self._ended = self._progress()
+                self._ended = self._progress
             for info, vector in zip(told, lanes.vectors, strict=True):
                 info["terminal_observation"] = vector
                 info["TimeLimit.truncated"] = False
@@ -130,34 +121,55 @@ class LanesVecEnv(VecEnv):
             self.reset_infos = lanes.infos()
         return lanes.vectors, rewards, np.full(self.num_envs, over), told
 
-    def evaluate(self, model: BaseAlgorithm, split: SplitName = "test") -> Evaluation:
-        """Route a whole split greedily by a model, without training; the deal on its way is not disturbed.
+    def evaluate(
+        self,
+        policy: BaseAlgorithm | Router | Policy | AgentPolicy,
+        split: SplitName = "test",
+        *,
+        batched: bool = False,
+    ) -> Evaluation:
+        """Route a whole split without training, as in :meth:`Shell.evaluate`.
+
+        Args:
+            policy: what :meth:`Shell.evaluate` takes, or a Stable-Baselines3 model, which acts greedily.
+            split: "train", "validation" or "test".
+            batched: ``policy`` is a function from a :class:`~routing_env.types.State` to legal actions int64 [B].
 
         Raises:
-            ValueError: an empty split.
-            TypeError: a model without Q-values or a policy distribution.
+            TypeError: ``policy`` is none of these, or a model without Q-values or a policy distribution.
+            ValueError: the split is empty, or an action is illegal.
         """
-        return self.game.evaluate(self.policy(model), split)
+        if isinstance(policy, BaseAlgorithm):
+            policy, batched = self.policy(policy), True
+        return super().evaluate(policy, split, batched=batched)
 
     def policy(self, model: BaseAlgorithm) -> Policy:
-        """The greedy policy of a model, from a :class:`~routing_env.types.State` to legal actions."""
+        """The greedy policy of a model: a function from a :class:`~routing_env.types.State` to legal actions int64 [B].
+
+        Raises:
+            TypeError: the model has neither Q-values nor a policy distribution.
+        """
         return greedy(model, self.lanes.format)
 
     def evaluation_view(self, split: SplitName = "test", copies: int = 1) -> LanesVecEnv:
-        """Lanes through the same blocks that train nothing, for EvalCallback: lane b routes samples of task b % T.
+        """An environment for EvalCallback: lanes through the same blocks that train nothing.
 
-        Each task goes through its samples of the split in an order of its own, which a seed does not change. Choose
-        models on "validation", report on "test".
+        Lane b routes samples of task b % T. Each task goes through its samples of the split in a fixed order, which no
+        seed changes. Select models on "validation" and report on "test".
+
+        Args:
+            split: "train", "validation" or "test".
+            copies: lanes per task.
         """
         return LanesVecEnv(self.lanes.view(split, copies), self.render_mode)
 
     def load_game(self, state: Mapping[str, Any]) -> None:
-        """Take back what ``game.state_dict()`` returned; a seed that waits for the next reset is forgotten."""
+        """Restore the game from ``game.state_dict()``; a seed set for the next reset is discarded."""
         self.game.load_state_dict(state)
         self._reset_seeds()
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing; present for the VecEnv API."""
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
         """An attribute of each lane."""
@@ -173,20 +185,14 @@ class LanesVecEnv(VecEnv):
         return [getattr(lane, method_name)(*method_args, **method_kwargs) for lane in self._chosen(indices)]
 
     def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
-        """No lane is wrapped by anything."""
+        """False for each lane; lanes are never wrapped."""
         return [False for _ in self._chosen(indices)]
 
     def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
-        """One routing map of all lanes, which are one game: of the deal under way, or right after it of its end."""
-        from routing_env.drawing.deal import picture  # matplotlib is slow to import
-
-        tasks, routes, correct = self._ended or self._progress()
-        spec, names = self.lanes.spec, self.game.data.task_names
-        title = f"{self.game.samples:,} samples dealt · step {routes.shape[1]} of {spec.depth}"
-        return [picture(spec, names, tasks, routes, correct, title=title)]
-
-    def _progress(self) -> tuple[Any, ...]:
-        return self.lanes.tasks, self.lanes.routes, self.lanes.correct
+        """One routing map of all lanes: of the current deal, or of the complete routes right after a deal has ended."""
+        shown = self._ended or self._progress
+        title = f"{self.game.samples:,} samples dealt · step {shown[1].shape[1]} of {self.lanes.spec.depth}"
+        return [self._picture(title, shown)]
 
     def _chosen(self, indices: Any) -> list[Lane]:
         return [self._lane[number] for number in self._get_indices(indices)]
@@ -195,46 +201,43 @@ class LanesVecEnv(VecEnv):
 class RoutingVecEnv(LanesVecEnv):
     """T x copies lanes of one game; lane b routes samples of task b % T.
 
-    With ``copies=1`` and the same actions it is the PettingZoo environment, to the bit.
+    With ``copies=1`` and the same actions it is bit-identical to the PettingZoo environment.
 
     Args:
-        data: name of a data set, or data of one's own.
-        copies: lanes of each task.
-        network: name of a network, or a function that builds one for the data, anew each time it is called.
-        loss: per lane, in place of cross-entropy or squared error.
-        parts: which of "v", "task" and "depth" an observation has.
+        copies: lanes per task.
+        parts: which of "v", "task" and "depth" an observation contains.
         render_mode: "rgb_array" or None.
-        settings: fields of :class:`~routing_env.game.settings.GameConfig`.
+        settings: as for :func:`~routing_env.game.build.make_game`.
 
     Raises:
-        TypeError: a setting that does not exist.
-        ValueError: an argument out of range.
+        TypeError: unknown setting; the message suggests the closest match.
+        ValueError: an argument or setting is out of range.
     """
 
     def __init__(
         self,
         *,
-        data: str | MultiTaskData = "digits",
         copies: int = 1,
-        network: str | NetworkFactory | None = None,
-        loss: Loss | None = None,
         parts: Sequence[str] = PARTS,
         render_mode: str | None = None,
         **settings: Any,
     ) -> None:
-        world = World.of(data, network, loss, settings, own=("copies", "loss", "parts", "render_mode"), copies=copies)
-        super().__init__(Lanes(world, copies * world.data.tasks, parts=parts), render_mode)
+        if copies < 1:
+            raise ValueError(f"copies is {copies}; it must be at least 1")
+        lanes = Lanes.of(settings, copies=copies, parts=parts, also=("copies", "parts", "render_mode"))
+        super().__init__(lanes, render_mode)
 
 
 def greedy(model: BaseAlgorithm, seen: ObservationFormat) -> Policy:
-    """The model's most valued legal action; also for models that know no masks, which here lose no route.
+    """The policy that takes a model's highest-valued legal action, whether or not the model itself uses masks.
 
     Args:
-        model: with Q-values (DQN), or with a policy distribution (PPO, A2C, MaskablePPO, TRPO).
-        seen: what the model was trained on; VecNormalize is applied where the model has one.
+        model: has Q-values (DQN) or a policy distribution (PPO, A2C, MaskablePPO, TRPO).
+        seen: the format of the observations that the model was trained on; if the model has a VecNormalize, it is
+            applied.
 
     Raises:
-        TypeError: another kind of model.
+        TypeError: the model has neither.
     """
     value = values_of(model)
 
@@ -246,7 +249,11 @@ def greedy(model: BaseAlgorithm, seen: ObservationFormat) -> Policy:
 
 
 def values_of(model: BaseAlgorithm) -> Any:
-    """From vectors [B, n] to a number for each action, [B, A]: log-probabilities or Q-values."""
+    """A function from observation vectors float32 [B, n] to log-probabilities or Q-values float32 [B, A].
+
+    Raises:
+        TypeError: the model has neither.
+    """
     policy: Any = model.policy
     if hasattr(policy, "q_net"):
         rate = policy.q_net

@@ -65,7 +65,7 @@ class SB3Router(Router):
         for option in options:
             if option not in known:
                 raise ValueError(f"{algorithm} has no option {option!r}; {suggestion(option, [*known, 'parts'])}")
-        self._env = LanesVecEnv(Lanes(game, lanes, parts=parts))
+        self._env = LanesVecEnv(Lanes(game, lanes, parts=parts, owned=False))
         set_random_seed(seed)
         usual: dict[str, Any] = {"policy": "MlpPolicy", "device": "cpu"}
         self.model: BaseAlgorithm = factory(

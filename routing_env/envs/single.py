@@ -2,10 +2,10 @@
 
     env = gymnasium.make("routing_env:Routing-v0", data="digits")
 
-An episode routes the next sample of a shuffled pass, of whichever task it is, in exactly D steps and ends by
-termination. `reset()` deals the next sample and keeps what the blocks have learned; `reset(seed=s)` starts the whole
-world over from s. One sample is too little for a step of SGD: the blocks collect ``block_batch`` routed samples first,
-by default the data set's usual batch.
+An episode routes the next sample of a shuffled pass, whatever its task, in exactly D steps and ends by termination.
+`reset()` deals the next sample and keeps what the blocks have learned; `reset(seed=s)` restarts the whole world. One
+sample is too little for a step of SGD, so the blocks first collect ``block_batch`` routed samples, by default the usual
+batch of the data set.
 """
 
 from __future__ import annotations
@@ -18,32 +18,24 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from routing_env.data import MultiTaskData, SplitName
 from routing_env.envs.lanes import Lanes
 from routing_env.envs.observation import PARTS, Observation, check_choice
-from routing_env.envs.world import World, check_seed
-from routing_env.game.build import NetworkFactory
-from routing_env.game.routing_game import RoutingGame
-from routing_env.game.settings import GameConfig
-from routing_env.game.training import Loss
-from routing_env.types import Evaluation, Policy
+from routing_env.envs.shell import Shell
+from routing_env.game.build import check_seed
 
 
-class RoutingEnv(gymnasium.Env[Observation, np.int64]):
+class RoutingEnv(Shell, gymnasium.Env[Observation, np.int64]):
     """The game with a single lane.
 
     Args:
-        data: name of a data set, or data of one's own.
-        network: name of a network, or a function that builds one for the data, anew each time it is called.
-        loss: in place of cross-entropy or squared error.
         mask: where the action mask is: "info" (the observation is a plain Box), "obs", "both" or "none".
-        parts: which of "v", "task" and "depth" an observation has.
+        parts: which of "v", "task" and "depth" an observation contains.
         render_mode: "rgb_array", "ansi" or None.
-        settings: fields of :class:`~routing_env.game.settings.GameConfig`.
+        settings: as for :func:`~routing_env.game.build.make_game`.
 
     Raises:
-        TypeError: a setting that does not exist.
-        ValueError: an argument out of range.
+        TypeError: unknown setting; the message suggests the closest match.
+        ValueError: an argument or setting is out of range.
     """
 
     metadata: ClassVar[dict[str, Any]] = {  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -54,9 +46,6 @@ class RoutingEnv(gymnasium.Env[Observation, np.int64]):
     def __init__(
         self,
         *,
-        data: str | MultiTaskData = "digits",
-        network: str | NetworkFactory | None = None,
-        loss: Loss | None = None,
         mask: Literal["info", "obs", "both", "none"] = "info",
         parts: Sequence[str] = PARTS,
         render_mode: str | None = None,
@@ -65,20 +54,9 @@ class RoutingEnv(gymnasium.Env[Observation, np.int64]):
         if render_mode is not None:
             check_choice("render_mode", render_mode, self.metadata["render_modes"])
         self.render_mode = render_mode
-        world = World.of(data, network, loss, settings, own=("loss", "mask", "parts", "render_mode"), lanes=1)
-        self._lanes = Lanes(world, 1, mask=mask, parts=parts)
-        self.observation_space = self._lanes.format.space()
-        self.action_space = spaces.Discrete(self._lanes.spec.actions)
-
-    @property
-    def game(self) -> RoutingGame:
-        """What is being played; a seed puts a new one in its place."""
-        return self._lanes.game
-
-    @property
-    def config(self) -> GameConfig:
-        """The settings of the game."""
-        return self._lanes.config
+        self.lanes = Lanes.of(settings, lanes=1, mask=mask, parts=parts, also=("mask", "parts", "render_mode"))
+        self.observation_space = self.lanes.format.space()
+        self.action_space = spaces.Discrete(self.lanes.spec.actions)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -86,63 +64,54 @@ class RoutingEnv(gymnasium.Env[Observation, np.int64]):
         """Deal the next sample.
 
         Args:
-            seed: starts the whole world over from here: blocks, order of the data, history of rewards.
-            options: there are none.
+            seed: restarts the whole world: new blocks, a new order of the data, an empty history of rewards.
+            options: Ignored; present for the Gymnasium API.
 
         Raises:
-            ValueError: a seed that is no integer from 0 to 2**63 - 1; nothing has changed.
+            ValueError: the seed is not an integer from 0 to 2**63 - 1; nothing has changed.
         """
-        self._lanes.deal(seed)
+        self.lanes.deal(seed)
         super().reset(seed=None if seed is None else check_seed(seed))
         return self._observation(), self._info()
 
     def step(self, action: int | np.integer[Any]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Apply a block; the last step scores, rewards, and once in a while trains the blocks.
+        """Apply one block; the last step scores the route and pays the final reward.
+
+        The blocks are trained when ``block_batch`` samples have been routed.
 
         Args:
-            action: one that is not legal loses the route: the final reward is -1 and nothing of it is trained.
+            action: an integer in [0, A). An illegal action loses the route: the final reward is -1 and the route trains
+                no block.
 
         Raises:
-            RuntimeError: no episode is under way.
-            ValueError: no integer in [0, A); nothing has changed.
+            RuntimeError: no episode is in progress.
+            ValueError: the action is not an integer in [0, A); nothing has changed.
         """
-        (reward,) = self._lanes.step(np.asarray(action).reshape(1)).tolist()
-        return self._observation(), reward, self._lanes.ends is not None, False, self._info()
+        (reward,) = self.lanes.step(np.asarray(action).reshape(1)).tolist()
+        return self._observation(), reward, self.lanes.ends is not None, False, self._info()
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """The legal actions, bool [A], under the name that MaskablePPO looks for."""
-        return self._lanes.masks[0].astype(np.bool_)
+        """The legal actions, bool [A]; MaskablePPO looks for a method of this name."""
+        return self.lanes.masks[0].astype(np.bool_)
 
     def render(self) -> NDArray[np.uint8] | str | None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The route of this episode, as the routing map or in a line of text."""
+        """The route of this episode as a routing map, uint8 [height, width, 3], or as one line of text."""
         if self.render_mode is None:
             gymnasium.logger.warn("render was called without a render_mode; pass one to gymnasium.make")
             return None
-        lanes, tasks = self._lanes, self.game.data.task_names
+        lanes, tasks = self.lanes, self.game.data.task_names
         if self.render_mode == "rgb_array":
-            from routing_env.drawing.deal import picture  # matplotlib is slow to import
-
-            title = f"{self.game.samples:,} samples dealt · step {lanes.depth} of {lanes.spec.depth}"
-            return picture(lanes.spec, tasks, lanes.tasks, lanes.routes, lanes.correct, title=title)
+            return self._picture(f"{self.game.samples:,} samples dealt · step {lanes.depth} of {lanes.spec.depth}")
         names = {-1: "lost", lanes.spec.pass_action: "PASS"}
         name = tasks[lanes.tasks[0]] if len(lanes.tasks) else "no sample yet"
         mark = "" if lanes.correct is None else "right" if lanes.correct[0] else "wrong"
         return f"{name}  {' → '.join(str(names.get(a, a)) for a in lanes.routes[:1].ravel().tolist())}  {mark}".rstrip()
 
-    def evaluate(self, policy: Policy, split: SplitName = "test") -> Evaluation:
-        """Route a whole split without training.
-
-        Args:
-            policy: from a :class:`~routing_env.types.State` to legal actions int64 [B].
-            split: "train", "validation" or "test".
-        """
-        return self.game.evaluate(policy, split)
-
     def _observation(self) -> Observation:
-        return self._lanes.format.observations(self._lanes.vectors, self._lanes.masks.copy())[0]
+        return self.lanes.format.observations(self.lanes.vectors, self.lanes.masks.copy())[0]
 
     def _info(self) -> dict[str, Any]:
-        (info,) = self._lanes.infos()
-        if self._lanes.format.in_info:
-            info["action_mask"] = self._lanes.masks[0].copy()
+        (info,) = self.lanes.infos()
+        if self.lanes.format.in_info:
+            info["action_mask"] = self.lanes.masks[0].copy()
         return info

@@ -1,150 +1,163 @@
-"""From settings to a game."""
+"""From settings to a game: :func:`resolve` is the one place where what is not given is filled in."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, fields, replace
+from math import prod
+from operator import index
+from typing import Any
 
 import torch
 from torch import nn
 
-from routing_env.data import (
-    EndlessPass,
-    MultiTaskData,
-    OnePerTask,
-    ShuffledPass,
-    first_tasks,
-    load,
-    recipe,
-    training_share,
-)
+from routing_env.data import EndlessPass, MultiTaskData, OnePerTask, ShuffledPass, first_tasks, load, training_share
 from routing_env.game.network import RoutedNetwork, mlp, simple_convnet
-from routing_env.game.rewards import FINAL_REWARDS, Collaboration
-from routing_env.game.routing_game import RoutingGame
-from routing_env.game.settings import GameConfig
-from routing_env.game.training import BlockTrainer, Loss
-from routing_env.names import look_up
+from routing_env.game.rewards import COLLABORATIONS, FINAL_REWARDS
+from routing_env.game.routing_game import Dealer, RoutingGame
+from routing_env.game.settings import Given, SettingError, Settings, check, is_function
+from routing_env.game.training import LOSSES, BlockTrainer
+from routing_env.names import find
 
 NetworkFactory = Callable[[MultiTaskData], RoutedNetwork]
-T = TypeVar("T")
+"""Builds a network for a data set, new on every call."""
+
+NETWORKS: dict[str, Callable[..., RoutedNetwork]] = {"mlp": mlp, "simple_convnet": simple_convnet}
+
+DEALERS: dict[str, Callable[[MultiTaskData, int, int], Dealer]] = {
+    "shuffled": ShuffledPass,
+    "endless": EndlessPass,
+    "per_task": OnePerTask,
+}
+"""From data, samples per deal and seed to a dealer."""
 
 
-def make_game(
-    config: GameConfig | None = None,
-    *,
-    data: MultiTaskData | None = None,
-    network: NetworkFactory | None = None,
-    loss: Loss | None = None,
-    deal: Literal["pass", "endless", "per_task"] = "pass",
-    copies: int = 1,
-) -> RoutingGame:
-    """Build a game. The same settings give the same game, to the bit, on the CPU.
+def make_game(**given: Any) -> RoutingGame:
+    """Build a game. The same settings give the same game, bit for bit on the CPU.
 
     Args:
-        config: settings; None stands for the defaults.
-        data: tasks of one's own in place of ``config.data``.
-        network: builds a network of one's own for the data, in place of ``config.network`` and its sizes.
-        loss: per lane, in place of cross-entropy or squared error.
-        deal: "pass" deals up to ``batch_size`` samples of a shuffled pass, "endless" exactly so many, from one pass
-            into the next, "per_task" samples of every task.
-        copies: samples of every task in a deal of "per_task".
+        given: fields of :class:`~routing_env.game.settings.Settings`; ``data`` may also be a
+            :class:`~routing_env.data.base.MultiTaskData`. What is not given follows from the data set.
 
     Raises:
-        ValueError: a setting out of range, with its name.
+        SettingError: a setting that does not exist, has the wrong type, or does not go with another.
+        ValueError: a setting out of range.
     """
-    config = config or GameConfig()
-    device = find_device(config.device)
-    if data is None:
-        data = load_data(config)
-    elif config.tasks not in (None, data.tasks):
-        raise ValueError(f"tasks is {config.tasks}, but the data have {data.tasks} tasks; cut them with first_tasks")
-    data = data.to(device)
-    config = resolve(config, data)
+    return build_game(*resolve(given))
+
+
+def resolve(given: Given, *, also: Iterable[str] = ()) -> tuple[Settings, MultiTaskData]:
+    """Load the data, and give every setting its value: the given one, the data set's usual one, or the default.
+
+    Args:
+        given: settings by their names, as for :func:`make_game`.
+        also: other arguments that the caller takes, for the message about an unknown one.
+
+    Returns:
+        The settings, and the data on their device.
+
+    Raises:
+        SettingError: a setting that does not exist, has the wrong type, or does not go with another.
+        ValueError: a setting out of range, or data that cannot be loaded.
+    """
+    own = given.get("data")
+    if isinstance(own, MultiTaskData):
+        for name in ("tasks", "fraction", "validation"):
+            if name in given:
+                raise SettingError(
+                    f"{name} is {given[name]!r} beside data of your own; it cuts data sets by name: cut your data with "
+                    "routing_env.data.first_tasks and training_share, and give validation where the data are made"
+                )
+        given = {**given, "data": own.name}
+    given = check(given, Settings, also=also)
+    if "seed" in given:
+        given["seed"] = check_seed(given["seed"])
+    _check_together(given)
+    data = own if isinstance(own, MultiTaskData) else load_data(given)
+    settings = Settings(**{**_derived(given, data), **_usual(data), **given})
+    if data.classes is None and settings.final_reward == "correct":
+        raise SettingError("final_reward is 'correct', which regression never is; use 'negative_loss' or 'team'")
+    return settings, data.to(find_device(settings.device))
+
+
+@torch.inference_mode(mode=False)  # whatever mode the caller is in, the blocks can be trained
+def build_game(settings: Settings, data: MultiTaskData) -> RoutingGame:
+    """Build the game of resolved settings, on the device of the data.
+
+    Raises:
+        ValueError: a setting out of range.
+    """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        routed = network(data) if network else make_network(config, data)
-    routed = routed.to(device)
-    if deal == "per_task":
-        dealer = OnePerTask(data, config.seed, copies=copies)
-    else:
-        passes = {"pass": ShuffledPass, "endless": EndlessPass}
-        dealer = look_up("deal", deal, passes)(data, _known(config.batch_size), config.seed)
-    collaboration = Collaboration(
-        routed.depth,
-        routed.actions,
-        rho=_known(config.rho),
-        kind=config.collaboration,
-        pass_action=routed.pass_action,
-        device=device,
-    )
-    return RoutingGame(
+        torch.manual_seed(settings.seed)
+        network = build_network(settings, data)
+    network = network.to(data.device)
+    spec = network.spec(data.tasks, data.device)
+    game = RoutingGame(
         data,
-        routed,
-        make_trainer(config, routed),
-        dealer,
-        collaboration,
-        final_reward=look_up("final reward", _known(config.final_reward), FINAL_REWARDS),
-        loss=loss,
-        block_batch=config.block_batch,
+        network,
+        build_trainer(settings, network),
+        find("dealer", settings.dealer, DEALERS)(data, settings.batch_size, settings.seed),
+        find("collaboration reward", settings.collaboration, COLLABORATIONS)(spec, settings.rho),
+        final_reward=find("final reward", settings.final_reward, FINAL_REWARDS),
+        loss=find("loss", settings.loss, LOSSES),
+        block_batch=settings.block_batch,
     )
+    game.settings = replace(settings, **_sizes(network)) if is_function(settings.network) else settings
+    return game
 
 
-def resolve(config: GameConfig, data: MultiTaskData) -> GameConfig:
-    """The same settings with the data set's recipe where they leave the choice to it."""
-    if data.classes is None and config.final_reward == "correct":
-        raise ValueError("final_reward is 'correct', which regression never is; use 'negative_loss', or leave it out")
-    usual = recipe(data)
-    choices: dict[str, Any] = {
-        "network": usual.network,
-        "hidden": usual.hidden,
-        "layers": usual.layers,
-        "blocks": len(set(data.groups or range(data.tasks))),
-        "rho": usual.rho,
-        "learning_rate": usual.learning_rate,
-        "batch_size": usual.batch_size,
-        "final_reward": "negative_loss" if data.classes is None else "correct",
-    }
-    open_choices = {name: value for name, value in choices.items() if getattr(config, name) is None}
-    return replace(config, data=data.name, **open_choices)
+def load_data(given: Given) -> MultiTaskData:
+    """The data set that settings name, cut as they say. Settings that are not given have their defaults.
+
+    Raises:
+        ValueError: an unknown name, or a setting out of range.
+        FileNotFoundError: a file is missing.
+    """
+    name, data_dir, validation, fraction, tasks, seed = (
+        given.get(name, default_of(name)) for name in ("data", "data_dir", "validation", "fraction", "tasks", "seed")
+    )
+    data = load(name, data_dir=data_dir, validation=validation, seed=seed)
+    if tasks is not None:
+        data = first_tasks(data, tasks)
+    return data if fraction == 1 else training_share(data, fraction, seed=seed)
 
 
-def load_data(config: GameConfig) -> MultiTaskData:
-    """The data set that the settings name."""
-    data = load(config.data, data_dir=config.data_dir, validation=config.validation, seed=config.seed)
-    if config.tasks is not None:
-        data = first_tasks(data, config.tasks)
-    return data if config.fraction == 1 else training_share(data, config.fraction, seed=config.seed)
-
-
-def make_network(config: GameConfig, data: MultiTaskData) -> RoutedNetwork:
-    """The routed network for resolved settings; its weights come from torch's own generator."""
-    for name in ("hidden", "layers", "blocks"):
-        if getattr(config, name) < 1:
-            raise ValueError(f"{name} is {getattr(config, name)}; it must be at least 1")
-    networks = {"mlp": mlp, "simple_convnet": simple_convnet}
-    return look_up("network", _known(config.network), networks)(
+def build_network(settings: Settings, data: MultiTaskData) -> RoutedNetwork:
+    """The routed network of resolved settings; its weights come from torch's own generator."""
+    build = find("network", settings.network, NETWORKS)
+    if is_function(settings.network):
+        network: object = build(data)
+        if not isinstance(network, RoutedNetwork):
+            raise SettingError(f"the network function returned {type(network).__name__}, not a RoutedNetwork")
+        return network
+    for name in ("hidden", "layers", "blocks", "depth"):
+        if getattr(settings, name) < 1:
+            raise ValueError(f"{name} is {getattr(settings, name)}; it must be at least 1")
+    return build(
         data.input_shape,
         data.outputs,
-        _known(config.blocks),
-        hidden=_known(config.hidden),
-        layers=_known(config.layers),
-        recursive=config.recursive,
-        pass_action=config.pass_action,
-        depth=config.depth,
+        settings.blocks,
+        hidden=settings.hidden,
+        layers=settings.layers,
+        recursive=settings.recursive,
+        pass_action=settings.pass_action,
+        depth=settings.depth,
     )
 
 
-def make_trainer(config: GameConfig, network: nn.Module) -> BlockTrainer:
+def build_trainer(settings: Settings, network: nn.Module) -> BlockTrainer:
     """The optimiser and schedule of resolved settings for a network's parameters."""
+    optimizer: Any = settings.optimizer
+    if is_function(optimizer):
+        optimizer = find("optimizer", optimizer, {})
     return BlockTrainer(
         network.parameters(),
-        optimizer=config.optimizer,
-        learning_rate=_known(config.learning_rate),
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        decay_every=config.decay_every,
-        decay_factor=config.decay_factor,
+        optimizer=optimizer,
+        learning_rate=settings.learning_rate,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        decay_every=settings.decay_every,
+        decay_factor=settings.decay_factor,
     )
 
 
@@ -152,7 +165,7 @@ def find_device(name: str) -> torch.device:
     """The device of that name.
 
     Raises:
-        ValueError: there is none.
+        ValueError: it is not available.
     """
     try:
         device = torch.device(name)
@@ -162,7 +175,72 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def _known(value: T | None) -> T:
-    """A setting that ``resolve`` has filled in."""
-    assert value is not None
-    return value
+def check_seed(seed: Any) -> int:
+    """The seed of a world as a Python integer.
+
+    Raises:
+        ValueError: it is not an integer from 0 to 2**63 - 1.
+    """
+    try:
+        number = index(seed)
+    except TypeError:
+        number = -1
+    if not 0 <= number < 2**63:
+        raise ValueError(f"seed is {seed!r}; it must be an integer from 0 to 2**63 - 1")
+    return number
+
+
+def default_of(name: str) -> Any:
+    """The default of a setting."""
+    return next(field.default for field in fields(Settings) if field.name == name and field.default is not MISSING)
+
+
+def _usual(data: MultiTaskData) -> dict[str, Any]:
+    """The settings of a game that the data set is usually trained with; for images of your own those of the paper."""
+    usual: Mapping[str, Any] = data.usual
+    if not usual and len(data.input_shape) in (2, 3) and min(data.input_shape[-2:]) >= 8:
+        usual = {"network": "simple_convnet", "hidden": 128}
+    names = {field.name for field in fields(Settings)}
+    return {name: value for name, value in usual.items() if name in names}
+
+
+def _derived(given: Given, data: MultiTaskData) -> dict[str, Any]:
+    """The defaults that follow from the data or from other settings."""
+    regression = data.classes is None
+    layers = given.get("layers", _usual(data).get("layers", default_of("layers")))
+    return {
+        "blocks": len(set(data.groups or range(data.tasks))),
+        "depth": layers,
+        "loss": "squared_error" if regression else "cross_entropy",
+        "final_reward": "negative_loss" if regression else "correct",
+    }
+
+
+def _check_together(given: Given) -> None:
+    """Refuse settings that another given one would silently overrule.
+
+    Raises:
+        SettingError: settings beside a function that settles them itself, or momentum beside Adam.
+    """
+    for kind, settled in (("network", Settings.OF_NETWORK), ("optimizer", Settings.OF_OPTIMIZER)):
+        for name in settled if is_function(given.get(kind, "")) else ():
+            if name in given:
+                raise SettingError(
+                    f"{name} is {given[name]!r} beside a {kind} function, which settles it itself; leave it out, or "
+                    f"give the name of a built-in {kind}"
+                )
+    if given.get("optimizer") == "adam" and given.get("momentum"):
+        raise SettingError(f"momentum is {given['momentum']} beside adam, which has none; leave it out, or use sgd")
+
+
+def _sizes(network: RoutedNetwork) -> dict[str, Any]:
+    """The settings that describe a network that a function has built; ``blocks`` is the size of the largest layer."""
+    banks = [network.bank(layer) for layer in range(len(network.banks))]
+    return {
+        "hidden": prod(banks[0].out_shape if len(banks) > 1 else banks[0].in_shape),
+        "layers": len(banks),
+        "blocks": max(map(len, banks)),
+        "recursive": network.recursive,
+        "pass_action": network.pass_action is not None,
+        "depth": network.depth,
+    }

@@ -1,4 +1,4 @@
-"""What a game refuses, before anything has changed."""
+"""What a game refuses before anything changes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from routing_env.data import MultiTaskData
-from routing_env.types import Batch, Decision, State
+from routing_env.types import Batch, Decision, Outcome, State
 
 
 def check_decision(decision: Decision, state: State, playing: Tensor | None = None) -> None:
-    """Check what a router decided for the lanes that play.
+    """Check a router's decision for the lanes that still play.
 
     Raises:
         ValueError: a wrong shape or type, or an illegal action.
@@ -25,10 +25,10 @@ def check_decision(decision: Decision, state: State, playing: Tensor | None = No
 
 
 def check_legal(action: Tensor, state: State, playing: Tensor | None = None) -> None:
-    """Check the actions of the lanes that play.
+    """Check the actions of the lanes that still play.
 
     Raises:
-        ValueError: wrong shape or type, or an action that is not legal, with its lane and what is.
+        ValueError: wrong shape or type, or an illegal action, with its lane and the legal ones.
     """
     lanes, actions = state.legal.shape
     if action.shape != (lanes,) or action.dtype != torch.int64:
@@ -47,7 +47,7 @@ def check_legal(action: Tensor, state: State, playing: Tensor | None = None) -> 
 
 
 def check_batch(batch: Batch, data: MultiTaskData, dtype: torch.dtype) -> None:
-    """Check samples that the data did not deal.
+    """Check samples that the data set did not deal.
 
     Raises:
         ValueError: inputs, tasks or targets that are not finite, of the wrong shape or type, or out of range.
@@ -76,3 +76,17 @@ def check_batch(batch: Batch, data: MultiTaskData, dtype: torch.dtype) -> None:
         raise ValueError(
             f"targets of the batch must be int64 [{lanes}] below {classes.tolist()}; got {target.tolist()}"
         )
+
+
+def check_reward(reward: object, outcome: Outcome) -> None:
+    """Check what a final reward of your own returned.
+
+    Raises:
+        ValueError: it is not a float tensor [B], or not finite.
+    """
+    shape = outcome.loss.shape
+    if not isinstance(reward, Tensor) or reward.shape != shape or not reward.is_floating_point():
+        found = f"{reward.dtype} {list(reward.shape)}" if isinstance(reward, Tensor) else type(reward).__name__
+        raise ValueError(f"final_reward must return a float tensor of shape {list(shape)}; it returned {found}")
+    if not reward[~outcome.forfeited].isfinite().all():
+        raise ValueError(f"final_reward returned NaN or infinity: {reward}; it must be finite for every lane")

@@ -3,33 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
-FinalReward = Callable[[Tensor, Tensor], Tensor]
-"""From correct bool [B] and loss float32 [B] to r_final float32 [B]."""
+from routing_env.types import GameSpec, Outcome
 
-
-def correct_or_not(correct: Tensor, loss: Tensor) -> Tensor:
-    """+1 where the prediction is right, -1 where it is wrong: the paper's reward for classification."""
-    return torch.where(correct, 1.0, -1.0).to(loss.dtype)
-
-
-def negative_loss(correct: Tensor, loss: Tensor) -> Tensor:
-    """-L, the paper's reward for other domains such as regression."""
-    return -loss
-
-
-FINAL_REWARDS: dict[str, FinalReward] = {"correct": correct_or_not, "negative_loss": negative_loss}
+FinalReward = Callable[[Outcome], Tensor]
+"""From the outcome of B routes to r_final, float32 [B]. It may look at the whole deal, as a team's reward does."""
 
 FORFEIT = -1.0
-"""r_final of a route that named an illegal action, unless a reward of the same deal is lower still."""
+"""r_final of a route that was lost by an illegal action, unless a reward of the same deal is lower still."""
+
+
+def correct_or_not(outcome: Outcome) -> Tensor:
+    """+1 where the prediction is right, -1 where it is wrong: the paper's reward for classification."""
+    return torch.where(outcome.correct, 1.0, -1.0).to(outcome.loss.dtype)
+
+
+def negative_loss(outcome: Outcome) -> Tensor:
+    """-L, the paper's reward for other domains such as regression."""
+    return -outcome.loss
+
+
+def team_reward(outcome: Outcome) -> Tensor:
+    """The mean of the deal for everyone: of +1/-1, or of -L for regression. A forfeited route counts as -1."""
+    own = negative_loss(outcome) if outcome.prediction.is_floating_point() else correct_or_not(outcome)
+    return own.where(~outcome.forfeited, FORFEIT).mean().expand_as(own)
+
+
+FINAL_REWARDS: dict[str, FinalReward] = {
+    "correct": correct_or_not,
+    "negative_loss": negative_loss,
+    "team": team_reward,
+}
+
+
+class CollaborationReward(Protocol):
+    """An immediate reward for each decision, by what was chosen before."""
+
+    def reward(self, depth: int, action: Tensor) -> Tensor:
+        """The reward float32 [B] of the actions int64 [B] at a depth, by the history so far."""
+        ...
+
+    def record(self, depth: int, action: Tensor, probability: Tensor | None) -> None:
+        """Add the decisions of some lanes to the history: actions int64 [N], probabilities float32 [N, A] or None."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """The history, as nested dicts and lists of tensors, numbers and strings."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore from :meth:`state_dict`."""
+        ...
 
 
 def collaboration_reward(average: Tensor, action: Tensor, rho: float) -> Tensor:
-    """Rho times the average that each lane's chosen action has in history.
+    """Rho times the historical average of the action that each lane chose.
 
     Args:
         average: float32 [A], the running average of one depth.
@@ -45,9 +77,9 @@ def collaboration_reward(average: Tensor, action: Tensor, rho: float) -> Tensor:
 class Collaboration:
     """The reward for choosing blocks that were chosen before, with its history.
 
-    One running average per (depth, action) over all tasks and samples so far: of the probability that the router gave
-    to the action ("probability", the variant that the paper uses), or of how often it was chosen ("count"). A deal is
-    rewarded by the history before it. PASS is no block: it earns nothing.
+    There is one running average per (depth, action) over all tasks and samples so far: of the probability that the
+    router gave to the action ("probability", the variant that the paper uses), or of how often it was chosen
+    ("count"). A deal is rewarded by the history before it. PASS is not a block and earns nothing.
 
     Args:
         depth: D.
@@ -58,7 +90,7 @@ class Collaboration:
         device: where the game's tensors are.
 
     Raises:
-        ValueError: rho outside [0, 1], as many of them as depths are needed, or an unknown kind.
+        ValueError: rho outside [0, 1], a sequence whose length is not D, or an unknown kind.
     """
 
     def __init__(
@@ -102,12 +134,12 @@ class Collaboration:
         return reward if self._pass_action is None else reward.where(action != self._pass_action, 0.0)
 
     def record(self, depth: int, action: Tensor, probability: Tensor | None) -> None:
-        """Take one decision of some lanes into the history.
+        """Add one decision of some lanes to the history.
 
         Args:
             depth: of the decision.
             action: int64 [B].
-            probability: float32 [B, A]; None where the router does not say: then the action had probability 1.
+            probability: float32 [B, A]; None where the router does not give any: the action then counts as certain.
         """
         if not self.rho[depth] or not len(action):
             return
@@ -122,6 +154,27 @@ class Collaboration:
         return {"average": self.average.clone(), "seen": list(self._seen)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back a history."""
+        """Restore from :meth:`state_dict`."""
         self.average.copy_(state["average"])
         self._seen = list(state["seen"])
+
+
+def by_probability(spec: GameSpec, rho: float | Sequence[float]) -> Collaboration:
+    """The paper's collaboration reward: rho times the average historical probability of the block."""
+    return Collaboration(
+        spec.depth, spec.actions, rho=rho, kind="probability", pass_action=spec.pass_action, device=spec.device
+    )
+
+
+def by_count(spec: GameSpec, rho: float | Sequence[float]) -> Collaboration:
+    """Rho times the share of historical decisions that chose the block."""
+    return Collaboration(
+        spec.depth, spec.actions, rho=rho, kind="count", pass_action=spec.pass_action, device=spec.device
+    )
+
+
+COLLABORATIONS: dict[str, Callable[[GameSpec, float | Sequence[float]], CollaborationReward]] = {
+    "probability": by_probability,
+    "count": by_count,
+}
+"""From a game's spec and rho, one number or one for each depth, to its collaboration reward."""

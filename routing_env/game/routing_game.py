@@ -15,12 +15,20 @@ import torch
 from torch import Tensor
 
 from routing_env.data import MultiTaskData, SplitName
-from routing_env.game.checks import check_batch, check_decision, check_legal
+from routing_env.game.checks import check_batch, check_decision, check_legal, check_reward
 from routing_env.game.evaluation import Score, evaluate
 from routing_env.game.network import Route, RoutedNetwork
-from routing_env.game.rewards import FORFEIT, Collaboration, FinalReward, correct_or_not, negative_loss
+from routing_env.game.rewards import (
+    FINAL_REWARDS,
+    FORFEIT,
+    CollaborationReward,
+    FinalReward,
+    correct_or_not,
+    negative_loss,
+)
+from routing_env.game.settings import Settings
 from routing_env.game.training import BlockTrainer, Loss
-from routing_env.types import Batch, Decision, Evaluation, GameSpec, Outcome, Policy, State, Trace
+from routing_env.types import Batch, Decision, Evaluation, GameSpec, Outcome, Policy, Router, State, Trace
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -40,11 +48,11 @@ def _trainable(method: Callable[P, R]) -> Callable[P, R]:
 
 
 class Dealer(Protocol):
-    """Decides which samples are dealt next."""
+    """Decides which training samples are dealt next. A setting's function builds it from data, batch size and seed."""
 
     @property
     def pass_size(self) -> int:
-        """Samples that make an epoch."""
+        """Samples in an epoch."""
         ...
 
     def next_batch(self) -> Batch:
@@ -52,17 +60,17 @@ class Dealer(Protocol):
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """What continues the sequence of deals."""
+        """What is needed to continue the sequence of deals."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what :meth:`state_dict` returned."""
+        """Restore from :meth:`state_dict`."""
         ...
 
 
 @dataclass
 class _Deal:
-    """The lanes that are on their way."""
+    """A deal under way."""
 
     batch: Batch
     route: Route
@@ -82,17 +90,17 @@ class RoutingGame:
         trainer: of the blocks and the stem.
         dealer: of training samples.
         collaboration: the immediate rewards.
-        final_reward: from correctness and loss to r_final; by default +1/-1, for regression the negative loss.
+        final_reward: from the outcome of a deal to r_final; by default +1/-1, for regression the negative loss.
         loss: per lane; by default cross-entropy, for regression the squared error.
-        block_batch: None trains on each deal as it ends. A number collects that many routed samples first, then routes
-            them again the way they went, as one batch: for deals too small for batch norm and SGD. Meanwhile deals are
-            routed with the network in evaluation mode.
+        block_batch: None trains on each deal as it ends. A number collects this many routed samples first, then routes
+            them again along the same routes, as one batch: for deals too small for batch norm and SGD. Until then deals
+            are routed with the network in evaluation mode.
 
     Attributes:
         spec: what a router must know.
-        samples: training samples dealt so far.
+        settings: the settings that the game was built from; None where it was put together by hand.
         observers: called with the trace of every training deal.
-        router_loss: from a trace to float32 [B], a router's own loss. The blocks minimise it beside theirs: its
+        router_loss: from a trace to float32 [B], a router's own loss. The blocks minimise it in addition to theirs: its
             gradient reaches them through v, which is not detached then (section 3.1.2, end). None, the default,
             detaches v.
     """
@@ -103,7 +111,7 @@ class RoutingGame:
         network: RoutedNetwork,
         trainer: BlockTrainer,
         dealer: Dealer,
-        collaboration: Collaboration,
+        collaboration: CollaborationReward,
         *,
         final_reward: FinalReward | None = None,
         loss: Loss | None = None,
@@ -121,7 +129,7 @@ class RoutingGame:
         self.dealer = dealer
         self.collaboration = collaboration
         self.spec: GameSpec = replace(network.spec(data.tasks, data.device), groups=data.groups)
-        self.samples = 0
+        self.settings: Settings | None = None
         self.observers: list[Callable[[Trace], None]] = []
         self.router_loss: Callable[[Trace], Tensor] | None = None
         self._final_reward = final_reward or (negative_loss if data.classes is None else correct_or_not)
@@ -133,6 +141,11 @@ class RoutingGame:
         self._trace: Trace | None = None
 
     @property
+    def samples(self) -> int:
+        """Training samples dealt so far."""
+        return self.trainer.samples
+
+    @property
     def epoch(self) -> int:
         """Passes over the training samples that are complete."""
         return self.samples // self.dealer.pass_size
@@ -142,7 +155,7 @@ class RoutingGame:
         """The deal that has just ended.
 
         Raises:
-            RuntimeError: none has.
+            RuntimeError: no deal has ended yet.
         """
         if self._trace is None:
             raise RuntimeError("no deal has ended yet; call step until it returns None")
@@ -150,10 +163,10 @@ class RoutingGame:
 
     @property
     def action_reward(self) -> Tensor:
-        """float32 [B], what the last decision earned at once: the collaboration reward, without r_final.
+        """The immediate reward of the last decision, float32 [B]: the collaboration reward, without r_final.
 
         Raises:
-            RuntimeError: nothing has been decided in this deal yet.
+            RuntimeError: no decision has been taken in this deal yet.
         """
         if self._deal is None:
             return self.trace.action_rewards[:, -1]
@@ -163,15 +176,15 @@ class RoutingGame:
 
     @_trainable
     def reset(self, batch: Batch | None = None, *, train: bool = True) -> State:
-        """Deal samples to the lanes; routes that have not ended are given up.
+        """Deal samples to the lanes; a deal under way is abandoned.
 
         Args:
-            batch: samples of one's own; by default the dealer's next.
-            train: whether the blocks, the rewards' history and the sample count learn of this deal.
+            batch: your own samples; by default the dealer's next.
+            train: whether the deal trains the blocks and counts in the rewards' history and the number of samples.
 
         Raises:
-            ValueError: a batch of one's own that does not fit the tasks, or with values that are not finite; a
-                ``router_loss`` where ``block_batch`` collects deals.
+            ValueError: a batch that does not fit the tasks, or with values that are not finite; a ``router_loss`` where
+                ``block_batch`` collects deals.
         """
         if self.router_loss is not None and self._block_batch is not None:
             raise ValueError("router_loss needs every deal to be a step of the blocks; leave block_batch out")
@@ -191,16 +204,17 @@ class RoutingGame:
 
         Args:
             decision: legal actions.
-            forfeit: bool [B], lanes that give up their route here, whatever their action says: they apply no more
-                blocks, train nothing and end with r_final = -1, or the lowest of the deal where that is lower still.
-                The trace shows their first legal action from here on.
+            forfeit: bool [B], lanes that lose their route here, whatever their action: they apply no further blocks,
+                train nothing and end with r_final = -1, or the lowest of the deal where that is lower still. The trace
+                shows their first legal action from here on.
 
         Returns:
             The next state, or None when the routes have ended; then ``trace`` holds them.
 
         Raises:
-            RuntimeError: there is no deal on its way.
-            ValueError: a decision of the wrong shape or type, or an illegal action; nothing has changed.
+            RuntimeError: no deal is under way.
+            ValueError: a decision of the wrong shape or type, or an illegal action; nothing has changed. Or a final
+                reward of your own that is not float [B] and finite; nothing has been trained.
         """
         deal = self._deal
         if deal is None:
@@ -238,21 +252,26 @@ class RoutingGame:
                 observer(self._trace)
         return None
 
-    def evaluate(self, policy: Policy, split: SplitName = "test", *, batch_size: int = 1024) -> Evaluation:
-        """Route a whole split without training; a deal on its way is not disturbed.
+    def evaluate(self, policy: Router | Policy, split: SplitName = "test", *, batch_size: int = 1024) -> Evaluation:
+        """Route a whole split without training. A deal in progress is not disturbed.
 
         Args:
-            policy: from a state to legal actions int64 [B], for example
-                ``lambda state: router.act(state, greedy=True).action``.
+            policy: a router, which acts greedily, or a function from a state to legal actions int64 [B].
             split: "train", "validation" or "test".
             batch_size: samples routed together.
 
         Raises:
-            ValueError: an empty split, or an illegal action.
+            TypeError: ``policy`` is neither a router nor a function.
+            ValueError: the split is empty, or an action is illegal.
         """
+        if not (isinstance(policy, Router) or callable(policy)):
+            raise TypeError(
+                f"policy is a {type(policy).__name__}; it must be a routing_env.Router or a function from a State to "
+                "actions int64 [B]"
+            )
 
         def legal_policy(state: State) -> Tensor:
-            action = policy(state)
+            action = policy.act(state, greedy=True).action if isinstance(policy, Router) else policy(state)
             check_legal(action, state)
             return action
 
@@ -264,7 +283,7 @@ class RoutingGame:
             return evaluate(forward, self.data, self._score, split, depth=depth, actions=actions, batch_size=batch_size)
 
     def log(self, values: Mapping[str, float]) -> None:
-        """Keep what a router reports of its learning until :meth:`drain_log`."""
+        """Keep the values that a router logs until :meth:`drain_log`."""
         for name, value in values.items():
             total, count = self._log.get(name, (0.0, 0))
             self._log[name] = total + value, count + 1
@@ -276,56 +295,63 @@ class RoutingGame:
         return means
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything but the deal that is on its way, as nested dicts and lists of tensors and numbers."""
+        """Everything but a deal under way, as nested dicts and lists of tensors and numbers."""
         return {
             "network": {name: value.clone() for name, value in self.network.state_dict().items()},
             "trainer": self.trainer.state_dict(),
             "dealer": self.dealer.state_dict(),
             "collaboration": self.collaboration.state_dict(),
-            "samples": self.samples,
             "pending": [[batch.x, batch.task, batch.target, actions] for batch, actions in self._pending],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what :meth:`state_dict` returned; the next call must be :meth:`reset`."""
+        """Restore from :meth:`state_dict`; the next call must be :meth:`reset`."""
         self.network.load_state_dict(state["network"])
         self.trainer.load_state_dict(state["trainer"])
         self.dealer.load_state_dict(state["dealer"])
         self.collaboration.load_state_dict(state["collaboration"])
-        self.samples = int(state["samples"])
         pending = [[tensor.to(self.data.device) for tensor in collected] for collected in state["pending"]]
         self._pending = [(Batch(x, task, target), actions) for x, task, target, actions in pending]
         self._deal = self._trace = None
 
     def _end(self, deal: _Deal) -> Trace:
         """Score the routes, reward them, and train their blocks."""
-        batch = deal.batch
-        forfeited = torch.zeros_like(batch.task, dtype=torch.bool) if deal.playing is None else ~deal.playing
+        batch, playing = deal.batch, deal.playing
+        forfeited = torch.zeros_like(batch.task, dtype=torch.bool) if playing is None else ~playing
         with self._mode(train=deal.train and self._block_batch is None):
             prediction, loss, correct = self._score(deal.route.v, batch)
-        final_reward = self._final_reward(correct, loss.detach())
-        if deal.playing is not None:
-            correct = correct & deal.playing
-            lost = final_reward[deal.playing].min().clamp_max(FORFEIT) if deal.playing.any() else FORFEIT
-            final_reward = final_reward.where(deal.playing, lost)
         outcome = Outcome(
-            deal.route.v.detach(), prediction, batch.target, loss.detach(), correct, final_reward, forfeited
+            task=batch.task,
+            output=deal.route.v.detach(),
+            prediction=prediction,
+            target=batch.target,
+            loss=loss.detach(),
+            correct=correct & ~forfeited,
+            forfeited=forfeited,
         )
-        trace = Trace(tuple(deal.states), tuple(deal.decisions), torch.stack(deal.rewards, dim=1), outcome)
+        rewards = torch.stack(deal.rewards, dim=1)
+        trace = Trace(tuple(deal.states), tuple(deal.decisions), rewards, self._reward(outcome, playing), outcome)
         if self.router_loss is not None and deal.train:
             with torch.enable_grad():
                 loss = loss + self.router_loss(trace)
             trace = replace(trace, states=tuple(replace(state, v=state.v.detach()) for state in trace.states))
         if deal.train:
             if self._block_batch is None:
-                self._train_blocks(loss, deal.playing)
+                self._train_blocks(loss, playing)
             else:
-                self._collect(batch, trace.actions, deal.playing)
-            before = self.epoch
-            self.samples += len(batch)
-            for _ in range(self.epoch - before):
-                self.trainer.end_epoch()
+                self._collect(batch, trace.actions, playing)
+            self.trainer.count(len(batch), self.dealer.pass_size)
         return trace
+
+    def _reward(self, outcome: Outcome, playing: Tensor | None) -> Tensor:
+        """r_final of every lane, float32 [B]."""
+        reward = self._final_reward(outcome)
+        if self._final_reward not in FINAL_REWARDS.values():
+            check_reward(reward, outcome)
+        if playing is None:
+            return reward
+        lost = reward[playing].min().clamp_max(FORFEIT) if playing.any() else FORFEIT
+        return reward.where(playing, lost)
 
     def _attached(self, train: bool) -> bool:
         """Whether the states of a deal keep their graph."""

@@ -1,48 +1,75 @@
-"""The settings of a game, in one place: keyword arguments of the environments, options of the command line."""
+"""The settings of a game: keyword arguments of the environments and of ``make_game``, options of the command line.
+
+A caller gives some of them. :func:`routing_env.game.build.resolve` adds the values that the data set is usually trained
+with and the defaults below, once; behind it every setting has its value.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from numbers import Real
+from operator import index
+from types import NoneType
+from typing import Any, ClassVar, get_args, get_origin, get_type_hints
+
+from routing_env.names import suggestion
+
+Given = Mapping[str, Any]
+"""Some settings by their names, as a caller gives them."""
+
+Named = str | Callable[..., Any]
+"""A built-in thing's name, a reference to your own as ``module:name`` or ``file.py:name``, or the thing itself."""
+
+
+class SettingError(TypeError, ValueError):
+    """A setting that does not exist, or whose value has the wrong type or does not go with another."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class GameConfig:
-    """Settings of a routing game. None stands for the data set's own recipe."""
+class Settings:
+    """Settings of a routing game, all of them with a value. docs/environment.md has the functions' protocols."""
 
     data: str = "digits"
-    """Data set, see `routing-env list`."""
+    """Data set: a name of `routing-env list`, or your own as module:name or file.py:name."""
     data_dir: str | None = None
-    """Folder that holds the data set's files; by default the environment variable ROUTING_ENV_DATA, else ./data."""
+    """Folder that holds the data set's files; without it the environment variable ROUTING_ENV_DATA, or else ./data."""
     validation: float = 0.1
     """Share of the training inputs kept aside for choices; 0 trains on everything, as the paper does."""
     fraction: float = 1.0
-    """Share of each task's training samples that is used, cut by the seed; validation and test stay whole."""
+    """Share of each task's training samples to use, drawn by the seed; validation and test stay whole."""
     tasks: int | None = None
-    """Use only the first so many tasks of the data set; by default all."""
-    network: Literal["mlp", "simple_convnet"] | None = None
-    """Fully connected layers only, or the paper's four convolutions under them."""
-    hidden: int | None = None
+    """Use only the first tasks of the data set, this many; without it all."""
+    network: Named = "mlp"
+    """mlp (fully connected layers), simple_convnet (the paper's four convolutions under them), or a function from the
+    data to a RoutedNetwork, which settles the six settings below itself."""
+    hidden: int = 64
     """Width between routed layers."""
-    layers: int | None = None
-    """Routed layers; by default three, as in the paper (`planted`: one)."""
-    blocks: int | None = None
+    layers: int = 3
+    """Routed layers."""
+    blocks: int = 0
     """Blocks per layer; by default one per task, as in the paper, or one per group where the data know groups."""
     recursive: bool = False
     """Let any block but the last layer's apply at any depth but the last (paper, section 7.2)."""
     pass_action: bool = False
     """Add the PASS action, which leaves the representation as it is (paper, section 7.2)."""
-    depth: int | None = None
-    """Decisions per sample, in a recursive game; by default the number of layers."""
-    final_reward: Literal["correct", "negative_loss"] | None = None
-    """+1/-1 for right and wrong, or the negative loss; by default the first for classes, the second for regression."""
-    rho: float | tuple[float, ...] | None = None
+    depth: int = 0
+    """Decisions per sample; by default the number of layers. Only a recursive game can have another depth."""
+    loss: Named = ""
+    """Loss per sample that the blocks minimise: cross_entropy, squared_error, or a function of output and target; by
+    default the first for classes, the second for regression."""
+    final_reward: Named = ""
+    """correct (+1/-1), negative_loss, team (everyone earns the mean), or a function of the outcome; by default the
+    first for classes, the second for regression."""
+    rho: float | tuple[float, ...] = 0.0
     """Weight of the collaboration reward, in [0, 1]; several numbers give each depth its own."""
-    collaboration: Literal["probability", "count"] = "probability"
-    """What the collaboration reward averages: the probability of a block, or how often it was chosen."""
-    optimizer: Literal["sgd", "adam"] = "sgd"
-    """Optimiser of the blocks."""
-    learning_rate: float | None = None
+    collaboration: Named = "probability"
+    """Collaboration reward: rho times the average probability of the block, times its count, or a function of the
+    game's spec and rho that returns a CollaborationReward."""
+    optimizer: Named = "sgd"
+    """Optimiser of the blocks: sgd, adam, or a function of the parameters, which settles its own rates."""
+    learning_rate: float = 0.01
     """Learning rate of the blocks."""
     momentum: float = 0.0
     """Momentum of SGD."""
@@ -52,15 +79,98 @@ class GameConfig:
     """Epochs between decays of the learning rate; 0 never decays."""
     decay_factor: float = 0.1
     """What a decay multiplies the learning rate by."""
-    batch_size: int | None = None
+    batch_size: int = 32
     """Samples routed and trained on together."""
+    dealer: Named = "shuffled"
+    """Order of the training samples: shuffled (passes of up to batch_size samples), endless (always exactly as many),
+    per_task (samples of every task), or a function of data, batch_size and seed that returns a Dealer."""
     block_batch: int | None = None
-    """Collect this many routed samples before the blocks take a step; by default every deal is a step."""
+    """Collect this many routed samples before the blocks take a step; without it every deal is a step."""
     device: str = "cpu"
     """Where the game runs: cpu, cuda, cuda:1, ..."""
     seed: int = 0
     """Seed of the whole world: weights, order of the data, validation cut, router."""
 
-    def __post_init__(self) -> None:
-        if isinstance(self.rho, list):  # JSON has no tuples.
-            object.__setattr__(self, "rho", tuple(self.rho))
+    DERIVED: ClassVar[frozenset[str]] = frozenset({"blocks", "depth", "loss", "final_reward"})
+    """Settings whose default follows from the data or from other settings."""
+
+    OF_NETWORK: ClassVar[tuple[str, ...]] = ("hidden", "layers", "blocks", "recursive", "pass_action", "depth")
+    """Settings that a network function settles itself."""
+
+    OF_OPTIMIZER: ClassVar[tuple[str, ...]] = ("learning_rate", "momentum", "weight_decay")
+    """Settings that an optimiser function settles itself."""
+
+
+def is_function(value: Named) -> bool:
+    """Whether a setting gives a function from outside, itself or by a reference, rather than a built-in's name."""
+    return not isinstance(value, str) or ":" in value
+
+
+def check(given: Given, *owners: type, also: Iterable[str] = ()) -> dict[str, Any]:
+    """Check names and types of settings, and bring numbers into Python's own types.
+
+    Args:
+        given: the settings.
+        owners: the dataclasses that have them as fields.
+        also: other names that the caller takes, to suggest from.
+
+    Raises:
+        SettingError: a setting that does not exist, with the closest match, or a value of the wrong type.
+    """
+    known = {name: kind for owner in owners for name, kind in types_of(owner).items()}
+    for name in given:
+        if name not in known:
+            raise SettingError(f"got an unexpected keyword argument {name!r}; {suggestion(name, {*known, *also})}")
+    return {name: _converted(name, value, known[name]) for name, value in given.items()}
+
+
+def types_of(owner: type) -> dict[str, Any]:
+    """The types of a dataclass's fields, other settings within it left out."""
+    hints = get_type_hints(owner)
+    return {field.name: hints[field.name] for field in fields(owner) if not is_dataclass(hints[field.name])}
+
+
+def _converted(name: str, value: Any, kind: Any) -> Any:
+    """The value as the first of the kinds that it fits."""
+    kinds = get_args(kind) if get_origin(kind) is type(int | str) else (kind,)
+    for one in kinds:
+        fits, convert, _ = _rule(one)
+        if fits(value):
+            return convert(value)
+    wanted = " or ".join(dict.fromkeys(_rule(one)[2] for one in kinds))
+    raise SettingError(f"{name} is {value!r}; it must be {wanted}")
+
+
+def _rule(kind: Any) -> tuple[Callable[[Any], bool], Callable[[Any], Any], str]:
+    """For a type whether a value fits, how it is brought into the type, and the type in words."""
+    if get_origin(kind) is tuple:
+        fits, convert, words = _rule(get_args(kind)[0])
+        several = words.removeprefix("a ").removeprefix("an ") + "s"
+        return (
+            lambda value: isinstance(value, list | tuple) and all(map(fits, value)),
+            (lambda value: tuple(map(convert, value))),
+            several,
+        )
+    return _RULES[get_origin(kind) or kind]
+
+
+def _is_integer(value: Any) -> bool:
+    try:
+        index(value)
+    except TypeError:
+        return False
+    return not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is not bool and isinstance(value, Real) and math.isfinite(value)
+
+
+_RULES: dict[Any, tuple[Callable[[Any], bool], Callable[[Any], Any], str]] = {
+    bool: (lambda value: isinstance(value, bool), bool, "True or False"),
+    int: (_is_integer, index, "an integer"),
+    float: (_is_number, float, "a finite number"),
+    str: (lambda value: isinstance(value, str), str, "a string"),
+    Callable: (callable, lambda value: value, "a function"),
+    NoneType: (lambda value: value is None, lambda value: value, "None"),
+}

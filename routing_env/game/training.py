@@ -26,6 +26,9 @@ def squared_error(output: Tensor, target: Tensor) -> Tensor:
     return (output - target).square().mean(1)
 
 
+LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "squared_error": squared_error}
+
+
 class BlockTrainer:
     """One optimiser step per deal on the routes that were taken.
 
@@ -34,12 +37,16 @@ class BlockTrainer:
 
     Args:
         parameters: of the network.
-        optimizer: "sgd", "adam", or a function from the parameters to an optimiser of one's own.
-        learning_rate: at the start (ignored with an optimiser of one's own).
+        optimizer: "sgd", "adam", or a function from the parameters to your own optimiser, which then has its own rates.
+        learning_rate: initial learning rate of the named optimisers.
         momentum: of SGD.
-        weight_decay: of either.
+        weight_decay: of the named optimisers.
         decay_every: epochs between decays; 0 never decays.
         decay_factor: what the learning rate is multiplied by.
+
+    Attributes:
+        samples: training samples dealt so far.
+        epoch: passes over the training samples that are complete.
 
     Raises:
         ValueError: a rate, factor or name out of range.
@@ -83,6 +90,7 @@ class BlockTrainer:
             raise ValueError(f"optimizer is {optimizer!r}; it must be 'sgd', 'adam' or a function of the parameters")
         for group in self.optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
+        self.samples = 0
         self.epoch = 0
         self._decay_every = decay_every
         self._decay_factor = decay_factor
@@ -100,7 +108,7 @@ class BlockTrainer:
         if not torch.isfinite(mean):
             raise FloatingPointError(
                 f"the loss is {mean.item()}: training has diverged; lower learning_rate (now {self.learning_rate:g}), "
-                "check the data's scale, or make a loss of your own bear -inf, the output of a class that a task lacks"
+                "check the scale of the data, or let your own loss accept -inf, the output for classes a task lacks"
             )
         if not mean.requires_grad:
             return
@@ -123,8 +131,19 @@ class BlockTrainer:
         finally:
             group["params"] = parameters
 
+    def count(self, samples: int, pass_size: int) -> None:
+        """Count the samples of a deal, and move the schedule on with every pass that they complete.
+
+        Args:
+            samples: in the deal.
+            pass_size: training samples in a pass.
+        """
+        self.samples += samples
+        while self.epoch < self.samples // pass_size:
+            self.end_epoch()
+
     def end_epoch(self) -> None:
-        """Move the schedule on."""
+        """Move the schedule on by an epoch."""
         self.epoch += 1
         decays = self.epoch // self._decay_every if self._decay_every else 0
         for group in self.optimizer.param_groups:
@@ -136,10 +155,15 @@ class BlockTrainer:
         return float(self.optimizer.param_groups[0]["lr"])
 
     def state_dict(self) -> dict[str, Any]:
-        """Optimiser and schedule."""
-        return {"optimizer": deepcopy(self.optimizer.state_dict()), "epoch": self.epoch}
+        """Optimiser, samples and schedule."""
+        return {
+            "optimizer": deepcopy(self.optimizer.state_dict()),
+            "samples": self.samples,
+            "epoch": self.epoch,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back optimiser and schedule."""
+        """Restore from :meth:`state_dict`."""
         self.optimizer.load_state_dict(deepcopy(dict(state["optimizer"])))
+        self.samples = int(state["samples"])
         self.epoch = int(state["epoch"])

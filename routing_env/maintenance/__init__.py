@@ -1,1 +1,1 @@
-"""What only the maintainers of this package run; it is not in the wheel."""
+"""Tools for the maintainers of this package; they are not part of the wheel."""

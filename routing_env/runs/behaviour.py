@@ -100,7 +100,7 @@ def dead_blocks(routes: ArrayLike, legal: ArrayLike) -> NDArray[np.int64]:
     return (unused & np.asarray(legal, dtype=bool)).sum(-1)
 
 
-def describe(routes: ArrayLike, legal: ArrayLike) -> dict[str, float]:
+def routing_measures(routes: ArrayLike, legal: ArrayLike) -> dict[str, float]:
     """All measures of a router's routes, means over depths where they have one per depth.
 
     Args:

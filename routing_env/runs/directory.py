@@ -2,7 +2,7 @@
 
 - ``config.json``: all settings, seed and versions
 - ``metrics.jsonl``: one object per evaluation
-- ``checkpoint.safetensors``: game, router and recorder; replaced in one step
+- ``checkpoint.safetensors``: game, router and monitor; replaced in one step
 - ``figures/``: PNGs
 - ``reference/``: the same files of the fixed router
 """
@@ -16,7 +16,6 @@ import os
 import platform
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -24,10 +23,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from routing_env.game.settings import GameConfig
 from routing_env.checkpoint import load_tree, save_tree, write_atomically
-from routing_env.runs.settings import RunConfig
+from routing_env.game.settings import SettingError
 from routing_env.names import suggestion
+from routing_env.runs.settings import RunSettings
 
 _VERSIONS = ("routing-env", "torch", "numpy", "gymnasium", "pettingzoo")
 
@@ -48,26 +47,26 @@ class RunDirectory:
         self.reference = path / "reference"
 
     @classmethod
-    def create(cls, base: Path, name: str, config: RunConfig, *, recorded: bool = False) -> RunDirectory:
+    def create(cls, base: Path, name: str, settings: RunSettings, *, recorded: bool = False) -> RunDirectory:
         """A new folder ``base/name/<time>-seed<seed>`` with its config.
 
         Args:
             base: folder of all runs.
             name: of its kind.
-            config: of the run.
+            settings: of the run.
             recorded: whether another loop trains it, whose policy is not in its checkpoint.
 
         Raises:
             OSError: it cannot be written.
         """
-        stamp = f"{datetime.now():%Y%m%d-%H%M%S}-seed{config.game.seed}"
+        stamp = f"{datetime.now():%Y%m%d-%H%M%S}-seed{settings.game.seed}"
         try:
             (base / name).mkdir(parents=True, exist_ok=True)
             path = _first_free(base / name / stamp)
         except OSError as error:
             raise OSError(f"cannot make a run directory in {base / name}: {error}; choose another --run-dir") from error
         directory = cls(path)
-        directory.write_config(config, recorded=recorded)
+        directory.write_config(settings, recorded=recorded)
         return directory
 
     @classmethod
@@ -105,16 +104,16 @@ class RunDirectory:
         except Timeout as error:
             raise OSError(f"another process is training in {self.path}; wait until it ends, or end it") from error
 
-    def write_config(self, config: RunConfig, *, recorded: bool = False) -> None:
+    def write_config(self, settings: RunSettings, *, recorded: bool = False) -> None:
         """Write settings; who trains the run, and the versions that it began with, are kept as they were."""
         versions = {"python": platform.python_version(), **{name: version(name) for name in _VERSIONS}}
         began = self._content() if self.config_path.exists() else {}
         kept = {key: began.get(key, value) for key, value in {"recorded": recorded, "versions": versions}.items()}
-        content = {**asdict(config), **kept}
+        content = {**settings.to_json(), **kept}
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self.config_path, lambda path: path.write_text(json.dumps(content, indent=2) + "\n"))
 
-    def read_config(self) -> RunConfig:
+    def read_config(self) -> RunSettings:
         """The settings of the run.
 
         Raises:
@@ -124,9 +123,8 @@ class RunDirectory:
             content = self._content()
             for name in ("recorded", "versions"):
                 content.pop(name, None)
-            options = tuple(content.pop("router_options"))
-            return RunConfig(game=GameConfig(**content.pop("game")), router_options=options, **content)
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+            return RunSettings.from_json(content)
+        except (json.JSONDecodeError, UnicodeDecodeError, SettingError, AttributeError) as error:
             raise ValueError(
                 f"{self.config_path} is damaged or of another version ({error}); start a new run"
             ) from error

@@ -98,7 +98,7 @@ class Display:
             self._progress.update(self._bar, completed=self._run.learner.samples)
 
     def _description(self) -> str:
-        return f"{self._run.config.router} epoch {min(self._run.epoch + 1, self._run.epochs)}/{self._run.epochs}"
+        return f"{self._run.settings.router} epoch {min(self._run.epoch + 1, self._run.epochs)}/{self._run.epochs}"
 
 
 def _percent(share: float) -> str:

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from math import nan, prod
-from typing import Any, Protocol
+from typing import Any
 
+import numpy as np
 import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from torch import Tensor
 
 from routing_env.agents import ROUTERS, make_router
 from routing_env.baselines import BASELINES, Baseline, Plan, make_baseline
-from routing_env.game.build import find_device, make_game, make_network, make_trainer
-from routing_env.data import MultiTaskData, ShuffledPass, SplitName
+from routing_env.data import MultiTaskData, SplitName
+from routing_env.drawing.routing_map import routing_map
+from routing_env.drawing.training_figures import Rows, block_probability, learning_curve, policy_over_time
+from routing_env.game.build import DEALERS, build_game, build_network, build_trainer
 from routing_env.game.evaluation import Score, evaluate
-from routing_env.runs.settings import SB3_PREFIX, RunConfig, parse_options
-from routing_env.runs.monitor import Recorder
-from routing_env.game.routing_game import RoutingGame
-from routing_env.names import import_object, look_up
 from routing_env.game.network import RoutedNetwork
-from routing_env.types import Batch, Evaluation, Router, State, Trace
+from routing_env.game.routing_game import RoutingGame
+from routing_env.game.settings import SettingError, Settings
+from routing_env.game.training import LOSSES, BlockTrainer
+from routing_env.names import find, import_object, look_up
+from routing_env.runs.behaviour import routing_measures
+from routing_env.runs.monitor import Monitor
+from routing_env.runs.settings import SB3_PREFIX, RunSettings, parse_options
+from routing_env.types import Batch, Evaluation, Router, Trace
 
 FINEST_SNAPSHOTS = 2000
 """The first snapshots of the policy are this share of a run apart."""
@@ -28,78 +37,131 @@ FINEST_SNAPSHOTS = 2000
 Tick = Callable[[], None]
 """Called after every deal."""
 
+Image = NDArray[np.uint8]
 
-class Learner(Protocol):
-    """A network on its way through the training samples.
+
+class Learner(ABC):
+    """A network on its way through the training samples, and all that a run needs to know of it.
 
     Attributes:
         data: the tasks.
+        trainer: of the network; it counts samples and epochs.
+        pass_size: training samples in an epoch.
+        pass_action: index of PASS, where something is routed and there is one.
+        description: what is trained, in a few words.
+        warning: what a person should know before training starts; empty if there is nothing.
     """
 
     data: MultiTaskData
+    trainer: BlockTrainer
+    pass_size: int
+    pass_action: int | None = None
+    description: str = ""
+    warning: str = ""
 
     @property
     def samples(self) -> int:
         """Training samples dealt so far."""
-        ...
+        return self.trainer.samples
 
-    @property
-    def pass_size(self) -> int:
-        """Samples that make an epoch."""
-        ...
-
+    @abstractmethod
     def play(self, samples: int, tick: Tick) -> None:
-        """Train until so many more samples have been dealt."""
+        """Train until this many more samples have been dealt."""
         ...
 
+    @abstractmethod
     def evaluate(self, split: SplitName) -> Evaluation:
-        """Measure a split without training."""
+        """Measure a split without training; a router routes greedily."""
         ...
 
+    @abstractmethod
     def measures(self) -> dict[str, float]:
-        """What training came to since the last call."""
+        """Measures of training since the last call."""
         ...
 
+    def routing(self, evaluation: Evaluation) -> dict[str, Any]:
+        """Routes of an evaluation and measures of them; none where nothing is routed."""
+        return {}
+
+    def figures(self, rows: Rows, reference: Rows, subject: str) -> dict[str, Figure | Image]:
+        """Figures of a trained run by their names.
+
+        Args:
+            rows: metrics of the run.
+            reference: metrics of the fixed router; may be empty.
+            subject: who and on what, for the titles.
+        """
+        return {"learning_curve": learning_curve(rows, reference, subject)}
+
+    @abstractmethod
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed run needs; call it right after :meth:`measures`."""
         ...
 
+    @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what :meth:`state_dict` returned."""
+        """Restore from :meth:`state_dict`."""
         ...
 
 
-class RoutedLearner:
-    """A routing game, its router, and what is recorded of them.
+class GameLearner(Learner):
+    """A routing game, and what is recorded while somebody plays it.
 
     Args:
-        config: with nothing left open.
-        data: the tasks.
+        game: that is played.
+        every: training samples between two snapshots of the policy at the beginning.
     """
 
-    def __init__(self, config: RunConfig, data: MultiTaskData) -> None:
-        self.game: RoutingGame
-        self.router: Router
-        if config.router.startswith(SB3_PREFIX):
-            self.game = make_game(config.game, data=data, deal="endless")
-            self.router = _sb3_router(config, self.game)
-        else:
-            self.game = make_game(config.game, data=data)
-            options = parse_options(config.router_options)
-            self.router = make_router(config.router, self.game.spec, seed=config.game.seed, **options)
-        self.data = self.game.data
-        self.recorder = Recorder(self.game.spec, (config.epochs or 0) * self.pass_size // FINEST_SNAPSHOTS)
-        self.game.observers.append(self.recorder)
+    def __init__(self, game: RoutingGame, every: int) -> None:
+        self.game = game
+        self.data = game.data
+        self.trainer = game.trainer
+        self.pass_size = game.dealer.pass_size
+        self.pass_action = game.network.pass_action
+        self.description = f"{game.spec.depth} decisions among {game.spec.actions} actions"
+        self.monitor = Monitor(game.spec, every)
 
-    @property
-    def samples(self) -> int:
-        """Training samples dealt so far."""
-        return self.game.samples
+    def measures(self) -> dict[str, float]:
+        """Accuracy and loss while exploring, the policy's entropy, and what the router logged."""
+        row = self.monitor.drain()
+        row["policy_entropy"] = self.monitor.entropy()
+        row["learning_rate"] = self.trainer.learning_rate
+        return row | {f"router_{name}": value for name, value in self.game.drain_log().items()}
 
-    @property
-    def pass_size(self) -> int:
-        """Samples that make an epoch."""
-        return self.game.dealer.pass_size
+    def routing(self, evaluation: Evaluation) -> dict[str, Any]:
+        """The routes, and how the tasks share blocks."""
+        legal = self.game.spec.legal.cpu().numpy()
+        return {"test_routes": evaluation.routes.tolist(), **routing_measures(evaluation.routes.numpy(), legal)}
+
+    def figures(self, rows: Rows, reference: Rows, subject: str) -> dict[str, Figure | Image]:
+        """The learning curve, and the paper's Figures 9, 10 and 11."""
+        samples, policies = (part.numpy() for part in self.monitor.history())
+        names, spec = self.data.task_names, self.game.spec
+        legal = spec.legal.cpu().numpy()
+        routes = np.array(rows[-1]["test_routes"])  # as the last evaluation found them
+        title = f"Routing map: {subject}, test split"
+        return {
+            **super().figures(rows, reference, subject),
+            "policy_over_time": policy_over_time(samples, policies, names, subject, legal),
+            "block_probability": block_probability(samples, policies, names, subject),
+            "routing_map": routing_map(routes, spec, names, title=title),
+        }
+
+
+class RouterLearner(GameLearner):
+    """A router and its game.
+
+    Args:
+        settings: of the run.
+        data: the tasks, on their device.
+    """
+
+    def __init__(self, settings: RunSettings, data: MultiTaskData) -> None:
+        game, self.router = _game_and_router(settings, data)
+        super().__init__(game, settings.epochs * game.dealer.pass_size // FINEST_SNAPSHOTS)
+        game.observers.append(self.monitor)
+        if _forgets(self.router):
+            self.warning = f"{settings.router} has no state_dict: the run can be neither resumed nor evaluated later"
 
     def play(self, samples: int, tick: Tick) -> None:
         """Let the router play."""
@@ -115,67 +177,52 @@ class RoutedLearner:
 
     def evaluate(self, split: SplitName) -> Evaluation:
         """The greedy router on a split."""
-
-        def greedy(state: State) -> Tensor:
-            return self.router.act(state, greedy=True).action
-
-        return self.game.evaluate(greedy, split)
-
-    def measures(self) -> dict[str, float]:
-        """Accuracy and loss while exploring, the policy's entropy, and what the router logged."""
-        row = self.recorder.drain()
-        row["policy_entropy"] = self.recorder.entropy()
-        row["learning_rate"] = self.game.trainer.learning_rate
-        return row | {f"router_{name}": value for name, value in self.game.drain_log().items()}
+        return self.game.evaluate(self.router, split)
 
     def state_dict(self) -> dict[str, Any]:
-        """Game, router and recorder."""
-        parts = {"game": self.game, "router": self.router, "recorder": self.recorder}
+        """Game, router and monitor."""
+        parts = {"game": self.game, "router": self.router, "monitor": self.monitor}
         return {name: part.state_dict() for name, part in parts.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what :meth:`state_dict` returned.
+        """Restore from :meth:`state_dict`.
 
         Raises:
-            ValueError: the router learns and has not said what.
+            ValueError: the router learns but does not say what it has learned.
         """
-        if forgets(self.router):
+        if _forgets(self.router):
             raise ValueError(
                 f"{type(self.router).__name__} learns, but has no state_dict: what it has learned is not in the "
                 "checkpoint; give it state_dict and load_state_dict, and train it again"
             )
         self.game.load_state_dict(state["game"])
         self.router.load_state_dict(state["router"])
-        self.recorder.load_state_dict(state["recorder"])
+        self.monitor.load_state_dict(state["monitor"])
 
 
-class BaselineLearner:
-    """A baseline network with the stem, samples, order, optimiser and schedule that a routed network would have.
+class BaselineLearner(Learner):
+    """A baseline network with the stem, samples, order, optimiser, loss and schedule that a routed network would have.
 
     Args:
-        config: with nothing left open.
-        data: the tasks.
+        settings: of the run.
+        data: the tasks, on their device.
     """
 
-    def __init__(self, config: RunConfig, data: MultiTaskData) -> None:
-        game = config.game
-        device = find_device(game.device)
-        self.data = data.to(device)
+    def __init__(self, settings: RunSettings, data: MultiTaskData) -> None:
+        game = settings.game
+        self.data = data
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(game.seed)
-            plan = plan_beside(make_network(game, data), data.tasks, hidden=game.hidden or 1)
-            self.network: Baseline = make_baseline(config.router, plan, **parse_options(config.router_options))
-        self.network.to(device)
-        self.trainer = make_trainer(game, self.network)
-        self.dealer = ShuffledPass(self.data, game.batch_size or 1, game.seed)
-        self.samples = 0
-        self._score = Score(self.data)
+            plan = plan_beside(build_network(game, data), data.tasks, game)
+            self.network: Baseline = make_baseline(settings.router, plan, **parse_options(settings.router_options))
+        self.network.to(data.device)
+        self.trainer = build_trainer(game, self.network)
+        self.dealer = find("dealer", game.dealer, DEALERS)(data, game.batch_size, game.seed)
+        self.pass_size = self.dealer.pass_size
+        parameters = sum(parameter.numel() for parameter in self.network.parameters())
+        self.description = f"a network of {parameters:,} parameters"
+        self._score = Score(data, find("loss", game.loss, LOSSES))
         self._clear()
-
-    @property
-    def pass_size(self) -> int:
-        """Samples that make an epoch."""
-        return self.dealer.pass_size
 
     def play(self, samples: int, tick: Tick) -> None:
         """Take one step of the optimiser per deal."""
@@ -185,13 +232,10 @@ class BaselineLearner:
             batch = self.dealer.next_batch()
             _, loss, correct = self._score(self.network(batch.x, batch.task), batch)
             self.trainer.step(loss)
+            self.trainer.count(len(batch), self.pass_size)
             self._correct += correct.sum()
             self._loss += loss.detach().sum()
             self._dealt += len(batch)
-            passes = self.samples // self.pass_size
-            self.samples += len(batch)
-            for _ in range(self.samples // self.pass_size - passes):
-                self.trainer.end_epoch()
             tick()
 
     @torch.no_grad()
@@ -214,14 +258,13 @@ class BaselineLearner:
     def state_dict(self) -> dict[str, Any]:
         """Network, optimiser, order of the samples."""
         parts = {"network": self.network, "trainer": self.trainer, "dealer": self.dealer}
-        return {"samples": self.samples, **{name: part.state_dict() for name, part in parts.items()}}
+        return {name: part.state_dict() for name, part in parts.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what :meth:`state_dict` returned."""
+        """Restore from :meth:`state_dict`."""
         self.network.load_state_dict(state["network"])
         self.trainer.load_state_dict(state["trainer"])
         self.dealer.load_state_dict(state["dealer"])
-        self.samples = int(state["samples"])
 
     def _clear(self) -> None:
         self._correct = torch.zeros((), dtype=torch.int64, device=self.data.device)
@@ -229,42 +272,31 @@ class BaselineLearner:
         self._dealt = 0
 
 
-def make_learner(config: RunConfig, data: MultiTaskData) -> RoutedLearner | BaselineLearner:
-    """Build what the settings name: a router of ``ROUTERS``, a baseline of ``BASELINES``, or one's own of either.
+def make_learner(settings: RunSettings, data: MultiTaskData) -> Learner:
+    """Build what the settings name: a router of ``ROUTERS``, a baseline of ``BASELINES``, or your own of either.
 
     Raises:
-        ValueError: an unknown name, with the nearest known one, or an option that does not exist or fit.
+        ValueError: an unknown name, with the closest match, or an option that does not exist or fit.
     """
-    options = parse_options(config.router_options)
+    options = parse_options(settings.router_options)
     for name in sorted({"spec", "plan", "seed"} & options.keys()):
-        raise ValueError(f"{name} is no option of {config.router}; the run's own settings decide it")
+        raise ValueError(f"{name} is not an option of {settings.router}; the run's own settings decide it")
     try:
-        return (BaselineLearner if is_baseline(config.router) else RoutedLearner)(config, data)
+        return (BaselineLearner if is_baseline(settings.router) else RouterLearner)(settings, data)
+    except SettingError:
+        raise
     except (TypeError, AssertionError) as error:
         if not options:
             raise
-        given = " ".join(config.router_options)
-        raise ValueError(f"{config.router} cannot be made with the options {given}: {error}") from error
-
-
-def forgets(router: Router) -> bool:
-    """Whether a router learns, but keeps nothing of it in a checkpoint."""
-    kind: type[Any] = type(router)
-    return kind.state_dict is Router.state_dict and (kind.learn is not Router.learn or kind.play is not Router.play)
-
-
-def _sb3_router(config: RunConfig, game: RoutingGame) -> Router:
-    from routing_env.envs.sb3_router import SB3Router  # slow to import, and most runs do without
-
-    algorithm, lanes = config.router.removeprefix(SB3_PREFIX), config.game.batch_size or 1
-    return SB3Router(game, lanes, algorithm, seed=config.game.seed, **parse_options(config.router_options))
+        given = " ".join(settings.router_options)
+        raise ValueError(f"{settings.router} cannot be made with the options {given}: {error}") from error
 
 
 def is_baseline(name: str) -> bool:
     """Whether a name is a baseline's rather than a router's.
 
     Raises:
-        ValueError: neither, with the nearest known one.
+        ValueError: neither; the message suggests the closest match.
     """
     if name.startswith(SB3_PREFIX):
         return False
@@ -275,14 +307,33 @@ def is_baseline(name: str) -> bool:
     return inspect.isclass(found) and issubclass(found, Baseline)
 
 
-def plan_beside(network: RoutedNetwork, tasks: int, *, hidden: int) -> Plan:
-    """The plan of baselines that stand beside a routed network, whose stem they take over."""
+def plan_beside(network: RoutedNetwork, tasks: int, settings: Settings) -> Plan:
+    """The plan of a baseline beside a routed network, whose stem it takes over."""
     banks = [network.bank(layer) for layer in range(len(network.banks))]
     return Plan(
         stem=network.stem,
         widths=(prod(banks[0].in_shape), *(prod(bank.out_shape) for bank in banks)),
         tasks=tasks,
         blocks=len(banks[0]),
-        hidden=hidden,
+        hidden=settings.hidden,
         parameters=sum(parameter.numel() for bank in banks for parameter in bank.parameters()),
     )
+
+
+def _game_and_router(settings: RunSettings, data: MultiTaskData) -> tuple[RoutingGame, Router]:
+    """The router of a run and the game that it plays."""
+    options, seed = parse_options(settings.router_options), settings.game.seed
+    if not settings.router.startswith(SB3_PREFIX):
+        game = build_game(settings.game, data)
+        return game, make_router(settings.router, game.spec, seed=seed, **options)
+    from routing_env.envs.sb3_router import SB3Router  # slow to import, and most runs do without
+
+    game = build_game(settings.game, data)
+    algorithm = settings.router.removeprefix(SB3_PREFIX)
+    return game, SB3Router(game, settings.game.batch_size, algorithm, seed=seed, **options)
+
+
+def _forgets(router: Router) -> bool:
+    """Whether a router learns, but keeps nothing of it in a checkpoint."""
+    kind: type[Any] = type(router)
+    return kind.state_dict is Router.state_dict and (kind.learn is not Router.learn or kind.play is not Router.play)

@@ -1,4 +1,4 @@
-"""What a run keeps of its training deals: accuracy, loss, and how the policy moves."""
+"""What a run records of its training deals: accuracy, loss, and how the policy moves."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from torch import Tensor
 from routing_env.types import GameSpec, Trace
 
 
-class Recorder:
+class Monitor:
     """An observer of a game.
 
-    The policy of task t at depth i is the mean of the probabilities that the router gave to its lanes in the latest
-    deal with that task; where a router gives none, of its choices. It is kept every so many samples, ever less often
-    as the run goes on: policies move most at the beginning. Lanes that forfeited their route tell nothing of policy and
-    loss, as the game has put actions of its own in the place of theirs; they do count as not correct.
+    The policy of task t at depth i is the mean of the probabilities that the router gave for its lanes in the latest
+    deal with that task; where a router gives none, of its choices. Snapshots become rarer as the run goes on, since
+    policies move most at the beginning. Lanes that forfeited their route say nothing about policy and loss, as the game
+    has replaced their actions; they count as not correct.
 
     Args:
         spec: of the game.
-        every: training samples between two snapshots of the policy, at the beginning; later 2 % more than there were.
+        every: training samples between two snapshots of the policy at the beginning; later 2 % of the samples so far.
 
     Attributes:
         policy: float32 [T, D, A], the latest.
-        snapshots: the kept ones.
-        snapshot_samples: samples dealt at each.
+        snapshots: earlier policies, each float32 [T, D, A].
+        snapshot_samples: samples dealt at each snapshot.
     """
 
     def __init__(self, spec: GameSpec, every: int) -> None:
@@ -38,7 +38,7 @@ class Recorder:
         self._clear()
 
     def __call__(self, trace: Trace) -> None:
-        """Take in one deal."""
+        """Record one deal."""
         if not self._samples:
             self._keep()
         outcome, task = trace.outcome, trace.task
@@ -88,7 +88,7 @@ class Recorder:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what :meth:`state_dict` returned."""
+        """Restore from :meth:`state_dict`."""
         self.policy = state["policy"].to(self.policy.device)
         self.snapshots = list(state["snapshots"])
         self.snapshot_samples = list(state["snapshot_samples"])

@@ -9,6 +9,7 @@ with Recording(env, "my-ppo", env.policy(model)):
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -16,16 +17,13 @@ from typing import Any, Protocol
 
 import torch
 
-from routing_env.game.build import resolve
-from routing_env.game.settings import GameConfig
 from routing_env.data import SplitName
-from routing_env.runs.settings import RunConfig
-from routing_env.runs.learners import RoutedLearner
-from routing_env.runs.figures import save_figures
-from routing_env.runs.monitor import Recorder
-from routing_env.runs.directory import RunDirectory
-from routing_env.runs.run import Run
 from routing_env.game.routing_game import RoutingGame
+from routing_env.game.settings import Settings
+from routing_env.runs.directory import RunDirectory
+from routing_env.runs.learners import GameLearner, Tick
+from routing_env.runs.run import Run
+from routing_env.runs.settings import RunSettings
 from routing_env.types import Evaluation, Policy, Trace
 
 SNAPSHOTS_PER_PASS = 20
@@ -50,27 +48,34 @@ class Recorded(Protocol):
         ...
 
     @property
-    def config(self) -> GameConfig:
+    def settings(self) -> Settings:
         """The settings of the game."""
         ...
 
 
-class _Watched(RoutedLearner):
-    """A game that somebody else's loop plays, with its policy for the measurements."""
+class _WatchedLearner(GameLearner):
+    """A game that a third party's loop plays, with its policy for the measurements."""
 
     def __init__(self, game: RoutingGame, policy: Policy) -> None:
-        self.game = game
-        self.data = game.data
-        self.recorder = Recorder(game.spec, game.dealer.pass_size // SNAPSHOTS_PER_PASS)
+        super().__init__(game, game.dealer.pass_size // SNAPSHOTS_PER_PASS)
         self._policy = policy
+
+    def play(self, samples: int, tick: Tick) -> None:
+        """The loop plays by itself."""
+        raise RuntimeError("a recorded game is played by the loop that is recorded")
 
     def evaluate(self, split: SplitName) -> Evaluation:
         """By the loop's own policy."""
         return self.game.evaluate(self._policy, split)
 
     def state_dict(self) -> dict[str, Any]:
-        """Game and recorder; the loop keeps its own learner."""
-        return {"game": self.game.state_dict(), "recorder": self.recorder.state_dict()}
+        """Game and monitor; the loop keeps its own learner."""
+        return {"game": self.game.state_dict(), "monitor": self.monitor.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore game and monitor."""
+        self.game.load_state_dict(state["game"])
+        self.monitor.load_state_dict(state["monitor"])
 
 
 class Recording:
@@ -118,15 +123,19 @@ class Recording:
         if error is None and not self._run.epoch:
             self._end_epoch()
         if self._run.epoch:
-            save_figures(self.directory, self._run)
+            self._run.draw(self.directory)
 
     def _begin(self) -> None:
         """Watch the game that is being played now."""
         game = self._env.game
-        settings = resolve(self._env.config, game.data)
-        config = RunConfig(router=self._name, epochs=1, threads=torch.get_num_threads(), reference=False, game=settings)
-        self._learner = _Watched(game, self._policy)
-        self._run = Run(config, data=game.data, learner=self._learner)
+        own: dict[str, Any] = {
+            "router": self._name,
+            "epochs": 1,
+            "threads": torch.get_num_threads(),
+            "reference": False,
+        }
+        self._learner = _WatchedLearner(game, self._policy)
+        self._run = Run(RunSettings(game=self._env.settings, **own), game.data, self._learner)
         self._began, self._started = game.samples, time.perf_counter()
 
     def _observe(self, trace: Trace) -> None:
@@ -143,13 +152,13 @@ class Recording:
                 f"{self._began} samples were dealt before the recording began, and its blocks have learned from them; "
                 "record a new environment, or start the world over with a seed first"
             )
-        self._learner.recorder(trace)
+        self._learner.monitor(trace)
         if self._learner.samples >= (self._run.epoch + 1) * self._learner.pass_size:
             self._end_epoch()
 
     def _end_epoch(self) -> None:
         if self._directory is None:
-            self._directory = RunDirectory.create(self._run_dir, self._name, self._run.config, recorded=True)
+            self._directory = RunDirectory.create(self._run_dir, self._name, self._run.settings, recorded=True)
         self._run.end_epoch(self._directory, self._started)
-        self._directory.write_config(replace(self._run.config, epochs=self._run.epoch))
+        self._directory.write_config(replace(self._run.settings, epochs=self._run.epoch))
         self._started = time.perf_counter()

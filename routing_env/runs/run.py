@@ -4,60 +4,69 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
+from PIL import Image
 
-from routing_env.game.build import load_data, resolve
-from routing_env.data import MultiTaskData, SplitName, recipe
-from routing_env.runs.behaviour import describe
-from routing_env.runs.settings import RunConfig
-from routing_env.runs.display import Display
-from routing_env.runs.learners import RoutedLearner, make_learner
+from routing_env.data import MultiTaskData, SplitName
+from routing_env.game.build import find_device, load_data, resolve
+from routing_env.game.settings import Given, types_of
 from routing_env.runs.directory import RunDirectory
-from routing_env.memory import keep_freed_memory
+from routing_env.runs.display import Display
+from routing_env.runs.learners import Learner, make_learner
+from routing_env.runs.settings import SB3_PREFIX, RunSettings, split_given
 from routing_env.types import Evaluation
 
 
 class Run:
-    """What is trained, built from settings alone.
+    """What is trained.
 
     Args:
-        config: of the run.
-        data: already loaded, to save time.
+        settings: of the run.
+        data: the tasks, on their device.
         learner: in place of the one that the settings name.
 
     Attributes:
-        config: the settings with nothing left open.
+        settings: as given.
         learner: a router with its game, or a baseline.
         epoch: passes completed.
         seconds: spent on training and evaluation, over all resumptions.
     """
 
-    def __init__(
-        self, config: RunConfig, data: MultiTaskData | None = None, learner: RoutedLearner | None = None
-    ) -> None:
-        game = config.game
-        if data is None:
-            data = load_data(game)
-        usual = recipe(data)
-        epochs = usual.epochs if config.epochs is None else config.epochs
-        threads = (usual.threads or torch.get_num_threads()) if config.threads is None else config.threads
-        for name, value in (("epochs", epochs), ("threads", threads)):
-            if value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
-        torch.set_num_threads(threads)
-        keep_freed_memory()
-        self.config = replace(config, epochs=epochs, threads=threads, game=resolve(game, data))
-        self.learner = learner or make_learner(self.config, data)
-        self.epochs = epochs
+    def __init__(self, settings: RunSettings, data: MultiTaskData, learner: Learner | None = None) -> None:
+        self.settings = settings
+        self.learner = learner or make_learner(settings, data)
         self.epoch = 0
         self.seconds = 0.0
+
+    @classmethod
+    def of(cls, given: Given) -> Run:
+        """A new run from some settings; what is not given follows from the data set.
+
+        Raises:
+            SettingError: a setting that does not exist, has the wrong type, or does not go with another.
+            ValueError: a setting out of range, or an unknown router, baseline or option.
+        """
+        return cls(*resolve_run(given))
+
+    @classmethod
+    def stored(cls, settings: RunSettings) -> Run:
+        """A run again, from the settings that its directory holds."""
+        return cls(settings, load_data(settings.given()).to(find_device(settings.game.device)))
+
+    @property
+    def epochs(self) -> int:
+        """Passes that finish it."""
+        return self.settings.epochs
 
     def train(self, directory: RunDirectory, display: Display) -> None:
         """Train to the last epoch; continue where the directory's checkpoint stands."""
         if not self._restore(directory):
-            torch.manual_seed(self.config.game.seed)  # for blocks that draw from torch's own generator, such as dropout
+            # For blocks that draw from torch's own generator, such as dropout.
+            torch.manual_seed(self.settings.game.seed)
         directory.keep_metrics(self.epoch)
         tick = display.start(self)
         try:
@@ -70,11 +79,11 @@ class Run:
             display.stop()
 
     def end_epoch(self, directory: RunDirectory, started: float) -> dict[str, Any]:
-        """Measure, and write down what was measured and where the run stands.
+        """Measure, and write down the measures and the state of the run.
 
         Args:
             directory: of the run.
-            started: when the epoch did, by ``time.perf_counter``.
+            started: when the epoch started, by ``time.perf_counter``.
         """
         self.epoch += 1
         row = self._measure()
@@ -88,25 +97,26 @@ class Run:
         """The trained network on a split; a router routes greedily."""
         return self.learner.evaluate(split)
 
-    @property
-    def pass_action(self) -> int | None:
-        """Index of PASS, where something is routed and there is one."""
-        return self.learner.game.network.pass_action if isinstance(self.learner, RoutedLearner) else None
-
-    @property
-    def description(self) -> str:
-        """What is trained, in a few words."""
-        if isinstance(self.learner, RoutedLearner):
-            spec = self.learner.game.spec
-            return f"{spec.depth} decisions among {spec.actions} actions"
-        parameters = sum(parameter.numel() for parameter in self.learner.network.parameters())
-        return f"a network of {parameters:,} parameters"
+    def draw(self, directory: RunDirectory) -> list[Path]:
+        """Draw the figures of the trained run into its directory, and return their paths."""
+        directory.figures.mkdir(exist_ok=True)
+        reference = RunDirectory(directory.reference).read_metrics()
+        subject = f"{self.settings.router} on {self.learner.data.name}"
+        paths: list[Path] = []
+        for name, figure in self.learner.figures(directory.read_metrics(), reference, subject).items():
+            paths.append(directory.figures / f"{name}.png")
+            if isinstance(figure, Figure):
+                figure.savefig(paths[-1], dpi=130)
+            else:
+                Image.fromarray(figure).save(paths[-1])
+        return paths
 
     def restore(self, directory: RunDirectory) -> None:
-        """Take the state of a run that has come to a checkpoint.
+        """Restore from the directory's checkpoint.
 
         Raises:
-            FileNotFoundError: it has not.
+            FileNotFoundError: there is no checkpoint yet.
+            ValueError: the checkpoint is damaged or does not fit the settings.
         """
         if not self._restore(directory):
             raise FileNotFoundError(
@@ -124,9 +134,8 @@ class Run:
                 row[f"{split}_loss"] = evaluation.overall_loss
                 if not evaluation.accuracy.isnan().any():
                     row[f"{split}_task_accuracy"] = evaluation.accuracy.tolist()
-                if split == "test" and isinstance(self.learner, RoutedLearner):
-                    row["test_routes"] = evaluation.routes.tolist()
-                    row |= describe(evaluation.routes.numpy(), self.learner.game.spec.legal.cpu().numpy())
+                if split == "test":
+                    row |= self.learner.routing(evaluation)
         return row
 
     def _state(self) -> dict[str, Any]:
@@ -151,6 +160,32 @@ class Run:
         return True
 
 
-def reference_config(config: RunConfig) -> RunConfig:
+def resolve_run(given: Given) -> tuple[RunSettings, MultiTaskData]:
+    """Load the data, and give every setting of a run and of its game its value.
+
+    Args:
+        given: fields of :class:`RunSettings` and of :class:`~routing_env.game.settings.Settings`.
+
+    Raises:
+        SettingError: a setting that does not exist, has the wrong type, or does not go with another.
+        ValueError: a setting out of range, or data that cannot be loaded.
+    """
+    own, game = split_given(given)
+    if own.get("router", RunSettings.router).startswith(SB3_PREFIX):
+        game.setdefault("dealer", "endless")  # the number of lanes of an environment is constant
+    settings, data = resolve(game, also=types_of(RunSettings))
+    usual = {name: data.usual[name] for name in ("epochs", "threads") if name in data.usual}
+    values: dict[str, Any] = {"threads": torch.get_num_threads(), **usual, **own}
+    run = RunSettings(game=settings, **values)
+    for name in ("epochs", "threads"):
+        if getattr(run, name) < 1:
+            raise ValueError(f"{name} is {getattr(run, name)}; it must be at least 1")
+    return run, data
+
+
+def reference_settings(settings: RunSettings) -> RunSettings:
     """The same run by the fixed router."""
-    return replace(config, router="fixed", router_options=(), reference=False)
+    game = settings.game
+    if settings.router.startswith(SB3_PREFIX) and game.dealer == "endless":
+        game = replace(game, dealer="shuffled")
+    return replace(settings, router="fixed", router_options=(), reference=False, game=game)

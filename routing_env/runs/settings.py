@@ -1,45 +1,73 @@
-"""The settings of a run, those of its game, its router and its files; and of a benchmark."""
+"""The settings of a run: those of its game, and who routes, for how long."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from routing_env.game.settings import GameConfig
+from routing_env.game.settings import Given, SettingError, Settings, check, types_of
+from routing_env.names import reference
 
 SB3_PREFIX = "sb3:"
 """What the names of Stable-Baselines3 models begin with."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig:
-    """Settings of a training run."""
+class RunSettings:
+    """Settings of a training run, all of them with a value."""
 
     router: str = "wpl"
-    """Who routes, or a baseline: a name of `routing-env list`, sb3:PPO, one's own as module:Class or file.py:Class."""
+    """Router or baseline: a name of `routing-env list`, sb3:PPO, or your own as module:Class or file.py:Class."""
     router_options: tuple[str, ...] = ()
     """Options of the router or baseline as name=value, for example `step=0.02 rule=full-vector`."""
-    epochs: int | None = None
-    """Passes over the training samples; by default the data set's recipe."""
-    threads: int | None = None
-    """Threads of the CPU; by default the data set's recipe, else all cores."""
+    epochs: int = 10
+    """Passes over the training samples."""
+    threads: int = 0
+    """Threads of the CPU; by default those that PyTorch takes."""
     reference: bool = True
     """Train the fixed router (one block per task per layer) on the same game afterwards, for comparison."""
-    game: GameConfig = field(default_factory=GameConfig)
+    game: Settings
     """The game."""
+
+    def given(self) -> dict[str, Any]:
+        """All settings by their names, those of the game among them."""
+        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "game"}
+        return own | {field.name: getattr(self.game, field.name) for field in fields(self.game)}
+
+    def to_json(self) -> dict[str, Any]:
+        """What a file holds: functions are named ``module:name``."""
+        return {**asdict(replace(self, game=_named(self.game)))}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> RunSettings:
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            SettingError: a setting that does not exist or has the wrong type.
+            TypeError: a setting is missing.
+        """
+        own = {name: value for name, value in content.items() if name != "game"}
+        game = content.get("game")
+        if not isinstance(game, dict):
+            raise SettingError(f"game is {game!r}; it must be an object of settings")
+        parts: list[tuple[type, dict[str, Any]]] = [(cls, own), (Settings, game)]
+        missing = [name for owner, part in parts for name in types_of(owner) if name not in part]
+        if missing:
+            raise SettingError(f"the settings {', '.join(missing)} are missing")
+        return cls(game=Settings(**check(game, Settings)), **check(own, cls))
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchmarkConfig:
+class BenchmarkOptions:
     """Which of a suite's runs, and at what scale."""
 
     data: str | None = None
-    """Compare routers and baselines on this data set, with its own settings, instead of running a suite."""
+    """Compare routers and baselines on this data set, with its usual settings, instead of running a suite."""
     entrants: tuple[str, ...] = ()
-    """Who takes part instead: routers, baselines, module:Class or file.py:Class."""
+    """Routers, baselines, module:Class or file.py:Class that take part instead of the suite's own."""
     epochs: int | None = None
     """Passes over the training samples; by default the suite's."""
     seeds: int | None = None
@@ -47,13 +75,24 @@ class BenchmarkConfig:
     fraction: float = 1.0
     """Share of the training samples to use."""
     data_dir: str | None = None
-    """Folder that holds the data sets' files; by default the environment variable ROUTING_ENV_DATA, else ./data."""
+    """Folder that holds the data sets' files; without it the environment variable ROUTING_ENV_DATA, or else ./data."""
     run_dir: Path = Path("runs/benchmark")
     """Folder of all benchmark runs and reports."""
 
 
+def split_given(given: Given) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings by whom they belong to: those of a run, checked, and all others.
+
+    Raises:
+        SettingError: a value of the wrong type.
+    """
+    own = types_of(RunSettings)
+    others = {name: value for name, value in given.items() if name not in own}
+    return check({name: value for name, value in given.items() if name in own}, RunSettings), others
+
+
 def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
-    """Options of a router from ``name=value``; values are read as JSON where they are that, else as text.
+    """Options of a router from ``name=value``; values are read as JSON where they are JSON, otherwise as text.
 
     Raises:
         ValueError: a pair without a name or an equals sign.
@@ -70,24 +109,25 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
     return options
 
 
-def resumed(given: RunConfig, stored: RunConfig) -> RunConfig:
-    """The stored settings with the epochs and device given now.
+def resumed(given: Given, stored: RunSettings) -> RunSettings:
+    """The stored settings with the epochs, device and data directory that are given now.
 
     Raises:
-        ValueError: another option was given that differs from the run's.
+        SettingError: another setting is given that differs from the run's.
     """
-    epochs = stored.epochs if given.epochs is None else given.epochs
-    device = stored.game.device if given.game.device == GameConfig().device else given.game.device
-    own = [field.name for field in fields(RunConfig) if field.name not in ("game", "epochs")]
-    games = [field.name for field in fields(GameConfig) if field.name != "device"]
-    asked = {name: (getattr(given, name), getattr(stored, name), getattr(RunConfig(), name)) for name in own}
-    asked |= {
-        name: (getattr(given.game, name), getattr(stored.game, name), getattr(GameConfig(), name)) for name in games
-    }
-    for name, (now, then, default) in asked.items():
-        if now not in (default, then):
-            raise ValueError(
-                f"--{name.replace('_', '-')} {now} differs from the run's {then}: a resumed run keeps its settings; "
+    may = ("epochs", "device", "data_dir")
+    for name, value in given.items():
+        then = stored.given()[name]
+        if name not in may and value != then:
+            raise SettingError(
+                f"--{name.replace('_', '-')} {value} differs from the run's {then}: a resumed run keeps its settings; "
                 "leave the option out, or start a new run"
             )
-    return replace(stored, epochs=epochs, game=replace(stored.game, device=device))
+    game = {name: given[name] for name in may[1:] if name in given}
+    return replace(stored, epochs=given.get("epochs", stored.epochs), game=replace(stored.game, **game))
+
+
+def _named(settings: Settings) -> Settings:
+    """The same settings with ``module:name`` in place of functions."""
+    functions = {field.name: value for field in fields(settings) if callable(value := getattr(settings, field.name))}
+    return replace(settings, **{name: reference(value) for name, value in functions.items()})

@@ -1,1 +1,1 @@
-"""The paper's numbers beside ours: ``python -m routing_env.maintenance.replication`` fills ``docs/replication.md``."""
+"""The paper's numbers and ours: ``python -m routing_env.maintenance.replication`` fills ``docs/replication.md``."""

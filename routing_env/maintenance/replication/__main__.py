@@ -2,6 +2,7 @@
 
 import tyro
 
-from routing_env.maintenance.replication.page import main
+from routing_env.maintenance.replication.page import update
 
-tyro.cli(main)
+if __name__ == "__main__":
+    tyro.cli(update, prog="python -m routing_env.maintenance.replication")

@@ -1,9 +1,9 @@
-"""The paper's numbers beside ours: what ``docs/replication.md`` shows.
+"""The page that compares the paper's numbers with ours, ``docs/replication.md``.
 
     python -m routing_env.maintenance.replication --runs runs/benchmark
 
-writes the finished runs down in ``docs/replication.csv``, draws ``docs/images/replication-*.png`` and fills the tables
-of the page between their marks. Without ``--runs`` the tables are made from the CSV alone.
+records the finished runs in ``docs/replication.csv``, draws ``docs/images/replication-*.png``, and fills in the tables
+between the marks of the page. Without ``--runs`` it makes the tables from the CSV alone.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
+from routing_env.benchmark.columns import p_value
 from routing_env.benchmark.paper import EPOCHS, PAPERS_NAMES, TABLE_2
 from routing_env.benchmark.statistics import mean_interval, paired_comparison
 from routing_env.benchmark.suites import SUITES
-from routing_env.benchmark.tables import markdown_table, p_value
-from routing_env.maintenance.replication.runs import (
+from routing_env.benchmark.tables import markdown_table
+from routing_env.maintenance.replication.finished_runs import (
     FIGURES,
     FRACTIONS,
     LONGER,
@@ -27,32 +28,37 @@ from routing_env.maintenance.replication.runs import (
     Runs,
     collect,
     finished,
+    merged,
     read,
     write,
 )
 
 SHOWN = (1, 5, 10)
-"""Epochs of the paper's Table 2 that the suites come to."""
+"""Epochs of the paper's Table 2 that the suites reach."""
 
 NOT_RUN = "not run"
 
 
 def tables(runs: Runs) -> dict[str, str]:
-    """The tables of the page by the names of their marks, in Markdown."""
+    """Make the tables of the page in Markdown, by the names of their marks."""
     made = {f"table-2-fraction-{fraction:g}": _table_2(runs, fraction) for fraction in FRACTIONS}
     return made | {
         "differences": _differences(runs),
-        "rho": f"`routing-env benchmark rho`\n\n{_rho(runs)}",
-        "first-tasks": f"`routing-env benchmark first-tasks`\n\n{_first_tasks(runs)}",
+        "rho": f"`routing-env benchmark rho`\n\n{_over_rho(runs)}",
+        "first-tasks": f"`routing-env benchmark first-tasks`\n\n{_over_first_tasks(runs)}",
         "cost": f"`routing-env benchmark cost --workers 1`\n\n{_cost(runs)}",
     }
 
 
 def fill(page: str, parts: Mapping[str, str]) -> str:
-    """The page with every ``<!-- begin NAME -->`` ... ``<!-- end -->`` filled anew.
+    """Replace the content of every ``<!-- begin NAME -->`` ... ``<!-- end -->`` in the page.
+
+    Args:
+        page: Text of the page.
+        parts: New contents by name.
 
     Raises:
-        ValueError: a mark without such a part, or one that does not end.
+        ValueError: A mark has an unknown name or no end.
     """
     marks = re.findall(r"<!-- begin (\S+) -->", page)
     unknown = [name for name in marks if name not in parts]
@@ -66,8 +72,9 @@ def fill(page: str, parts: Mapping[str, str]) -> str:
 
 
 def draw(base: Path, folder: Path) -> list[Path]:
-    """The paper's figures from the finished runs."""
-    from routing_env.benchmark.figures import DPI, learning_curves, over_rho, over_tasks
+    """Draw the paper's figures from the finished runs and return their paths."""
+    from routing_env.benchmark.comparison_figures import learning_curves, over_rho, over_tasks
+    from routing_env.drawing.style import DPI
 
     folder.mkdir(parents=True, exist_ok=True)
     figures = {
@@ -88,13 +95,13 @@ def draw(base: Path, folder: Path) -> list[Path]:
 def _select(
     runs: Runs, suite: str, fraction: float, arena: str, entrant: str, epochs: int | None = None
 ) -> list[Measured]:
-    """An entrant's runs in a suite's arena, at the suite's number of epochs or another."""
+    """Select an entrant's runs in an arena of a suite; ``epochs`` defaults to those of the suite."""
     wanted = (fraction, arena, entrant, epochs or SUITES[suite].epochs)
     return [run for run in runs if (run.fraction, run.arena, run.entrant, run.epochs) == wanted]
 
 
 def _table_2(runs: Runs, fraction: float) -> str:
-    """The paper's Table 2 as far as the suites train, beside ours; of a share of the samples ours alone."""
+    """The paper's Table 2 up to the suites' last epoch, with our numbers; for less than all samples, ours alone."""
     whole = fraction == 1
     headings = ["entrant", "in the paper"] if whole else ["entrant"]
     for epoch in SHOWN:
@@ -119,7 +126,7 @@ def _table_2(runs: Runs, fraction: float) -> str:
 
 
 def _differences(runs: Runs) -> str:
-    """WPL against the best baseline of each arena, seed by seed."""
+    """WPL and the best baseline of each arena, compared seed by seed."""
     headings = (
         "data",
         "training samples",
@@ -160,8 +167,8 @@ def _differences(runs: Runs) -> str:
     return markdown_table(headings, lines)
 
 
-def _rho(runs: Runs) -> str:
-    """Figure 12 in numbers."""
+def _over_rho(runs: Runs) -> str:
+    """The numbers of Figure 12."""
     headings = ("rho", "test accuracy", "balanced", "effective blocks", "policy entropy (nats)", "seeds")
     (arena,) = SUITES["rho"].arenas
     lines: list[list[str]] = []
@@ -174,18 +181,18 @@ def _rho(runs: Runs) -> str:
     return markdown_table(headings, lines)
 
 
-def _first_tasks(runs: Runs) -> str:
-    """Figure 15 in numbers."""
+def _over_first_tasks(runs: Runs) -> str:
+    """The numbers of Figure 15."""
     return _over_tasks(runs, "first-tasks", lambda run, _: run.test, scale=100, digits=1)
 
 
 def _cost(runs: Runs) -> str:
-    """Figure 13 in numbers: seconds per epoch and task."""
+    """The numbers of Figure 13: seconds per epoch and task."""
     return _over_tasks(runs, "cost", lambda run, tasks: run.seconds / run.epochs / tasks, scale=1, digits=2)
 
 
 def _over_tasks(runs: Runs, suite: str, value: Callable[[Measured, int], float], *, scale: float, digits: int) -> str:
-    """A row per entrant, a column per number of tasks."""
+    """A table with a row per entrant and a column per number of tasks."""
     arenas = SUITES[suite].arenas
     lines: list[list[str]] = []
     for entrant in arenas[0].entrants:
@@ -198,7 +205,7 @@ def _over_tasks(runs: Runs, suite: str, value: Callable[[Measured, int], float],
 
 
 def _cell(values: Sequence[float | None], *, scale: float = 100, digits: int = 1) -> str:
-    """Mean and half width of the 95 % t-interval over seeds, where there are several."""
+    """Format a mean over seeds, with the half width of its 95 % t-interval if there are several."""
     known = [scale * value for value in values if value is not None]
     if not known or len(known) < len(values):
         return NOT_RUN
@@ -210,12 +217,12 @@ def _half(width: float, digits: int = 1) -> str:
     return "" if np.isnan(width) else f" ± {width:.{digits}f}"
 
 
-def main(runs: Path | None = None, docs: Path = Path("docs")) -> None:
-    """Write the replication's CSV, figures and tables.
+def update(runs: Path | None = None, docs: Path = Path("docs")) -> None:
+    """Update the replication's CSV, figures and tables.
 
     Args:
-        runs: Folder of the benchmark's runs; without it the tables are made from the CSV that is there. Rows of runs
-            that it does not hold are kept.
+        runs: Folder of the benchmark's runs. Their rows in the CSV are added or replaced; all other rows are kept.
+            Without this option the tables are made from the CSV as it is.
         docs: Folder of replication.md and replication.csv.
     """
     summary, page = docs / "replication.csv", docs / "replication.md"
@@ -223,8 +230,7 @@ def main(runs: Path | None = None, docs: Path = Path("docs")) -> None:
         new = collect(runs)
         if not new:
             raise ValueError(f"no run of a suite has finished in {runs}; name the --run-dir of routing-env benchmark")
-        measured = {run.run: run for run in (*(read(summary) if summary.exists() else ()), *new)}
-        write(list(measured.values()), summary)
+        write(merged(read(summary) if summary.exists() else (), new), summary)
         for path in draw(runs, docs / "images"):
             print(path)
     page.write_text(fill(page.read_text(), tables(read(summary))))

@@ -1,1 +1,1 @@
-"""How fast routing is beside the plain network: ``routing-env speed``."""
+"""The speed of routing relative to the plain network: ``python -m routing_env.maintenance.speed``."""

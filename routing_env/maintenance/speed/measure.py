@@ -1,7 +1,7 @@
-"""Measuring ratios: contestants take turns in one process, and medians are compared.
+"""Measuring ratios: the sides of a contest take turns in one process, and their medians are compared.
 
-One contestant is the base, such as the plain network. A round measures everyone once, in an order that turns with the
-rounds, so that what slows the machine for a while slows them all. What is measured is in ``rows``.
+One side is the base, such as the plain network. A round measures every side once, and each round starts with a
+different side, so that a temporary slowdown of the machine affects all of them. ``rows`` defines what is measured.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ import numpy as np
 import torch
 
 SPAN = 0.05
-"""Seconds that one measurement of a quick step is to last: so many steps follow each other."""
+"""Target duration of one measurement, in seconds; a quick step is repeated until it fills this time."""
 
 PATIENCE = 30.0
-"""A contestant whose first measurement takes more seconds of this process than this is left out."""
+"""CPU seconds; a side whose first measurement takes longer is left out."""
 
 
 @dataclass(frozen=True)
 class Side:
-    """A contestant.
+    """One side of a contest.
 
     Attributes:
-        name: as the table shows it.
-        measure: measures once, and returns a number in the comparison's unit.
-        bar: what the ratio to the base must not exceed; None where nothing was promised.
-        point: where it stands in a figure: the name of a line, and a number of blocks or tasks.
+        name: Name in the table.
+        measure: Takes one measurement and returns it in the contest's unit.
+        bar: Upper bound that the ratio to the base must not exceed; None if there is no such target.
+        point: Position in the growth figure: the name of a line, and a number of blocks or tasks.
     """
 
     name: str
@@ -40,17 +40,17 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Contestants that are measured alternately.
+class Contest:
+    """Sides that are measured alternately.
 
     Attributes:
-        row: its letter.
-        title: what is compared, with its setting.
-        sides: builds them when their turn has come; the first is the base.
-        unit: of the measurements.
-        warm_up: whether the first measurements do not count; those of fresh processes do.
-        rounds: so many, where the effort is not to decide.
-        weight: how long it takes beside others, about one for each side; for the progress only.
+        row: Letter of the table's row.
+        title: What is measured, with its setting.
+        sides: Builds the sides when their turn comes; the first one is the base.
+        unit: Unit of the measurements.
+        warm_up: Whether to discard each side's first measurement; False for measurements in fresh processes.
+        rounds: Fixed number of rounds; None leaves it to the effort.
+        weight: Estimated duration relative to other contests, about one per side; used for the progress bar only.
     """
 
     row: str
@@ -67,9 +67,9 @@ class Effort:
     """How long to measure.
 
     Attributes:
-        seconds: for each side.
-        least: rounds, however long they take.
-        most: rounds, however quick they are.
+        seconds: Time budget per side.
+        least: Minimum number of rounds, however long they take.
+        most: Maximum number of rounds, however quick they are.
     """
 
     seconds: float = 2.5
@@ -82,7 +82,7 @@ QUICK = Effort(seconds=0.1, least=2)
 
 @dataclass(frozen=True)
 class Spread:
-    """A median between its quartiles."""
+    """A median with its lower and upper quartile."""
 
     median: float
     low: float
@@ -90,7 +90,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """Median and quartiles, interpolated linearly."""
+        """Compute the median and the quartiles, with linear interpolation."""
         low, median, high = np.percentile(values, [25, 50, 75]).tolist()
         return cls(median, low, high)
 
@@ -103,19 +103,19 @@ class Result:
     """A line of the table.
 
     Attributes:
-        row: letter of the comparison.
-        title: of the comparison.
-        name: of the side.
-        base: name of the base.
-        unit: of the next two.
-        value: of the side.
-        base_value: of the base.
-        ratio: of the two medians, between the quartiles of the rounds' ratios.
-        bar: what the ratio must not exceed, or None.
-        rounds: measured.
-        note: why something is missing.
-        point: of the side.
-        base_point: of the base.
+        row: Letter of the contest's row.
+        title: Title of the contest.
+        name: Name of the side.
+        base: Name of the base.
+        unit: Unit of ``value`` and ``base_value``.
+        value: Measurements of the side.
+        base_value: Measurements of the base.
+        ratio: Ratio of the two medians, with the quartiles of the ratios within each round.
+        bar: Upper bound of the ratio, or None.
+        rounds: Number of rounds measured.
+        note: Why a measurement is missing; empty otherwise.
+        point: Position of the side in the growth figure.
+        base_point: Position of the base in the growth figure.
     """
 
     row: str
@@ -134,20 +134,20 @@ class Result:
 
     @property
     def holds(self) -> bool | None:
-        """Whether the ratio is within its bar; None where there is none, or no measurement."""
+        """Whether the ratio is within its bar; None without a bar or without a measurement."""
         return None if self.bar is None or not self.rounds else self.ratio.median <= self.bar
 
 
 class Timed:
-    """Measures the milliseconds that a step takes.
+    """Measures the duration of a step in milliseconds.
 
-    The first measurement counts how many steps fill ``SPAN``; from then on so many follow each other, as they do in
-    training, and share their time evenly.
+    The first measurement finds out how many steps fill ``SPAN``. Every measurement then runs that many steps in a row,
+    as training does, and returns their mean.
 
     Args:
-        step: to be timed.
-        device: that it runs on; a measurement waits for it on both ends.
-        clock: in seconds; ``time.process_time`` leaves out what the machine does for others meanwhile.
+        step: The step to time.
+        device: Device that the step runs on; a measurement synchronises with it before and after.
+        clock: Returns seconds; ``time.process_time`` excludes the time that the machine spends on other processes.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class Timed:
         self._steps = 0
 
     def __call__(self) -> float:
-        """One measurement."""
+        """Take one measurement."""
         if not self._steps:
             first = self._seconds(1)
             if first > SPAN:
@@ -187,17 +187,17 @@ class Timed:
 def alternate(
     sides: Sequence[Side], effort: Effort, *, warm_up: bool = True, progress: Callable[[float], None] | None = None
 ) -> tuple[list[list[float]], dict[str, float]]:
-    """Measure sides in turns: a warm-up that does not count, then rounds that begin with another side each.
+    """Measure the sides in turn: a warm-up that is discarded, then rounds that each start with a different side.
 
     Args:
-        sides: the first is the base.
-        effort: how many rounds.
-        warm_up: whether there is one; only then a side can be left out.
-        progress: called with the share that is done, after every round.
+        sides: The first one is the base.
+        effort: Determines the number of rounds.
+        warm_up: Whether to warm up; a side can be left out as too slow only if so.
+        progress: Called after every round with the share of the work done, in [0, 1].
 
     Returns:
-        The measurements of each side, equally many, none where it was left out; and for those that were left out the
-        seconds that their first measurement took.
+        The measurements of each side, one per round (none for a side that was left out), and for each side that was
+        left out the seconds that its first measurement took.
     """
     values: list[list[float]] = [[] for _ in sides]
     left_out: dict[str, float] = {}
@@ -222,40 +222,40 @@ def alternate(
 
 
 def seconds_of(action: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
-    """How long an action takes, by a clock in seconds."""
+    """Duration of an action in seconds."""
     started = clock()
     action()
     return clock() - started
 
 
-def compare(comparison: Comparison, effort: Effort, progress: Callable[[float], None] | None = None) -> list[Result]:
-    """Measure a comparison: a result for every side but the base."""
-    sides = comparison.sides()
-    if comparison.rounds is not None:
-        effort = Effort(least=comparison.rounds, most=comparison.rounds)
-    values, left_out = alternate(sides, effort, warm_up=comparison.warm_up, progress=progress)
+def compare(contest: Contest, effort: Effort, progress: Callable[[float], None] | None = None) -> list[Result]:
+    """Run a contest and return one result for every side but the base."""
+    sides = contest.sides()
+    if contest.rounds is not None:
+        effort = Effort(least=contest.rounds, most=contest.rounds)
+    values, left_out = alternate(sides, effort, warm_up=contest.warm_up, progress=progress)
     return [
-        summarise(comparison, sides[0], side, values[0], own, left_out.get(side.name))
+        summarise(contest, sides[0], side, values[0], own, left_out.get(side.name))
         for side, own in zip(sides[1:], values[1:], strict=True)
     ]
 
 
 def summarise(
-    comparison: Comparison,
+    contest: Contest,
     base: Side,
     side: Side,
     base_values: Sequence[float],
     values: Sequence[float],
     gave_up_after: float | None = None,
 ) -> Result:
-    """The result of a side by the measurements of both; none of its own where it was given up."""
+    """Summarise the measurements of a side and of its base; ``values`` is empty for a side that was left out."""
     result = partial(
         Result,
-        row=comparison.row,
-        title=comparison.title,
+        row=contest.row,
+        title=contest.title,
         name=side.name,
         base=base.name,
-        unit=comparison.unit,
+        unit=contest.unit,
         base_value=Spread.of(base_values),
         bar=side.bar,
         point=side.point,

@@ -1,4 +1,4 @@
-"""The plain network, which is the limit: the routed network's stem and layers with a single block each."""
+"""The plain network, the speed limit: the routed network's stem and layers with a single block each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from routing_env.baselines import Baseline, Plan
-from routing_env.baselines.base import shared
+from routing_env.baselines.base import fully_connected
 from routing_env.data import MultiTaskData
 from routing_env.game.network import RoutedNetwork
 from routing_env.game.routing_game import Dealer
@@ -17,38 +17,38 @@ from routing_env.types import Batch
 
 
 def plain_network(network: RoutedNetwork) -> nn.Sequential:
-    """Stem and first blocks of a layered network, as one would write them without a router; the modules are its own."""
+    """Chain the stem and the first block of each layer, as one would without a router; the modules are not copied."""
     return nn.Sequential(network.stem, *(network.bank(layer).blocks[0] for layer in range(len(network.banks))))
 
 
 class Plain(Baseline):
-    """The same as a run's entrant: one network for all tasks, which cannot tell them apart.
+    """The plain network as a baseline: one network for all tasks, which cannot tell them apart.
 
-    ``routing-env train --router routing_env.maintenance.speed.plain:Plain`` trains it. It is there to be timed.
+    ``routing-env train --router routing_env.maintenance.speed.plain:Plain`` trains it. It exists to be timed.
 
     Args:
-        plan: of the routed network.
+        plan: Sizes of the routed network.
     """
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)
-        self.layers = shared(plan.widths[:-1]).append(nn.Linear(plan.widths[-2], plan.widths[-1]))
+        self.layers = fully_connected(plan.widths[:-1]).append(nn.Linear(plan.widths[-2], plan.widths[-1]))
 
     def head(self, v: Tensor, task: Tensor) -> Tensor:
-        """The layers one after the other."""
+        """Apply the layers in order."""
         return self.layers(v)
 
 
 def ordinary_step(
     network: nn.Module, forward: Callable[[Batch], Tensor], dealer: Dealer, *, learning_rate: float
 ) -> Callable[[], None]:
-    """A training step as PyTorch's own examples write it: zero_grad, forward, backward, a step of SGD.
+    """Make a training step as in PyTorch's own examples: zero_grad, forward, backward, and a step of SGD.
 
     Args:
-        network: whose parameters learn.
-        forward: from a batch to the network's output float32 [B, O].
-        dealer: of the batches.
-        learning_rate: of SGD.
+        network: Network to train.
+        forward: Computes the network's output float32 [B, O] from a batch.
+        dealer: Deals the batches.
+        learning_rate: Learning rate of SGD.
     """
     optimizer = torch.optim.SGD(network.parameters(), lr=learning_rate)
 
@@ -62,7 +62,7 @@ def ordinary_step(
 
 
 def ordinary_evaluation(network: nn.Module, data: MultiTaskData, batch_size: int) -> Callable[[], float]:
-    """An evaluation pass as PyTorch's own examples write it; returns the accuracy on the test split."""
+    """Make an evaluation pass as in PyTorch's own examples; it returns the accuracy on the test split."""
 
     def evaluate() -> float:
         network.eval()

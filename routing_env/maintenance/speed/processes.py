@@ -1,4 +1,4 @@
-"""The rows that are measured in fresh processes: memory and start-up."""
+"""The rows measured in fresh processes: memory and start-up."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from typing import Literal
 import torch
 
 from routing_env.agents import make_router
-from routing_env.maintenance.speed.measure import Comparison, Side, seconds_of
-from routing_env.maintenance.speed.worlds import World
-from routing_env.memory import keep_freed_memory
+from routing_env.maintenance.speed.measure import Contest, Side, seconds_of
+from routing_env.maintenance.speed.workloads import Workload
+from routing_env.runs.process import prepare
 
 STATUS = Path("/proc/self/status")
-"""Where Linux tells a process what memory it has."""
+"""File in which Linux reports the memory of a process."""
 
 IMPORT_BAR = 1.5
 """``import routing_env`` over ``import torch``."""
@@ -40,30 +40,30 @@ torch.nn.functional.cross_entropy(network(torch.zeros(8, 64)), torch.zeros(8, dt
 optimizer.step()
 """
 
-Network = Literal["plain", "routed", "wpl"]
+Subject = Literal["plain", "routed", "wpl"]
 
 
-def memory(world: World) -> list[Comparison]:
-    """f) Memory that training takes beyond the imports, over the plain network's, in fresh processes. Needs Linux."""
+def memory(workload: Workload) -> list[Contest]:
+    """f) Memory that training takes beyond the imports, over the plain network's, in fresh processes; Linux only."""
     if not STATUS.exists():
         return []
-    small = replace(world, samples=max(2000, 5 * max(world.counts)))
-    title, sides = f"memory of training, batch {world.batch}", partial(_memory_sides, small)
-    return [Comparison("f", title, sides, unit="MiB", warm_up=False, rounds=1, weight=8)]
+    small = replace(workload, samples=max(2000, 5 * max(workload.counts)))
+    title, sides = f"memory of training, batch {workload.batch}", partial(_memory_sides, small)
+    return [Contest("f", title, sides, unit="MiB", warm_up=False, rounds=1, weight=8)]
 
 
-def _memory_sides(world: World) -> list[Side]:
-    some = sorted({world.counts[0], world.blocks, world.counts[-1]})
+def _memory_sides(workload: Workload) -> list[Side]:
+    some = sorted({workload.counts[0], workload.blocks, workload.counts[-1]})
     return [
-        Side("plain", process_memory(world, "plain")),
-        *(Side(f"routed, {n} blocks", process_memory(replace(world, blocks=n), "routed")) for n in some),
-        *(Side(f"WPL, {n} tasks", process_memory(replace(world, tasks=n), "wpl")) for n in some),
+        Side("plain", process_memory(workload, "plain")),
+        *(Side(f"routed, {n} blocks", process_memory(replace(workload, blocks=n), "routed")) for n in some),
+        *(Side(f"WPL, {n} tasks", process_memory(replace(workload, tasks=n), "wpl")) for n in some),
     ]
 
 
-def start_up(world: World) -> list[Comparison]:
-    """g) Fresh processes: imports, the help, and the first training step: on digits, and of torch's own."""
-    run = partial(process_time, threads=world.threads)
+def start_up(workload: Workload) -> list[Contest]:
+    """g) Fresh processes: imports, ``routing-env --help``, and the first training step, relative to torch's own."""
+    run = partial(process_time, threads=workload.threads)
 
     def imports() -> list[Side]:
         return [
@@ -79,64 +79,63 @@ def start_up(world: World) -> list[Comparison]:
         return [Side("one second", lambda: 1000.0), Side("routing-env --help", run("-m", "routing_env", "--help"), 1.0)]
 
     return [
-        Comparison("g", "fresh process", imports, warm_up=False, weight=4),
-        Comparison("g", "first training step", first_steps, warm_up=False, weight=8),
-        Comparison("g", "command line", help_, warm_up=False),
+        Contest("g", "fresh process", imports, warm_up=False, weight=4),
+        Contest("g", "first training step", first_steps, warm_up=False, weight=8),
+        Contest("g", "command line", help_, warm_up=False),
     ]
 
 
 def process_time(*arguments: str, threads: int) -> Callable[[], float]:
-    """Measures the milliseconds from start to end of a Python process."""
+    """Make a measurement of the milliseconds from the start to the end of a Python process."""
     return lambda: 1000 * seconds_of(lambda: _python(arguments, threads))
 
 
-def process_memory(world: World, network: Network) -> Callable[[], float]:
-    """Measures the MiB that a world's training takes in a fresh process beyond what the imports take."""
-    code = f"from {__name__} import World, report_memory; report_memory({world!r}, {network!r})"
-    return lambda: float(_python(("-c", code), world.threads))
+def process_memory(workload: Workload, subject: Subject) -> Callable[[], float]:
+    """Make a measurement of the MiB that training takes in a fresh process beyond what the imports take."""
+    code = f"from {__name__} import Workload, report_memory; report_memory({workload!r}, {subject!r})"
+    return lambda: float(_python(("-c", code), workload.threads))
 
 
-def report_memory(world: World, network: Network, deals: int = 10) -> None:
-    """Build a world, train for some deals, and print the peak of the memory minus what there was before, in MiB.
+def report_memory(workload: Workload, subject: Subject, deals: int = 10) -> None:
+    """Train for some deals and print the peak memory minus the memory in use before, in MiB.
 
-    On a CUDA device it is torch's peak there; on the CPU the process's resident memory.
+    On a CUDA device this is torch's peak allocation there; on the CPU it is the resident memory of the process.
 
     Args:
-        world: to be trained.
-        network: "plain", "routed" along random routes, or "wpl".
-        deals: to train on.
+        workload: What to train.
+        subject: "plain", "routed" along random routes, or "wpl".
+        deals: Number of deals to train on.
     """
-    torch.set_num_threads(world.threads)
-    keep_freed_memory()
-    torch.optim.SGD([torch.zeros(1)]).zero_grad()  # whose first call imports a lot
-    before = 0.0 if world.on_cuda else _resident("VmRSS")
-    if network == "wpl":
-        game = world.game()
-        make_router("wpl", game.spec).play(game, deals * world.batch)
+    prepare(workload.threads)
+    torch.optim.SGD([torch.zeros(1)]).zero_grad()  # the first call imports many modules
+    before = 0.0 if workload.on_cuda else _resident("VmRSS")
+    if subject == "wpl":
+        game = workload.game()
+        make_router("wpl", game.spec).play(game, deals * workload.batch)
     else:
-        step = world.plain_step(world.data()) if network == "plain" else world.routed_step()
+        step = workload.plain_step(workload.data()) if subject == "plain" else workload.routed_step()
         for _ in range(deals):
             step()
-    peak = torch.cuda.max_memory_allocated(world.device) / 2**20 if world.on_cuda else _resident("VmHWM")
+    peak = torch.cuda.max_memory_allocated(workload.device) / 2**20 if workload.on_cuda else _resident("VmHWM")
     print(peak - before)
 
 
 def _resident(field: str) -> float:
-    """The resident memory now ("VmRSS") or at its peak ("VmHWM"), in MiB.
+    """Current ("VmRSS") or peak ("VmHWM") resident memory, in MiB.
 
-    Not ``getrusage``: there a child's peak begins with its parent's.
+    ``getrusage`` would not do: a child's peak there starts at its parent's.
     """
     for line in STATUS.read_text(encoding="ascii").splitlines():
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) / 1024
-    raise OSError(f"{STATUS} has no {field}; leave row f out")
+    raise OSError(f"{STATUS} has no {field}; leave out row f")
 
 
 def _python(arguments: tuple[str, ...], threads: int) -> str:
-    """The output of a Python process.
+    """Run a Python process and return its standard output.
 
     Raises:
-        OSError: it failed.
+        OSError: The process failed.
     """
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     done = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False)

@@ -1,8 +1,9 @@
-"""Many seeds in one computation: what it could spare at most.
+"""Many seeds in one computation: an upper bound on the time that this could save.
 
-One game stands for S independent ones: S times the lanes, the tasks and the blocks of a layer, and tasks of one seed
-route among that seed's own blocks. It spares more than S real games in one computation could, since its stem, dealer
-and random numbers are one instead of S. Where it is no quicker, nothing that does the whole work can be.
+One game stands for S independent ones: it has S times the lanes, tasks and blocks per layer, and the tasks of one seed
+route among that seed's blocks only. It saves more than S real games in one computation could, because it has one stem,
+one dealer and one stream of random numbers instead of S. If it is not faster, then a complete implementation cannot be
+either.
 """
 
 from __future__ import annotations
@@ -14,35 +15,35 @@ from torch import Tensor
 
 from routing_env.agents import make_router
 from routing_env.game.routing_game import RoutingGame
-from routing_env.maintenance.speed.worlds import World
+from routing_env.maintenance.speed.workloads import Workload
 from routing_env.types import Decision, Router, State, Trace
 
 
-def many_seeds(world: World, seeds: int) -> tuple[OwnBlocks, Router]:
-    """The game of so many seeds, and a WPL router for it with an agent for each task of each seed.
+def many_seeds(workload: Workload, seeds: int) -> tuple[OwnBlocks, Router]:
+    """Make the game of S seeds, and a WPL router for it with an agent for each task of each seed.
 
     Args:
-        world: of one seed.
+        workload: Workload of one seed.
         seeds: S.
     """
-    many = replace(world, tasks=seeds * world.tasks, blocks=seeds * world.blocks, batch=seeds * world.batch)
-    many = replace(many, samples=max(world.samples, many.tasks))
-    router = make_router("wpl", replace(world.game().spec, tasks=many.tasks))
-    return OwnBlocks(many.game(), world), router
+    many = replace(workload, tasks=seeds * workload.tasks, blocks=seeds * workload.blocks, batch=seeds * workload.batch)
+    many = replace(many, samples=max(workload.samples, many.tasks))
+    router = make_router("wpl", replace(workload.game().spec, tasks=many.tasks))
+    return OwnBlocks(many.game(), workload), router
 
 
 class OwnBlocks:
-    """A game of many seeds to a router that numbers the blocks of each seed from 0.
+    """Presents a game of many seeds to a router that numbers the blocks of each seed from 0.
 
     Args:
-        game: of all.
-        world: of one seed.
+        game: The game of all seeds.
+        workload: Workload of one seed.
     """
 
-    def __init__(self, game: RoutingGame, world: World) -> None:
+    def __init__(self, game: RoutingGame, workload: Workload) -> None:
         self.game = game
-        self._tasks = world.tasks
-        self._blocks = world.blocks
+        self._tasks = workload.tasks
+        self._blocks = workload.blocks
         self._states: list[State] = []
         self._decisions: list[Decision] = []
         self.spec = game.spec
@@ -50,7 +51,7 @@ class OwnBlocks:
 
     @property
     def trace(self) -> Trace:
-        """As the router has seen it."""
+        """The trace with the states and decisions as the router saw them."""
         trace = self.game.trace
         return replace(trace, states=tuple(self._states), decisions=tuple(self._decisions))
 
@@ -60,14 +61,14 @@ class OwnBlocks:
         return self._seen(self.game.reset())
 
     def step(self, decision: Decision) -> State | None:
-        """Apply a block of the lane's own seed."""
+        """Translate each action to the blocks of the lane's seed, and apply it."""
         self._decisions.append(decision)
         task = self._states[-1].task
         state = self.game.step(Decision(decision.action + task // self._tasks * self._blocks))
         return None if state is None else self._seen(state)
 
     def log(self, values: Mapping[str, float]) -> None:
-        """Nobody asks."""
+        """Ignored; present for the ``Game`` protocol."""
 
     def _seen(self, state: State) -> State:
         self._states.append(replace(state, legal=state.legal[:, : self._blocks]))

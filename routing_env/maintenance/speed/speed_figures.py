@@ -1,19 +1,22 @@
-"""The figures of ``routing-env speed``: ratios beside their bars, and what it costs to add blocks and tasks."""
+"""The figures of the speed table: ratios with their bars, and the cost of adding blocks and tasks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isnan
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
+from routing_env.drawing.style import plain
 from routing_env.maintenance.speed.measure import Result
 
 
 def ratio_figure(results: Sequence[Result]) -> Figure:
-    """Ratios as dots between their quartiles; a tick is the bar that one must not pass. Mere growth is left out."""
+    """Draw ratios as dots with their quartiles, and each bar as a black tick.
+
+    Results without a bar that belong to the growth figure are left out.
+    """
     measured = [result for result in results if result.rounds and (result.bar is not None or result.point is None)]
     figure = Figure(figsize=(9.5, 1.2 + 0.2 * len(measured)), layout="constrained")
     axes = figure.subplots()
@@ -30,14 +33,14 @@ def ratio_figure(results: Sequence[Result]) -> Figure:
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:g}")
     axes.axvline(1, color="black", lw=0.6)
-    axes.set_xlabel("ratio to the base, median and quartiles; black tick: what it must not pass")
-    axes.set_title("Speed: green within its bar, red above, grey without one", loc="left")
-    _plain(axes)
+    axes.set_xlabel("ratio to the base, median and quartiles; black tick: bar that it must not exceed")
+    axes.set_title("Speed: green within the bar, red above it, grey without a bar", loc="left")
+    plain(axes)
     return figure
 
 
 def growth_figure(results: Sequence[Result]) -> Figure:
-    """Milliseconds of a training step over the number of blocks and of tasks (the paper's Figure 13)."""
+    """Draw the milliseconds per training step over the number of blocks and of tasks (the paper's Figure 13)."""
     lines: dict[str, dict[str, dict[int, float]]] = {}
     for result in results:
         for point, value in ((result.base_point, result.base_value), (result.point, result.value)):
@@ -58,11 +61,6 @@ def growth_figure(results: Sequence[Result]) -> Figure:
         axes.set_title(title, loc="left", fontsize=10)
         axes.set_xlabel(title.rpartition(", ")[2].removesuffix(" added"))
         axes.legend(frameon=False, fontsize=8)
-        _plain(axes)
+        plain(axes)
     panels[0].set_ylabel("milliseconds per step")
     return figure
-
-
-def _plain(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)

@@ -1,6 +1,6 @@
-"""Games to be timed: shapes of CIFAR-MTL and noise for pixels, so that nothing has to be downloaded.
+"""The games to time: the shapes of CIFAR-MTL with noise for pixels, so that nothing has to be downloaded.
 
-Routes are drawn beforehand, so that no router's time is in a game's.
+Routes are drawn in advance, so that the time of a game does not include the time of a router.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import cycle
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,35 +17,33 @@ from routing_env.data import MultiTaskData
 from routing_env.data.base import Split, make_data
 from routing_env.game.build import find_device, make_game
 from routing_env.game.routing_game import RoutingGame
-from routing_env.game.settings import GameConfig
 from routing_env.maintenance.speed.plain import ordinary_step, plain_network
 from routing_env.types import Decision, Policy
 
 ROUTES = 32
-"""Deals whose routes are drawn beforehand; then they come again."""
-
+"""Number of deals whose routes are drawn in advance; after that they repeat."""
 
 LEARNING_RATE = 0.01
 
 
 @dataclass(frozen=True)
-class World:
-    """What is measured, and where; the defaults are CIFAR-MTL's.
+class Workload:
+    """What to measure, and where; the defaults are those of CIFAR-MTL.
 
     Attributes:
-        device: of the games.
-        threads: of the CPU.
-        image: shape of a sample.
-        hidden: width of a sample for the fully connected part alone, and between layers.
-        classes: of each task.
-        tasks: T, where it is not what varies.
-        blocks: K of each layer, where it is not what varies.
-        batch: samples of a deal, where they are not what varies.
-        batches: where they are.
-        counts: of blocks or tasks, where these vary.
-        samples: for training; a fifth of it tests.
-        epochs: of a long run to be timed as a whole; 0 leaves it out.
-        convolutional: whether the network has its convolutions.
+        device: Device of the games.
+        threads: CPU threads.
+        image: Shape of a sample.
+        hidden: Width between layers, and of a sample without convolutions.
+        classes: Classes of each task.
+        tasks: T, unless the number of tasks varies.
+        blocks: K of each layer, unless the number of blocks varies.
+        batch: Samples per deal, unless the batch size varies.
+        batches: Batch sizes where they vary.
+        counts: Numbers of blocks or tasks where they vary.
+        samples: Training samples; the test split has a fifth of that.
+        epochs: Length of a long run to time as a whole; 0 leaves it out.
+        convolutional: Whether the network starts with convolutions.
     """
 
     device: str = "cpu"
@@ -63,25 +62,23 @@ class World:
 
     @property
     def on_cuda(self) -> bool:
-        """Whether its games run on a CUDA device."""
+        """Whether the games run on a CUDA device."""
         return torch.device(self.device).type == "cuda"
 
     @property
-    def config(self) -> GameConfig:
-        """The settings of its games."""
-        network = "simple_convnet" if self.convolutional else "mlp"
-        return GameConfig(
-            network=network,
-            hidden=self.hidden,
-            layers=3,
-            blocks=self.blocks,
-            batch_size=self.batch,
-            learning_rate=LEARNING_RATE,
-            device=self.device,
-        )
+    def settings(self) -> dict[str, Any]:
+        """Settings of the games."""
+        return {
+            "network": "simple_convnet" if self.convolutional else "mlp",
+            "hidden": self.hidden,
+            "layers": 3,
+            "blocks": self.blocks,
+            "learning_rate": LEARNING_RATE,
+            "device": self.device,
+        }
 
     def data(self) -> MultiTaskData:
-        """Noise with random labels: uint8 images, or float32 vectors where there are no convolutions."""
+        """Make noise with random labels: uint8 images, or float32 vectors without convolutions."""
         generator = torch.Generator().manual_seed(0)
         tests = max(self.samples // 5, self.tasks)
         count = self.samples + tests
@@ -96,36 +93,42 @@ class World:
         return make_data("noise", inputs, train, test, names, [self.classes] * self.tasks, validation=0)
 
     def game(self, data: MultiTaskData | None = None) -> RoutingGame:
-        """A game whose deals all have ``batch`` samples."""
-        return make_game(self.config, data=data or self.data(), deal="endless")
+        """Make a game whose deals all have ``batch`` samples."""
+        return make_game(data=data or self.data(), batch_size=self.batch, dealer="endless", **self.settings)
 
     def routed_step(self, data: MultiTaskData | None = None, *, among: int | None = None) -> Callable[[], None]:
-        """A training step of a game: a whole deal, from reset to the optimiser's step, along random routes."""
+        """Make a training step of a game: one whole deal along random routes, from reset to the optimiser's step."""
         return deal_step(self.game(data), self.batch, among)
 
     def plain_step(self, data: MultiTaskData) -> Callable[[], None]:
-        """The ordinary training step of the plain network on the deals that the game gets."""
+        """Make the ordinary training step of the plain network on the same deals as the game's."""
         single = replace(self, blocks=1).game(data)
         network = plain_network(single.network)
         return ordinary_step(network, lambda batch: network(batch.x), single.dealer, learning_rate=LEARNING_RATE)
 
 
-def world_on(device: str, threads: int, *, quick: bool) -> World:
-    """What ``routing-env speed`` measures: less when it must be quick, all of CIFAR-MTL on a CUDA device.
+def workload_on(device: str, threads: int, *, quick: bool) -> Workload:
+    """The workload of the command line: smaller if ``quick``, and of CIFAR-MTL's full size on a CUDA device.
 
     Raises:
-        ValueError: the device is not available, or fewer than one thread.
+        ValueError: The device is not available, or ``threads`` is less than 1.
     """
     if threads < 1:
         raise ValueError(f"threads is {threads}; it must be at least 1")
-    world = World(device=str(find_device(device)), threads=threads)
+    workload = Workload(device=str(find_device(device)), threads=threads)
     if quick:
-        return replace(world, samples=2000, counts=(2, 20, 500))
-    return replace(world, samples=50_000, epochs=100) if world.on_cuda else world
+        return replace(workload, samples=2000, counts=(2, 20, 500))
+    return replace(workload, samples=50_000, epochs=100) if workload.on_cuda else workload
 
 
 def deal_step(game: RoutingGame, lanes: int, among: int | None = None) -> Callable[[], None]:
-    """Route and train one deal along random routes, through the first so many blocks of each layer or all."""
+    """Make a step that routes and trains one deal along random routes.
+
+    Args:
+        game: The game.
+        lanes: Samples per deal.
+        among: Use only the first ``among`` blocks of each layer; None uses all of them.
+    """
     routes = cycle(random_routes(game, lanes, among))
 
     def step() -> None:
@@ -137,7 +140,7 @@ def deal_step(game: RoutingGame, lanes: int, among: int | None = None) -> Callab
 
 
 def random_routes(game: RoutingGame, lanes: int, among: int | None = None) -> tuple[Tensor, ...]:
-    """Actions int64 [D, lanes] for some deals, drawn beforehand, uniformly for each lane from the first so many."""
+    """Draw actions int64 [D, lanes] for ``ROUTES`` deals, uniformly among the first ``among`` actions (None: all)."""
     spec = game.spec
     generator = torch.Generator().manual_seed(1)
     shape = (ROUTES, spec.depth, lanes)
@@ -145,6 +148,6 @@ def random_routes(game: RoutingGame, lanes: int, among: int | None = None) -> tu
 
 
 def random_policy(game: RoutingGame, batch_size: int) -> Policy:
-    """A policy for a pass over a split that takes no time."""
+    """Make a policy that replays precomputed random actions, for timing a pass over a split."""
     actions = random_routes(game, batch_size)[0]
     return lambda state: actions[state.depth, : len(state.task)]

@@ -1,4 +1,4 @@
-"""The runs that replicate the paper, as rows of a CSV."""
+"""The runs that replicate the paper, as rows of a CSV file."""
 
 from __future__ import annotations
 
@@ -14,46 +14,48 @@ from routing_env.checkpoint import write_atomically
 from routing_env.runs.directory import RunDirectory
 
 FIGURES = {"rl-algorithms": "4", "architectures": "5", "cifar": "6", "min": "7", "mnist": "8"}
-"""Suites of the paper's Table 2, and their figures."""
+"""Suites of the paper's Table 2, with the numbers of their figures."""
 
 OTHERS = ("rho", "first-tasks", "cost")
-"""Suites of figures for which the paper prints no numbers."""
+"""Suites of figures for which the paper gives no numbers."""
 
 FRACTIONS = (1.0, 0.1)
 """Shares of the training samples."""
 
 LONGER = {"cifar": ((0.1, 40),)}
-"""Shares of a suite's training samples that are trained on for more epochs as well."""
+"""Additional runs of a suite, as (share of the training samples, epochs)."""
 
 MOST_SEEDS = 20
-"""As many seeds are looked for."""
+"""Number of seeds to look for."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A finished run, a row of the CSV; accuracies are shares of the test split after the last epoch, if not said.
+    """A finished run, a row of the CSV file.
+
+    Accuracies are in [0, 1], on the test split after the last epoch unless stated otherwise.
 
     Attributes:
-        arena: where it took part.
-        entrant: who it was.
+        arena: Name of the arena.
+        entrant: Name of the entrant.
         kind: "router" or "baseline".
-        options: of router and game that differ from the arena's, as name=value.
-        fraction: of the training samples.
-        epochs: passes over them.
-        seed: of the run.
-        test_1: test accuracy after epoch 1; None where it has not come so far, like the next two.
-        test_5: after epoch 5.
-        test_10: after epoch 10.
-        test: after the last.
-        balanced: mean recall.
-        worst: accuracy of the worst task.
-        validation: accuracy on the validation split, by which the best baseline is chosen.
-        effective_blocks: in use; None for baselines, like the next.
-        policy_entropy: in nats.
-        seconds: of training and evaluation.
-        version: of routing-env.
-        torch: its version.
-        run: folder under the benchmark's.
+        options: Options of the router, and settings of the game that differ from the arena's, as name=value.
+        fraction: Share of the training samples.
+        epochs: Passes over them.
+        seed: Seed of the run.
+        test_1: Test accuracy after epoch 1; None if the run is shorter.
+        test_5: Test accuracy after epoch 5; None if the run is shorter.
+        test_10: Test accuracy after epoch 10; None if the run is shorter.
+        test: Test accuracy after the last epoch.
+        balanced: Balanced accuracy (mean recall).
+        worst: Accuracy on the worst task.
+        validation: Accuracy on the validation split, which selects the best baseline.
+        effective_blocks: Effective number of blocks; None for baselines.
+        policy_entropy: Entropy of the policy in nats; None for baselines.
+        seconds: Duration of training and evaluation.
+        version: Version of routing-env.
+        torch: Version of torch.
+        run: Folder of the run, relative to the benchmark's folder.
     """
 
     arena: str
@@ -77,26 +79,31 @@ class Measured:
     torch: str
     run: str
 
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What makes it the same run when it is repeated, wherever its folder is."""
+        return (self.arena, self.entrant, self.options, self.fraction, self.epochs, self.seed)
+
 
 Runs = Sequence[Measured]
 
 
 def finished(base: Path, suite: str, fraction: float, epochs: int | None = None) -> list[Job]:
-    """The runs of a suite that have come to their end, which may be another than the suite's."""
+    """The finished runs of a suite; ``epochs`` defaults to those of the suite."""
     jobs = plan_jobs(SUITES[suite], base, seeds=MOST_SEEDS, fraction=fraction, epochs=epochs)
     return [job for job in jobs if job.epochs_done() >= job.epochs]
 
 
 def collect(base: Path) -> list[Measured]:
-    """What the finished runs of all suites that replicate the paper came to, each once."""
+    """Measure the finished runs of all suites that replicate the paper, each of them once."""
     usual = [(name, part, None) for name in (*FIGURES, *OTHERS) for part in FRACTIONS]
     longer = [(name, part, epochs) for name, scales in LONGER.items() for part, epochs in scales]
     jobs = {job.path: job for scale in (*usual, *longer) for job in finished(base, *scale)}
-    return [measure(job, base) for job in jobs.values()]
+    return [measured(job, base) for job in jobs.values()]
 
 
-def measure(job: Job, base: Path) -> Measured:
-    """What a finished run came to."""
+def measured(job: Job, base: Path) -> Measured:
+    """Make the row of a finished run."""
     rows = job.rows()[: job.epochs]
     last, directory = rows[-1], RunDirectory(job.path)
     versions = directory.read_versions()
@@ -112,9 +119,9 @@ def measure(job: Job, base: Path) -> Measured:
         entrant=job.entrant.name,
         kind="router" if "test_routes" in last else "baseline",
         options=" ".join((*job.entrant.options, *game)),
-        fraction=job.config.game.fraction,
+        fraction=job.fraction,
         epochs=job.epochs,
-        seed=job.config.game.seed,
+        seed=job.seed,
         test_1=by_epoch.get(1),
         test_5=by_epoch.get(5),
         test_10=by_epoch.get(10),
@@ -131,8 +138,13 @@ def measure(job: Job, base: Path) -> Measured:
     )
 
 
+def merged(known: Runs, new: Runs) -> list[Measured]:
+    """The known runs and the new ones; a new run replaces a known one with the same identity."""
+    return list({run.identity: run for run in (*known, *new)}.values())
+
+
 def write(runs: Runs, path: Path) -> None:
-    """Write the CSV, a row per run."""
+    """Write the CSV file, a row per run."""
 
     def fill(path: Path) -> None:
         with path.open("w", newline="") as file:
@@ -144,7 +156,7 @@ def write(runs: Runs, path: Path) -> None:
 
 
 def read(path: Path) -> list[Measured]:
-    """Read what :func:`write` wrote."""
+    """Read a file written by :func:`write`."""
     made: dict[str, Callable[[str], Any]] = {
         "str": str,
         "int": int,

@@ -1,11 +1,23 @@
-"""Memory that the C library keeps instead of giving it back to the system after every step."""
+"""What concerns the whole process: its threads, and how it keeps memory. Only commands and workers call this."""
 
 from __future__ import annotations
 
 import ctypes
 
+import torch
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Of glibc's malloc.h."""
+
+
+def prepare(threads: int) -> None:
+    """Set up a process that does nothing but train: its threads, and memory that it keeps.
+
+    Args:
+        threads: of the CPU.
+    """
+    torch.set_num_threads(threads)
+    keep_freed_memory()
 
 
 def keep_freed_memory() -> bool:

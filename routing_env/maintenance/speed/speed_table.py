@@ -1,4 +1,4 @@
-"""The speed table: measured row by row, printed, and written as CSV, Markdown and figures."""
+"""The speed table: measured row by row, printed, and saved as CSV, Markdown and figures."""
 
 from __future__ import annotations
 
@@ -17,33 +17,32 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from routing_env.maintenance.speed.figures import growth_figure, ratio_figure
 from routing_env.maintenance.speed.measure import Effort, Result, Spread, compare
 from routing_env.maintenance.speed.rows import ROWS
-from routing_env.maintenance.speed.worlds import World
-from routing_env.memory import keep_freed_memory
+from routing_env.maintenance.speed.speed_figures import growth_figure, ratio_figure
+from routing_env.maintenance.speed.workloads import Workload
 from routing_env.runs.display import clock
+from routing_env.runs.process import prepare
 
-COLUMNS = (
+CSV_FIELDS = (
     *("row", "title", "name", "base", "unit", "value", "value_low", "value_high"),
     *("base_value", "base_value_low", "base_value_high", "ratio", "ratio_low", "ratio_high"),
     *("bar", "holds", "rounds", "note"),
 )
-"""Of the CSV file; low and high are quartiles."""
+"""Header of the CSV file; low and high are quartiles."""
 
 
-def measure(rows: Sequence[str], world: World, effort: Effort, console: Console) -> list[Result]:
-    """Measure rows one after the other.
+def measure_rows(rows: Sequence[str], workload: Workload, effort: Effort, console: Console) -> list[Result]:
+    """Measure rows of the table one after the other, with a progress bar.
 
     Args:
-        rows: letters of ``ROWS``.
-        world: what is measured.
-        effort: how long.
-        console: for the progress.
+        rows: Letters, keys of ``ROWS``.
+        workload: What to measure.
+        effort: How long to measure.
+        console: Where to show the progress.
     """
-    torch.set_num_threads(world.threads)
-    keep_freed_memory()
-    comparisons = [comparison for row in rows for comparison in ROWS[row](world)]
+    prepare(workload.threads)
+    contests = [contest for row in rows for contest in ROWS[row](workload)]
     progress = Progress(
         TextColumn("[bold]{task.description}"),
         BarColumn(bar_width=24),
@@ -53,26 +52,26 @@ def measure(rows: Sequence[str], world: World, effort: Effort, console: Console)
         transient=True,
         disable=not console.is_terminal,
     )
-    total = sum(comparison.weight for comparison in comparisons)
+    total = sum(contest.weight for contest in contests)
     results: list[Result] = []
     done, began = 0.0, time.perf_counter()
     with progress:
         bar = progress.add_task("", total=total, left="")
-        for comparison in comparisons:
+        for contest in contests:
 
-            def advance(share: float, before: float = done, weight: float = comparison.weight) -> None:
+            def advance(share: float, before: float = done, weight: float = contest.weight) -> None:
                 now = before + share * weight
                 left = (total / now - 1) * (time.perf_counter() - began)
                 progress.update(bar, completed=now, left=f"{clock(left)} left")
 
-            progress.update(bar, description=f"{comparison.row}) {comparison.title}")
-            results += compare(comparison, effort, advance)
-            done += comparison.weight
+            progress.update(bar, description=f"{contest.row}) {contest.title}")
+            results += compare(contest, effort, advance)
+            done += contest.weight
     return results
 
 
-def terminal_table(results: Sequence[Result]) -> Group:
-    """A line for every ratio under its title, with its bar where there is one; for a terminal of 80 columns."""
+def speed_table(results: Sequence[Result]) -> Group:
+    """Format the results for a terminal of 80 columns: one line per ratio, grouped under the titles of the contests."""
 
     def table() -> Table:
         made = Table(box=None, show_header=False, padding=0)
@@ -94,15 +93,15 @@ def terminal_table(results: Sequence[Result]) -> Group:
     return Group(*parts)
 
 
-def save(results: Sequence[Result], world: World, folder: Path) -> list[Path]:
-    """Write ``speed.csv``, ``speed.md`` and the figures, and return their paths."""
+def save_speed(results: Sequence[Result], workload: Workload, folder: Path) -> list[Path]:
+    """Save ``speed.csv``, ``speed.md`` and the figures into a folder and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / "speed.csv", folder / "speed.md", folder / "ratios.png"]
     with paths[0].open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(COLUMNS)
+        writer.writerow(CSV_FIELDS)
         writer.writerows(_record(result) for result in results)
-    paths[1].write_text(markdown(results, world), encoding="utf-8")
+    paths[1].write_text(speed_markdown(results, workload), encoding="utf-8")
     ratio_figure(results).savefig(paths[2], dpi=130)
     if any(result.point for result in results):
         paths.append(folder / "growth.png")
@@ -110,8 +109,8 @@ def save(results: Sequence[Result], world: World, folder: Path) -> list[Path]:
     return paths
 
 
-def markdown(results: Sequence[Result], world: World) -> str:
-    """The same table for a page, with what it was measured on under it."""
+def speed_markdown(results: Sequence[Result], workload: Workload) -> str:
+    """Format the results as a Markdown table, followed by a line on the machine."""
     lines = [
         "| row | what | base | itself | base's | ratio | quartiles | bar |",
         "|---|---|---|---:|---:|---:|---:|---:|",
@@ -119,18 +118,18 @@ def markdown(results: Sequence[Result], world: World) -> str:
     for result in results:
         name, *cells = _cells(result)
         lines.append(f"| {' | '.join([result.row, f'{result.title}: {name}', *cells])} |")
-    return "\n".join([*lines, "", machine(world), ""])
+    return "\n".join([*lines, "", machine(workload), ""])
 
 
-def machine(world: World) -> str:
-    """What it was measured on."""
-    device = torch.cuda.get_device_name(world.device) if world.on_cuda else f"{os.cpu_count()} cores"
-    threads = f"{world.threads} thread{'s' if world.threads > 1 else ''}"
+def machine(workload: Workload) -> str:
+    """Describe the machine and the software that the results were measured on."""
+    device = torch.cuda.get_device_name(workload.device) if workload.on_cuda else f"{os.cpu_count()} cores"
+    threads = f"{workload.threads} thread{'s' if workload.threads > 1 else ''}"
     return f"{device}, {threads}, torch {torch.__version__}, Python {platform.python_version()}, {platform.system()}"
 
 
 def _cells(result: Result) -> list[str]:
-    """Name, base, value, value of the base, ratio, quartiles, bar."""
+    """Format name, base, value, value of the base, ratio, quartiles and bar of a result."""
     bar = "" if result.bar is None else f"{result.bar:g}"
     if result.holds is False:
         bar += ", missed"
@@ -149,7 +148,7 @@ def _amount(value: float, unit: str) -> str:
 
 
 def _record(result: Result) -> list[object]:
-    """The fields of a line of the CSV file; what is missing is empty."""
+    """The fields of a result in the order of ``CSV_FIELDS``; missing values are empty."""
 
     def numbers(spread: Spread) -> list[object]:
         return ["" if isnan(value) else value for value in (spread.median, spread.low, spread.high)]

@@ -1,4 +1,4 @@
-"""The benchmark's figures: learning curves with the paper's numbers, routing, what rho and further tasks do."""
+"""Figures of a benchmark: learning curves with the paper's numbers, routing, the effect of rho and of more tasks."""
 
 from __future__ import annotations
 
@@ -17,17 +17,16 @@ from matplotlib.ticker import MaxNLocator
 from routing_env.benchmark.jobs import Job, scale
 from routing_env.benchmark.paper import EPOCHS, TABLE_2
 from routing_env.benchmark.statistics import mean_interval
+from routing_env.drawing.style import DPI, line_colour, plain
 from routing_env.runs.directory import RunDirectory
-from routing_env.runs.figures import save_figures as save_run_figures
 from routing_env.runs.run import Run
 
-DPI = 130
-
 Measure = Callable[[Job], float]
+"""Computes a number from a finished run."""
 
 
-def save_figures(jobs: Sequence[Job], folder: Path) -> list[Path]:
-    """Draw what has finished: learning curves, how routers route, and accuracy and cost over rho or tasks."""
+def save_comparison_figures(jobs: Sequence[Job], folder: Path) -> list[Path]:
+    """Draw the finished runs: learning curves, routing, and accuracy and cost over rho or the number of tasks."""
     folder.mkdir(parents=True, exist_ok=True)
     done = [job for job in jobs if job.epochs_done() >= job.epochs]
     names = dict.fromkeys(job.arena.name for job in done)
@@ -52,9 +51,9 @@ def save_figures(jobs: Sequence[Job], folder: Path) -> list[Path]:
 
 
 def learning_curves(jobs: Sequence[Job]) -> Figure:
-    """Mean test accuracy of every entrant with its 95 % t-interval over seeds, a panel per arena.
+    """Draw each entrant's mean test accuracy per epoch with its 95 % t-interval over seeds, a panel per arena.
 
-    Crosses are the paper's numbers, which are for all training samples.
+    Crosses are the paper's numbers; they are drawn only if all training samples are used, as in the paper.
     """
     arenas = list(dict.fromkeys(job.arena.name for job in jobs))
     names = list(dict.fromkeys(job.entrant.name for job in jobs))
@@ -65,11 +64,11 @@ def learning_curves(jobs: Sequence[Job]) -> Figure:
     papers = False
     for axes, arena in zip(panels, arenas, strict=False):
         own = [job for job in jobs if job.arena.name == arena]
-        printed = TABLE_2.get(own[0].arena.figure or "", {}) if own[0].config.game.fraction == 1 else {}
+        printed = TABLE_2.get(own[0].arena.figure or "", {}) if own[0].fraction == 1 else {}
         for number, name in enumerate(names):
             runs = [job for job in own if job.entrant.name == name]
             if runs:
-                _curve(axes, runs, color := _color(number))
+                _curve(axes, runs, color := line_colour(number))
                 shown = [(e, v) for e, v in zip(EPOCHS, printed.get(name, ()), strict=False) if e <= runs[0].epochs]
                 if shown:
                     papers = True
@@ -78,11 +77,11 @@ def learning_curves(jobs: Sequence[Job]) -> Figure:
         axes.set_ylabel("test accuracy in %")
         axes.set_title(f"{arena}: {scale(own)}", loc="left", fontsize=10)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _plain(axes)
+        plain(axes)
     for axes in panels[len(arenas) :]:
         axes.set_axis_off()
-    handles: list[Artist] = [Line2D([], [], color=_color(number), label=name) for number, name in enumerate(names)]
-    if len({job.config.game.seed for job in jobs}) > 1:
+    handles: list[Artist] = [Line2D([], [], color=line_colour(number), label=name) for number, name in enumerate(names)]
+    if len({job.seed for job in jobs}) > 1:
         handles.append(Patch(color="0.5", alpha=0.2, lw=0, label="95 % interval"))
     if papers:
         handles.append(Line2D([], [], color="0.4", marker="x", ls=":", label="the paper's Table 2"))
@@ -91,7 +90,7 @@ def learning_curves(jobs: Sequence[Job]) -> Figure:
 
 
 def routing(jobs: Sequence[Job]) -> Figure:
-    """How routers route over the epochs, means over seeds with 95 % t-intervals."""
+    """Draw measures of routing over the epochs: means over seeds with 95 % t-intervals."""
     measures = {
         "policy_entropy": "policy entropy (nats)",
         "effective_blocks": "effective number of blocks",
@@ -101,18 +100,18 @@ def routing(jobs: Sequence[Job]) -> Figure:
     panels = figure.subplots(1, len(measures))
     for axes, (key, label) in zip(panels, measures.items(), strict=True):
         for number, name in enumerate(dict.fromkeys(job.entrant.name for job in jobs)):
-            _curve(axes, [job for job in jobs if job.entrant.name == name], _color(number), key, name, scale=1)
+            _curve(axes, [job for job in jobs if job.entrant.name == name], line_colour(number), key, name, scale=1)
         axes.set_xlabel("epoch")
         axes.set_title(label, fontsize=10, loc="left")
         _from_zero(axes)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _plain(axes)
+        plain(axes)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
     return figure
 
 
 def over_rho(jobs: Sequence[Job]) -> Figure:
-    """The paper's Figure 12: accuracy after the last epoch over rho, and what rho is for, fewer blocks in use."""
+    """Draw the paper's Figure 12: accuracy after the last epoch, effective blocks and policy entropy over rho."""
     jobs = [job for job in jobs if "rho" in job.entrant.game]
     measures: dict[str, Measure] = {
         "test accuracy in %": lambda job: 100 * _last(job)["test_accuracy"],
@@ -126,14 +125,14 @@ def over_rho(jobs: Sequence[Job]) -> Figure:
         axes.set_title(label, loc="left", fontsize=10)
         if axes.get_ylim()[0] < 0.5 * axes.get_ylim()[1]:
             _from_zero(axes)
-        _plain(axes)
+        plain(axes)
     title = f"Weight of the collaboration reward on {jobs[0].arena.name}: {scale(jobs)}"
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     return figure
 
 
 def over_tasks(jobs: Sequence[Job]) -> Figure:
-    """Accuracy (the paper's Figure 15) and seconds per epoch and task (Figure 13) as tasks and blocks are added."""
+    """Draw accuracy (the paper's Figure 15) and seconds per epoch and task (Figure 13) over the number of tasks."""
     jobs = [job for job in jobs if "tasks" in job.arena.game]
     measures: dict[str, Measure] = {
         "test accuracy in %": lambda job: 100 * _last(job)["test_accuracy"],
@@ -145,11 +144,11 @@ def over_tasks(jobs: Sequence[Job]) -> Figure:
     for axes, (label, measure) in zip(panels, measures.items(), strict=True):
         for number, name in enumerate(names):
             own = [job for job in jobs if job.entrant.name == name]
-            _points(axes, own, lambda job: job.arena.game["tasks"], measure, _color(number), name)
+            _points(axes, own, lambda job: job.arena.game["tasks"], measure, line_colour(number), name)
         axes.set_xlabel("tasks, with a block per task in each layer")
         axes.set_xticks(sorted({job.arena.game["tasks"] for job in jobs}))
         axes.set_title(label, loc="left", fontsize=10)
-        _plain(axes)
+        plain(axes)
     _from_zero(panels[1])
     title = f"The first tasks of {jobs[0].arena.game['data']}: {scale(jobs)}"
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
@@ -158,26 +157,28 @@ def over_tasks(jobs: Sequence[Job]) -> Figure:
 
 
 def policies(jobs: Sequence[Job]) -> list[Path]:
-    """The paper's Figures 9, 10 and 11 of every router's first finished run with a checkpoint, into that run's folder.
+    """Draw the paper's Figures 9, 10 and 11 for each router, into the folder of its first finished run.
+
+    Runs without a checkpoint are left out.
 
     Raises:
-        FileNotFoundError: files of the data set are missing.
+        FileNotFoundError: Files of the data set are missing.
     """
     first = {(job.arena.name, job.entrant.name): job for job in reversed(jobs) if job.epochs_done() >= job.epochs}
     paths: list[Path] = []
     for job in reversed(list(first.values())):
         directory = RunDirectory(job.path)
         if "test_routes" in job.rows()[-1] and directory.checkpoint_path.exists():
-            run = Run(job.config)
+            run = Run.stored(directory.read_config())
             run.restore(directory)
-            paths.extend(save_run_figures(directory, run))
+            paths.extend(run.draw(directory))
     return paths
 
 
 def _curve(
     axes: Axes, runs: Sequence[Job], color: str, key: str = "test_accuracy", label: str = "", scale: float = 100
 ) -> None:
-    """One entrant's measure over the epochs, mean over its runs with the 95 % t-interval."""
+    """Draw one entrant's metric over the epochs: mean over its runs with the 95 % t-interval."""
     epochs = np.arange(1, runs[0].epochs + 1)
     curves = np.array([[row[key] for row in job.rows()[: len(epochs)]] for job in runs], dtype=float)
     mean, half = mean_interval(scale * curves)
@@ -187,7 +188,7 @@ def _curve(
 
 
 def _points(axes: Axes, jobs: Sequence[Job], place: Measure, measure: Measure, color: str, label: str = "") -> None:
-    """One entrant's measure over a setting, mean over its runs with the 95 % t-interval."""
+    """Draw one entrant's metric over a setting: mean over its runs with the 95 % t-interval."""
     values: dict[float, list[float]] = {}
     for job in jobs:
         values.setdefault(place(job), []).append(measure(job))
@@ -197,19 +198,10 @@ def _points(axes: Axes, jobs: Sequence[Job], place: Measure, measure: Measure, c
 
 
 def _last(job: Job) -> dict[str, Any]:
-    """The evaluation that ends a finished run."""
+    """The last evaluation of a finished run."""
     return job.rows()[job.epochs - 1]
 
 
 def _from_zero(axes: Axes) -> None:
-    """Let the vertical axis begin at zero, and end a little above what is drawn."""
+    """Start the vertical axis at zero."""
     axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
-
-
-def _color(number: int) -> str:
-    return f"C{number}" if number < 10 else f"{0.1 * (number % 10)}"
-
-
-def _plain(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)

@@ -1,0 +1,250 @@
+"""The columns of the leaderboard, each defined once: its value, its text, its meaning, and the tables that show it.
+
+To add a column, add one entry to ``COLUMNS``; the terminal table, Markdown, CSV and legends follow from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from routing_env.benchmark.statistics import (
+    Comparison,
+    Interval,
+    area_under_curve,
+    bootstrap_interquartile_mean,
+    worst_task,
+)
+from routing_env.runs.behaviour import switch_rate
+
+Rows = Sequence[Mapping[str, Any]]
+"""The evaluations of a run, one mapping of metrics per epoch."""
+
+Value = float | Interval | None
+"""A value of a column; None where the column does not apply to the entrant."""
+
+Place = Literal["terminal", "markdown", "routing", "csv"]
+"""A table: in the terminal, in Markdown, Markdown's second table about routing, or in the CSV file."""
+
+LEAST_P = 0.001
+"""Smaller p-values are printed as being less than this."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The finished runs of one entrant in one arena.
+
+    Attributes:
+        runs: For each seed, the evaluations of the run.
+        versus: Comparison with the best baseline; None for the best baseline itself, and without a common seed.
+    """
+
+    runs: Mapping[int, Rows]
+    versus: Comparison | None = None
+
+    @property
+    def last(self) -> list[Mapping[str, Any]]:
+        """The last evaluation of each run."""
+        return [rows[-1] for rows in self.runs.values()]
+
+    @property
+    def task_accuracy(self) -> NDArray[np.float64]:
+        """Test accuracy after the last epoch, [S, T]."""
+        return np.array([row["test_task_accuracy"] for row in self.last])
+
+    def mean(self, key: str) -> float:
+        """Mean over seeds of a metric after the last epoch; NaN if a run lacks it."""
+        values = [row.get(key) for row in self.last]
+        return float(np.mean([np.nan if value is None else value for value in values]))
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the leaderboard.
+
+    Attributes:
+        key: Name in the CSV file. An interval has two more columns there, ``<key>_low`` and ``<key>_high``.
+        heading: Name in the other tables and in the legends.
+        meaning: One line for the legends.
+        value: Computes the value from the finished runs of an entrant.
+        text: Formats a value that is not None.
+        shown: The tables that have the column.
+        terminal_text: Formats a value for the terminal; None means as ``text`` does.
+        interval: Whether values are intervals.
+    """
+
+    key: str
+    heading: str
+    meaning: str
+    value: Callable[[Entry], Value]
+    text: Callable[[Any], str]
+    shown: frozenset[Place]
+    terminal_text: Callable[[Any], str] | None = None
+    interval: bool = False
+
+    def cell(self, value: Value, place: Place) -> str:
+        """Format a value for a table; a missing one is a dash."""
+        if value is None:
+            return "-"
+        return (self.terminal_text if place == "terminal" and self.terminal_text else self.text)(value)
+
+    def fields(self, value: Value) -> dict[str, float | None]:
+        """The fields of a value in the CSV file."""
+        if not self.interval:
+            assert not isinstance(value, Interval), f"column {self.key} has intervals: declare interval=True"
+            return {self.key: value}
+        assert value is None or isinstance(value, Interval), f"column {self.key} declares intervals"
+        ends = (None, None, None) if value is None else (value.value, value.low, value.high)
+        return dict(zip((self.key, f"{self.key}_low", f"{self.key}_high"), ends, strict=True))
+
+
+def percent(share: float) -> str:
+    """Format a share in [0, 1] as percent; NaN is a dash."""
+    return "-" if share != share else f"{100 * share:.2f}"
+
+
+def p_value(p: float) -> str:
+    """Format a p-value; NaN is a dash."""
+    return "-" if p != p else f"< {LEAST_P}" if p < LEAST_P else f"{p:.3f}"
+
+
+def _interval(interval: Interval) -> str:
+    return f"{percent(interval.value)} [{percent(interval.low)}, {percent(interval.high)}]"
+
+
+def _short_interval(interval: Interval) -> str:
+    ends = "" if interval.low != interval.low else f" [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+    return f"{100 * interval.value:.1f}{ends}"
+
+
+def _area(entry: Entry) -> float:
+    curves = [([row["epoch"] for row in rows], [row["test_accuracy"] for row in rows]) for rows in entry.runs.values()]
+    return float(np.mean([area_under_curve(epochs, accuracy) for epochs, accuracy in curves]))
+
+
+def _difference(entry: Entry) -> Interval | None:
+    versus = entry.versus
+    return None if versus is None else Interval(versus.difference, versus.low, versus.high)
+
+
+def _switch_rate(entry: Entry) -> float | None:
+    if any("test_routes" not in rows[-1] or len(rows) < 2 for rows in entry.runs.values()):
+        return None
+    routes = [np.array([row["test_routes"] for row in rows]) for rows in entry.runs.values()]
+    return float(np.mean([switch_rate(counts).mean() for counts in routes]))
+
+
+def _routing(key: str, meaning: str) -> Column:
+    """A column for a measure of routing that the runs themselves have recorded."""
+
+    def value(entry: Entry) -> float | None:
+        return None if entry.last[0].get(key) is None else entry.mean(key)
+
+    return Column(key, key.replace("_", " "), meaning, value, _three_digits, _ROUTING)
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.3f}"
+
+
+_EVERYWHERE = frozenset[Place]({"terminal", "markdown", "csv"})
+_FILES = frozenset[Place]({"markdown", "csv"})
+_CSV = frozenset[Place]({"csv"})
+_ROUTING = frozenset[Place]({"routing", "csv"})
+
+RECORDED = (
+    _routing("policy_entropy", "entropy of the exploring policy in nats, mean over tasks and depths"),
+    _routing("effective_blocks", "exp of the entropy of block usage over all tasks, mean over depths"),
+    _routing("collapse_worst", "1 - H(usage) / log(legal actions) at the worst depth: 0 is even use, 1 a single block"),
+    _routing("collapse_average", "the same, mean over depths"),
+    _routing("mutual_information", "mutual information of task and block in nats, mean over depths"),
+    _routing("route_overlap", "share of their routes that two tasks have in common, mean over pairs"),
+    _routing("dead_blocks", "legal actions that no task takes, summed over depths"),
+)
+"""Measures of routing that every run with a router records after each epoch."""
+
+COLUMNS = (
+    Column("seeds", "seeds", "number of finished runs", lambda entry: len(entry.runs), str, _CSV),
+    Column(
+        "accuracy",
+        "accuracy",
+        "accuracy on the test split after the last epoch, mean over seeds",
+        lambda entry: entry.mean("test_accuracy"),
+        percent,
+        _EVERYWHERE,
+    ),
+    Column(
+        "iqm",
+        "IQM [95 %]",
+        "interquartile mean of the accuracies of all tasks and seeds",
+        lambda entry: bootstrap_interquartile_mean(entry.task_accuracy),
+        _interval,
+        _EVERYWHERE,
+        terminal_text=_short_interval,
+        interval=True,
+    ),
+    Column(
+        "balanced_accuracy",
+        "balanced",
+        "accuracy with equal weight for each class; guessing 1 of 2 gives 50",
+        lambda entry: entry.mean("test_balanced_accuracy"),
+        percent,
+        _EVERYWHERE,
+    ),
+    Column(
+        "worst_task_accuracy",
+        "worst",
+        "accuracy on the worst task",
+        lambda entry: float(worst_task(entry.task_accuracy).mean()),
+        percent,
+        _EVERYWHERE,
+    ),
+    Column("area_under_curve", "area", "mean height of the learning curve", _area, percent, _FILES),
+    Column(
+        "validation_accuracy",
+        "validation",
+        "accuracy on the validation split after the last epoch",
+        lambda entry: entry.mean("validation_accuracy"),
+        percent,
+        _CSV,
+    ),
+    Column(
+        "difference",
+        "vs best",
+        "difference from the best baseline (*) by validation, else training",
+        _difference,
+        lambda difference: f"{100 * difference.value:+.2f}",
+        _EVERYWHERE,
+        interval=True,
+    ),
+    Column(
+        "p",
+        "p",
+        "chance of a difference this large if there is none (paired t-test)",
+        lambda entry: None if entry.versus is None else entry.versus.p,
+        p_value,
+        _EVERYWHERE,
+    ),
+    Column(
+        "seconds",
+        "s/run",
+        "seconds per run on one thread",
+        lambda entry: entry.mean("seconds"),
+        lambda seconds: f"{seconds:.0f}",
+        _FILES,
+    ),
+    *RECORDED,
+    Column(
+        "switch_rate",
+        "switch rate",
+        "share of the tasks' most frequent actions that change from one epoch to the next",
+        _switch_rate,
+        _three_digits,
+        _ROUTING,
+    ),
+)
+"""All columns, in the order of the tables."""

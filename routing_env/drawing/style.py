@@ -1,0 +1,42 @@
+"""The style that all figures share: resolution, axes and colours."""
+
+from __future__ import annotations
+
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import hsv_to_rgb, to_rgb
+
+Colour = tuple[float, float, float]
+
+DPI = 130
+"""Dots per inch of every figure that is saved."""
+
+
+def plain(axes: Axes) -> None:
+    """Remove the upper and the right spine and draw a faint grid."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+
+
+def line_colour(number: int) -> str:
+    """The colour of the line with this number, from 0: matplotlib's cycle of ten, then shades of grey."""
+    return f"C{number}" if number < 10 else f"{0.1 * (number % 10)}"
+
+
+def task_colours(tasks: int) -> list[Colour]:
+    """One colour for each task; neighbours differ in hue, and beyond ten tasks in lightness too."""
+    if tasks <= 10:
+        return [to_rgb(colormaps["tab10"](i)) for i in range(tasks)]
+    tones = [(0.85, 0.80), (0.60, 0.95), (0.95, 0.55)]
+    colours: list[Colour] = []
+    for i in range(tasks):
+        red, green, blue = hsv_to_rgb((i / tasks, *tones[i % len(tones)])).tolist()
+        dim = min(1.0, 0.7 / lightness((red, green, blue)))
+        colours.append((dim * red, dim * green, dim * blue))
+    return colours
+
+
+def lightness(colour: Colour) -> float:
+    """Perceived lightness of a colour, in [0, 1]."""
+    red, green, blue = colour
+    return 0.299 * red + 0.587 * green + 0.114 * blue

@@ -1,0 +1,33 @@
+"""Refuses wrappers that would run environments in processes of their own, where each would train its own blocks."""
+
+from __future__ import annotations
+
+import sys
+
+_WORKERS = {
+    "gymnasium.vector.async_vector_env": ("__init__", "_async_worker"),
+    "stable_baselines3.common.vec_env.subproc_vec_env": ("_worker",),
+    "supersuit.vector.constructors": ("constructor",),
+    "supersuit.vector.multiproc_vec": ("async_loop",),
+}
+"""Functions, by their modules, that build or run environments only where these are spread over processes.
+
+Their names are all that tells such a wrapper from a process in which a user plays a world of its own, which is fine:
+the wrappers build a first environment in the main process, and ``multiprocessing.parent_process()`` is set in both.
+"""
+
+
+def refuse_worker_processes() -> None:
+    """Raise where a vectorising wrapper is about to run environments in processes of their own.
+
+    Raises:
+        RuntimeError: it is.
+    """
+    frame = sys._getframe()  # pyright: ignore[reportPrivateUsage]  # inspect.stack would read source files
+    while frame := frame.f_back:
+        if frame.f_code.co_name in _WORKERS.get(frame.f_globals.get("__name__", ""), ()):
+            raise RuntimeError(
+                "environments in different processes cannot share their blocks, and each would train its own; use "
+                "more lanes of one game instead: routing_env.envs.sb3.RoutingVecEnv(copies=...) or "
+                "gymnasium.make_vec('routing_env:Routing-v0', num_envs=...)"
+            )

@@ -1,0 +1,217 @@
+"""The leaderboard: which runs stand where, its columns in all tables, and the verdict."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from routing_env.agents import ROUTERS, make_router
+from routing_env.benchmark.columns import COLUMNS, RECORDED, Column, Entry, percent
+from routing_env.benchmark.jobs import found_jobs
+from routing_env.benchmark.leaderboard import REFERENCES, Leaderboard, leaderboards
+from routing_env.benchmark.statistics import Interval
+from routing_env.benchmark.tables import cells, markdown, save_tables, terminal_legend, terminal_table, verdict
+from routing_env.cli import main
+from routing_env.data import load
+from routing_env.game.build import make_game
+from routing_env.game.settings import Settings
+from routing_env.runs.directory import RunDirectory
+from routing_env.runs.settings import RunSettings
+
+
+def pretend(folder: Path, router: str, tested: float, *, epochs: int = 2, **game: Any) -> None:
+    """Write the files of a run as if it had been trained."""
+    config = RunSettings(router=router, epochs=epochs, game=Settings(data="planted", **game))
+    directory = RunDirectory(folder)
+    directory.write_config(config)
+    for epoch in range(1, epochs + 1):
+        row = {"epoch": epoch, "samples": 9, "seconds": 1.0, "validation_accuracy": tested, "test_accuracy": tested}
+        row |= {"test_balanced_accuracy": tested, "test_task_accuracy": [tested] * 4}
+        routed = {"test_routes": [[[9, 0]]] * 4, **{column.key: 1.0 for column in RECORDED}}
+        directory.append_metrics(row | ({} if router == "mmoe" else routed))
+
+
+def test_any_runs_make_a_leaderboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(name: str, router: str, tested: float, **settings: Any) -> None:
+        pretend(tmp_path / "runs" / name, router, tested, **settings)
+
+    write("mine/a-seed0", "my-ppo", 0.5)  # a loop of somebody else's: no router of ours has that name
+    write("mine/a-seed1", "my-ppo", 0.7, seed=1)
+    write("wpl/a-seed0", "wpl", 0.1)
+    write("wpl/b-seed0", "wpl", 0.8)  # the same seed again, later
+    write("wpl/b-seed0/reference", "fixed", 0.9)
+    write("wpl/c-seed0", "wpl", 0.6, rho=0.3)
+    write("wpl/d-seed0", "wpl", 0.2, tasks=2)
+    write("mmoe/a-seed0", "mmoe", 0.55)
+    jobs = found_jobs([tmp_path / "runs/mine", tmp_path / "runs/wpl", tmp_path / "runs/mmoe/a-seed0"])
+    whole, first = leaderboards(jobs)
+    assert [(row.name, row.seeds, row.baseline, pytest.approx(row.values["accuracy"])) for row in whole.standings] == [
+        ("wpl rho=None", 1, False, 0.8),
+        ("my-ppo", 2, False, 0.6),
+        ("wpl rho=0.3", 1, False, 0.6),
+        ("mmoe", 1, True, 0.55),
+    ]
+    assert whole.best_baseline == "mmoe"
+    assert (first.arena, [row.name for row in first.standings]) == ("planted, first 2 tasks", ["wpl"])
+    assert "wpl rho=None, is 25.00 points above the best baseline, mmoe: one seed cannot" in verdict(whole)
+    assert verdict(first) == ""
+
+    write("lucky/a-seed0", "exp3", 0.95)
+    path = tmp_path / "runs/lucky/a-seed0/metrics.jsonl"
+    path.write_text(path.read_text().replace('"validation_accuracy": 0.95', '"validation_accuracy": 0.4'))
+    (board,) = leaderboards(found_jobs([tmp_path / "runs/lucky", tmp_path / "runs/mine", tmp_path / "runs/mmoe"]))
+    assert (board.standings[0].name, board.best_router) == ("exp3", "my-ppo"), "the test split chooses nobody"
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["routing-env", "report", "runs/mine", "runs/mmoe"])
+    main()
+    (board,) = tmp_path.glob("runs/benchmark/reports/runs-planted-2epochs-2seeds-my-ppo-mmoe/leaderboard.csv")
+    assert [row["entrant"] for row in csv.DictReader(board.open())] == ["my-ppo", "mmoe"]
+    with pytest.raises(FileNotFoundError, match="there is no run in"):
+        found_jobs([tmp_path / "runs/benchmark"])
+
+
+def printed(table: Table) -> str:
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(table)
+    return console.export_text()
+
+
+def test_a_column_is_one_entry(tmp_path: Path) -> None:
+    for router, seeds in (("wpl", (0.5, 0.7)), ("mmoe", (0.25, 0.35))):
+        for seed, tested in enumerate(seeds):
+            pretend(tmp_path / f"runs/{router}-seed{seed}", router, tested, seed=seed)
+
+    def spread(entry: Entry) -> Interval:
+        low, high = (pick(row["test_accuracy"] for row in entry.last) for pick in (min, max))
+        return Interval(high - low, low, high)
+
+    shown = frozenset[Any]({"terminal", "markdown", "csv"})
+    new = Column("spread", "spread [ends]", "best seed - worst seed", spread, lambda v: percent(v.value), shown)
+    columns = (*COLUMNS[:3], replace(new, interval=True), *COLUMNS[3:])
+    jobs = found_jobs([tmp_path / "runs"])
+    boards = leaderboards(jobs, columns)
+    terminal, legend = printed(terminal_table(boards[0])), printed(terminal_legend(boards[0].columns))
+    heading, wpl, mmoe = (" ".join(line.split()) for line in terminal.splitlines()[1:4])
+    assert heading == "entrant accuracy IQM [95 %] spread [ends] balanced worst vs best p"
+    assert "20.00" in wpl
+    assert "10.00" in mmoe
+    assert "spread [ends] best seed - worst seed" in " ".join(legend.split())
+    page = markdown(boards)
+    assert "| IQM [95 %] | spread [ends] | balanced |" in page
+    assert [row[4] for row in cells(boards[0])] == ["20.00", "10.00"]
+    assert "- **spread [ends]**: best seed - worst seed" in page
+    _, path, _ = save_tables(boards, jobs, tmp_path / "report")
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [[pytest.approx(float(row[f"spread{end}"])) for end in ("", "_low", "_high")] for row in rows] == [
+        [0.2, 0.5, 0.7],
+        [0.1, 0.25, 0.35],
+    ]
+    plain = leaderboards(jobs)
+    before = "".join((markdown(plain), printed(terminal_table(plain[0])), printed(terminal_legend(plain[0].columns))))
+    assert "spread" not in before
+
+
+def test_columns_have_names_of_their_own() -> None:
+    for names in ([column.key for column in COLUMNS], [column.heading for column in COLUMNS]):
+        assert len(set(names)) == len(names)
+    assert all(column.meaning and column.shown for column in COLUMNS)
+
+
+def test_references_are_listed_but_do_not_compete(tmp_path: Path) -> None:
+    def board(*routers: tuple[str, float]) -> Leaderboard:
+        folder = tmp_path / "-".join(router for router, _ in routers)
+        for router, tested in routers:
+            pretend(folder / router, router, tested)
+        (made,) = leaderboards(found_jobs([folder]))
+        return made
+
+    whole = board(("oracle", 0.9), ("wpl", 0.6), ("round-robin", 0.7), ("mmoe", 0.5))
+    assert [(row.name, row.reference) for row in whole.standings] == [
+        ("oracle", True),
+        ("round-robin", True),
+        ("wpl", False),
+        ("mmoe", False),
+    ]
+    assert whole.best_router == "wpl"
+    assert verdict(whole).startswith("The best router, wpl, is 10.00 points above the best baseline, mmoe")
+    alone = board(("oracle", 0.9), ("mmoe", 0.5))
+    assert alone.best_router is None
+    assert verdict(alone) == ""
+
+
+@pytest.mark.parametrize("name", ROUTERS)
+def test_references_are_the_routers_that_do_not_learn(name: str) -> None:
+    game = make_game(data=load("planted"))
+    state, router = game.reset(), make_router(name, game.spec)
+    before = router.act(state, greedy=True).action
+    router.play(game, 1000)
+    assert router.act(state, greedy=True).action.equal(before) == (name in REFERENCES)
+
+
+@pytest.mark.parametrize(
+    ("scores", "said"),
+    [
+        ([0.6], "10.00 points above the best baseline, mmoe: one seed cannot tell whether this is chance."),
+        ([0.6, 0.61, 0.62], "11.00 points above the best baseline, mmoe: unlikely to be chance, p = 0.003."),
+        ([0.6, 0.60001, 0.6], "10.00 points above the best baseline, mmoe: unlikely to be chance, p < 0.001."),
+        ([0.3, 0.6, 0.3], "10.00 points below the best baseline, mmoe: may be chance, p = 0.423."),
+        ([0.5, 0.5], "level with the best baseline, mmoe: may be chance, p = 1.000."),
+    ],
+)
+def test_the_verdict_in_words(tmp_path: Path, scores: list[float], said: str) -> None:
+    for seed, tested in enumerate(scores):
+        pretend(tmp_path / f"wpl-{seed}", "wpl", tested, seed=seed)
+        pretend(tmp_path / f"mmoe-{seed}", "mmoe", 0.5, seed=seed)
+    (board,) = leaderboards(found_jobs([tmp_path]))
+    assert verdict(board) == f"The best router, wpl, is {said}"
+
+
+def test_equal_differences_say_nothing_about_chance(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        pretend(tmp_path / f"wpl-{seed}", "wpl", 0.6, seed=seed)
+        pretend(tmp_path / f"mmoe-{seed}", "mmoe", 0.5, seed=seed)
+    (board,) = leaderboards(found_jobs([tmp_path]))
+    assert verdict(board).endswith("mmoe: 2 seeds with the same difference cannot tell whether this is chance.")
+
+
+def test_what_makes_a_comparison_unfair_is_told(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        pretend(tmp_path / f"mine/a-seed{seed}", "my-ppo", 0.5, seed=seed)
+    pretend(tmp_path / "long/a-seed0", "wpl", 0.9, epochs=3)
+    pretend(tmp_path / "long/z-seed0", "wpl", 0.2, epochs=2)
+    directory = RunDirectory(tmp_path / "long/z-seed0")
+    directory.keep_metrics(1)  # as if it had been cut off: it must not hide the one that has finished
+    pretend(tmp_path / "long/b-seed1", "wpl", 0.7, epochs=3, seed=1, validation=0.0)
+    found = found_jobs([tmp_path])
+    (board,) = leaderboards(found)
+    assert {row.name for row in board.standings} == {
+        "wpl epochs=3 validation=0.1",
+        "wpl epochs=3 validation=0.0",
+        "my-ppo epochs=2 validation=0.1",
+    }
+    names = {row[1].replace(" *", "") for row in cells(board)}
+    assert "wpl epochs=3 validation=0.1 (1 of 2 seeds)" in names
+    assert "my-ppo epochs=2 validation=0.1" in names
+
+
+def test_whoever_lacks_a_validation_split_is_not_chosen_by_another_measure(tmp_path: Path) -> None:
+    def write(router: str, seen: dict[str, float | None]) -> None:
+        directory = RunDirectory(tmp_path / router)
+        directory.write_config(RunSettings(router=router, epochs=1, game=Settings(data="planted")))
+        row = {"epoch": 1, "samples": 9, "seconds": 1.0, "test_accuracy": 0.5, "test_balanced_accuracy": 0.5}
+        directory.append_metrics(row | {"test_task_accuracy": [0.5]} | seen)
+
+    write("mmoe", {"validation_accuracy": 0.4, "train_accuracy": 0.9})
+    write("dense", {"train_accuracy": 0.8})
+    (board,) = leaderboards(found_jobs([tmp_path]))
+    assert board.best_baseline == "mmoe"

@@ -1,0 +1,150 @@
+"""One evaluate in all environments: the kinds of policies that it takes, and what it shows to them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from stable_baselines3 import PPO
+from zoo import MASKS, same, small_data, weights
+
+from routing_env import Decision, MultiTaskData, Router, RoutingParallelEnv, State, parallel_env
+from routing_env.envs.dispatched import DispatchedParallelEnv
+from routing_env.envs.sb3 import RoutingVecEnv
+from routing_env.envs.single import RoutingEnv
+from routing_env.envs.vector import RoutingVectorEnv
+from routing_env.game.network import RoutedNetwork, mlp
+
+FEATURES, TASKS, SAMPLES, PASS = 4, 3, 36, 2
+ROUTES = torch.tensor([[PASS, PASS, 0], [PASS, PASS, 1], [PASS, PASS, 0]])
+
+
+def network(data: MultiTaskData) -> RoutedNetwork:
+    """Two classifiers, and PASS for the decisions before the last: until then every sample looks as it did at first."""
+    return mlp(data.input_shape, data.outputs, 2, layers=1, recursive=True, pass_action=True, depth=3)
+
+
+# No block learns before a thousand samples have been routed.
+WORLD: dict[str, Any] = {"data": small_data(), "network": network, "block_batch": 1000}
+SHELLS: dict[str, Callable[..., Any]] = {
+    "per_task": lambda **mask: parallel_env(**WORLD, **mask),
+    "single topology": lambda **mask: parallel_env(topology="single", **WORLD, **mask),
+    "dispatched": lambda **mask: parallel_env(topology="dispatched", agents=2, **WORLD, **mask),
+    "Gymnasium": lambda **mask: RoutingEnv(**WORLD, **mask),
+    "Gymnasium vector": lambda **_: RoutingVectorEnv(6, **WORLD),
+    "Stable-Baselines3": lambda **_: RoutingVecEnv(copies=2, **WORLD),
+}
+
+
+class Watching:
+    """A policy of agents that counts what it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: Counter[Any] = Counter()
+
+    def __call__(self, agent: str, observation: Any) -> int:
+        """PASS, PASS, and then block 1; the dispatcher picks by the task."""
+        seen = observation if isinstance(observation, dict) else {"vector": observation}
+        self.asked[agent, *((name, str(value.dtype), value.tobytes()) for name, value in seen.items())] += 1
+        vector = next(iter(seen.values()))
+        if agent == "dispatcher_0":
+            return int(vector[FEATURES : FEATURES + TASKS].argmax()) % 2
+        return PASS if vector[FEATURES + TASKS :].argmax() < 2 else 1
+
+
+def play_a_pass(env: Any, policy: Watching) -> None:
+    """Play until every training sample has been routed once."""
+    seen: Any = env.reset()
+    while env.game.samples < SAMPLES:
+        if isinstance(env, RoutingParallelEnv):
+            seen = seen[0]
+            while env.agents:
+                deciding = env.agents[1:] if len(env.agents) == 2 else env.agents  # a dispatcher that has picked waits
+                seen = env.step({agent: policy(agent, seen[agent]) for agent in deciding})[0]
+        elif isinstance(env, RoutingEnv):
+            seen = seen[0]
+            for _ in range(env.game.spec.depth):
+                seen = env.step(policy("router_0", seen))[0]
+        else:
+            seen = seen[0] if isinstance(env, RoutingVectorEnv) else seen
+            for _ in range(env.game.spec.depth):
+                seen = env.step(np.array([policy("router_0", lane) for lane in seen]))[0]
+        if not isinstance(env, RoutingVecEnv):  # which deals the next samples by itself
+            seen = env.reset()
+
+
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("shell", SHELLS)
+def test_evaluation_shows_agents_what_they_see_in_play(shell: str, mask: str) -> None:
+    env = SHELLS[shell](mask=mask)
+    in_play, in_evaluation = Watching(), Watching()
+    play_a_pass(env, in_play)
+    env.evaluate(in_evaluation, "train")
+    assert in_evaluation.asked == in_play.asked
+    assert sum(in_play.asked.values()) == SAMPLES * (4 if shell == "dispatched" else 3)
+
+
+class Always(Router):
+    """Every task takes its own route."""
+
+    def act(self, state: State, *, greedy: bool = False) -> Decision:
+        """The task's action at this depth."""
+        return Decision(ROUTES[state.task, state.depth])
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_every_kind_of_policy_is_told_apart(shell: str) -> None:
+    env = SHELLS[shell]()
+    router = Always()
+    start = weights(env)
+
+    def batched(state: State) -> torch.Tensor:
+        return ROUTES[state.task, state.depth]
+
+    def of_agents(agent: str, observation: Any) -> int:
+        vector = observation["observation"] if isinstance(observation, dict) else observation
+        task, depth = int(vector[FEATURES : FEATURES + TASKS].argmax()), int(vector[FEATURES + TASKS :].argmax())
+        if agent == "dispatcher_0":
+            return task % 2
+        names = {"per_task": f"task_{task}", "dispatched": f"router_{task % 2}"}
+        assert agent == names.get(shell, "router_0")
+        return int(ROUTES[task, depth])
+
+    setattr(of_agents, "act", None)  # noqa: B010 (an attribute of this name does not make a router)
+    expected = env.game.evaluate(batched, "train")
+    assert expected.routes.argmax(2).tolist() == ROUTES.tolist()
+    for policy, options in ((router, {}), (batched, {"batched": True}), (of_agents, {})):
+        assert same(vars(env.evaluate(policy, "train", **options)), vars(expected))
+    assert same(vars(env.game.evaluate(router, "train")), vars(expected))
+    assert same(weights(env), start)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_what_is_not_a_policy_is_refused(shell: str) -> None:
+    class Similar:
+        def act(self, state: State, *, greedy: bool = False) -> None: ...
+
+    env = SHELLS[shell]()
+    with pytest.raises(TypeError, match=r"policy is a Similar; it must be a routing_env\.Router or a function"):
+        env.evaluate(Similar())
+    with pytest.raises(ValueError, match="illegal at depth 3"):
+        env.evaluate(lambda state: torch.full_like(state.task, PASS), batched=True)
+
+
+def test_a_model_of_stable_baselines3_routes_greedily() -> None:
+    env = SHELLS["Stable-Baselines3"]()
+    model = PPO("MlpPolicy", env, n_steps=6, batch_size=12, seed=0).learn(72)
+    assert same(vars(env.evaluate(model)), vars(env.game.evaluate(env.policy(model))))
+    with pytest.raises(TypeError, match=r"policy is a PPO; it must be a routing_env\.Router"):
+        SHELLS["per_task"]().evaluate(model)
+
+
+def test_the_topology_picks_the_class() -> None:
+    kinds = {shell: type(SHELLS[shell]()) for shell in ("per_task", "single topology", "dispatched")}
+    assert list(kinds.values()) == [RoutingParallelEnv, RoutingParallelEnv, DispatchedParallelEnv]
+    with pytest.raises(ValueError, match="topology is 'dispatched'; "):
+        RoutingParallelEnv(topology="dispatched", **WORLD)  # pyright: ignore[reportArgumentType]
