@@ -7,6 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+import tracemalloc
+import warnings
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +18,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from routing_env.data import MultiTaskData, cifar, load, mini_imagenet, mnist
 from routing_env.data.download import SOURCES
 from routing_env.data.files import find_files
-from routing_env.data.idx import read_idx
+from routing_env.data.idx import Checksums, is_published, read_idx
 
 REAL = Path(os.environ.get("ROUTING_ENV_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
 
@@ -203,6 +209,115 @@ def test_swapped_mnist_files_are_refused(tmp_path: Path, one: int, other: int) -
         load("mnist", data_dir=str(tmp_path))
 
 
+def test_idx_of_any_shape_is_read_unpacked_and_packed(tmp_path: Path) -> None:
+    for values in (IMAGES, IMAGES[0, 0], np.zeros((2, 0, 3), np.uint8)):
+        (tmp_path / "plain").write_bytes(idx(values))
+        (tmp_path / "packed.gz").write_bytes(gzip.compress(idx(values)))
+        for name in ("plain", "packed.gz"):
+            assert np.array_equal(read_idx(tmp_path / name).numpy(), values)
+
+
+def test_the_name_of_an_idx_file_says_whether_it_is_packed(tmp_path: Path) -> None:
+    (tmp_path / "plain.gz").write_bytes(idx(IMAGES))
+    (tmp_path / "packed").write_bytes(gzip.compress(idx(IMAGES)))
+    with pytest.raises(ValueError, match=r"plain\.gz is .*take \.gz from its name"):
+        read_idx(tmp_path / "plain.gz")
+    with pytest.raises(ValueError, match=r"packed begins with 1f8b.*add \.gz to its name"):
+        read_idx(tmp_path / "packed")
+
+
+def test_a_file_that_unpacks_to_far_more_than_it_should_is_refused_early(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.gz"
+    with gzip.open(path, "wb", compresslevel=9) as file:
+        file.write(idx(IMAGES))
+        for _ in range(200):
+            file.write(bytes(1 << 20))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"bomb\.gz holds \d+ values, not 24"):
+        read_idx(path, (2, 3, 4))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10 << 20
+
+
+# Which set the files belong to
+
+
+@given(at=st.integers(0, 23), change=st.integers(1, 255))
+def test_a_published_file_is_told_from_any_other(at: int, change: int) -> None:
+    content = idx(IMAGES)
+    sums = Checksums(hashlib.md5(gzip.compress(content, mtime=0)).hexdigest(), hashlib.sha256(content).hexdigest())
+    changed = IMAGES.copy()
+    changed.reshape(-1)[at] ^= change
+    with tempfile.TemporaryDirectory() as folder:
+        for values, right in ((IMAGES, True), (changed, False), (IMAGES.reshape(2, 4, 3), False)):
+            for name, packed in (
+                ("x.gz", gzip.compress(idx(values), mtime=0)),
+                ("again.gz", gzip.compress(idx(values), 1, mtime=9)),
+                ("plain", idx(values)),
+            ):
+                path = Path(folder, name)
+                path.write_bytes(packed)
+                assert is_published(path, read_idx(path), sums) == right
+                only_packed = right and name == "x.gz"
+                assert is_published(path, read_idx(path), Checksums(sums.md5)) == only_packed
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+def test_files_of_another_set_with_the_same_names_and_shapes_are_refused(tmp_path: Path, name: str) -> None:
+    for file in mnist.FILES:
+        count = 60_000 if "train" in file else 10_000
+        values = np.zeros((count, 28, 28), np.uint8) if "images" in file else (np.arange(count) % 10).astype(np.uint8)
+        (tmp_path / file).write_bytes(gzip.compress(idx(values), 1))
+    with pytest.raises(ValueError, match=rf"train-images-idx3-ubyte\.gz is not the published file of {name}.*read_idx"):
+        load(name, data_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("folder", "form"),
+    [
+        ("mnist", "{}-idx{}-ubyte"),
+        (".", "{}.idx{}-ubyte"),
+        ("MNIST/raw", "{}-idx{}-ubyte"),
+        ("raw", "{}-idx{}-ubyte.gz"),
+        (".", "{0}-idx{1}-ubyte/{0}-idx{1}-ubyte"),
+    ],
+)
+def test_mnist_is_read_in_the_forms_in_which_others_leave_it(tmp_path: Path, folder: str, form: str) -> None:
+    place = real("mnist")
+    for file in mnist.FILES:
+        stem, _, rest = file.partition("-idx")
+        path = tmp_path / folder / form.format(stem, rest[0])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = gzip.decompress((place / file).read_bytes())
+        path.write_bytes(gzip.compress(content, 1) if path.suffix == ".gz" else content)
+    data = load("mnist", data_dir=str(tmp_path), validation=0.0)
+    assert data.fingerprint == load_real("mnist", "mnist").fingerprint
+
+
+def test_one_changed_label_of_mnist_is_refused(tmp_path: Path) -> None:
+    place = real("mnist")
+    for file in mnist.FILES:
+        (tmp_path / file).symlink_to(place / file)
+    labels = read_idx(place / mnist.FILES[1]).numpy()
+    labels[59_999] = (labels[59_999] + 1) % 10
+    (tmp_path / mnist.FILES[1]).unlink()
+    (tmp_path / mnist.FILES[1]).write_bytes(gzip.compress(idx(labels)))
+    with pytest.raises(ValueError, match=r"train-labels-idx1-ubyte\.gz is not the published file of mnist"):
+        load("mnist", data_dir=str(tmp_path))
+
+
+def test_other_names_of_the_tasks_of_cifar_are_refused(tmp_path: Path) -> None:
+    place = real("cifar-100-binary")
+    for file in ("train.bin", "test.bin"):
+        (tmp_path / file).symlink_to(place / file)
+    names = (place / cifar.NAMES).read_text().split()
+    names[3], names[4] = names[4], names[3]
+    (tmp_path / cifar.NAMES).write_text("\n".join(names))
+    with pytest.raises(ValueError, match=rf"{cifar.NAMES} is damaged.*download cifar --data-dir {tmp_path}"):
+        load("cifar", data_dir=str(tmp_path))
+
+
 # CIFAR's records
 
 
@@ -331,12 +446,45 @@ def test_a_broken_picture_is_named(little_imagenet: Path, harm: Callable[[Path],
         ("filename,label\nn0000.jpg,n00\nn0000.jpg,n01\n", "names 1 files that were named before"),
         ("filename,label\n../train.csv,n00\n", "lacks 1 of the 1 files"),
         ("filename,label\nn0000.jpg,n00\n", "21 labels; MIN-MTL needs 50"),
+        ("filename,label\n\nn0000.jpg,n00\nn0001.jpg,n00,x\n", r"line 4 is 'n0001\.jpg,n00,x'"),
+        ("filename,label\nn0000.jpg,\n", r"line 2 is 'n0000\.jpg,'"),
+        ("filename;label\nn0000.jpg;n00\n", r"separated by a comma; its first line is 'filename;label'"),
+        ("label,filename\nn00,n0000.jpg\n", "its first line is 'label,filename'"),
+        ('filename,label\n"n0000.jpg,n00\n', "not a CSV table in UTF-8"),
     ],
 )
 def test_a_broken_table_is_named(little_imagenet: Path, table: str, message: str) -> None:
     (little_imagenet / "train.csv").write_text(table)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         load("mini_imagenet", data_dir=str(little_imagenet))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufefffilename,label\r\na.jpg,n1\r\n\r\nb.jpg,n2\r\n",
+        '\n\nfilename,label\n\na.jpg , n1\n"b.jpg",n2\n ,\n\n',
+    ],
+)
+def test_a_table_with_a_byte_order_mark_and_blank_lines_is_read(tmp_path: Path, text: str) -> None:
+    (tmp_path / "t.csv").write_bytes(text.encode())
+    assert mini_imagenet.read_table(tmp_path / "t.csv") == [("a.jpg", "n1"), ("b.jpg", "n2")]
+    (tmp_path / "t.csv").write_bytes(text.encode("utf-16"))
+    with pytest.raises(ValueError, match=r"t\.csv is not a CSV table in UTF-8"):
+        mini_imagenet.read_table(tmp_path / "t.csv")
+
+
+def test_an_image_that_is_too_large_to_decode_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return len(body).to_bytes(4) + kind + body + zlib.crc32(kind + body).to_bytes(4)
+
+    for side in (10_000, 50_000):
+        header = chunk(b"IHDR", side.to_bytes(4) * 2 + bytes([8, 2, 0, 0, 0]))
+        (tmp_path / "bomb.jpg").write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
+        for limit in (Image.MAX_IMAGE_PIXELS, None):
+            monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+            with pytest.raises(ValueError, match=r"bomb\.jpg is "), warnings.catch_warnings(action="ignore"):
+                mini_imagenet.decode([tmp_path / "bomb.jpg"])
 
 
 def test_a_missing_folder_is_named(little_imagenet: Path) -> None:

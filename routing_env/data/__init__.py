@@ -113,12 +113,12 @@ def load(name: str, *, data_dir: str | None = None, validation: float = 0.1, see
             ``seed`` as keyword arguments, and ``data_dir`` if it needs files.
         data_dir: folder of the files, for the data sets that need some; None stands for the environment variable
             ROUTING_ENV_DATA, or else ./data.
-        validation: share of the training inputs that validate.
-        seed: of the validation cut.
+        validation: share of the training inputs that is held out for validation.
+        seed: seed of the validation cut.
 
     Raises:
-        ValueError: an unknown name, a bad share, or a file that is damaged or holds something else.
-        FileNotFoundError: a file is missing.
+        ValueError: The name is unknown, the share or the seed is invalid, or a file is damaged or holds something else.
+        FileNotFoundError: A file is missing.
     """
     from routing_env.data.base import MultiTaskData
 
