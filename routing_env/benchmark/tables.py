@@ -97,12 +97,12 @@ def markdown(boards: Sequence[Leaderboard]) -> str:
 
 
 def _routing_table(board: Leaderboard) -> list[str]:
-    """The table about routing, with the columns that all routers have; nothing without routers."""
+    """The table about routing, with the columns that some router has a value in; nothing without routers."""
     columns = shown_in(board.columns, "routing")
     routers = [row for row in board.standings if any(row.values[column.key] is not None for column in columns)]
     if not routers:
         return []
-    columns = [column for column in columns if all(row.values[column.key] is not None for row in routers)]
+    columns = [column for column in columns if any(row.values[column.key] is not None for row in routers)]
     lines = [[row.name, *(column.cell(row.values[column.key], "routing") for column in columns)] for row in routers]
     headings = ["router", *(column.heading for column in columns)]
     return [f"Routing on the test split, entropies in nats:\n\n{markdown_table(headings, lines)}\n"]
