@@ -36,12 +36,14 @@ class Halves(Router):
         self.says = says
 
     def act(self, state: State, *, greedy: bool = False) -> Decision:
+        """One of the two, with the policy if it says so."""
         drawn = torch.randint(2, state.task.shape).unsqueeze(1)
         policy = self.probability(state)
         action = policy.topk(2).indices.gather(1, drawn).squeeze(1)
         return Decision(action, policy if self.says else None)
 
     def probability(self, state: State) -> torch.Tensor:
+        """A half for each of the two."""
         return 0.5 * ((state.legal.cumsum(1) <= 2) & state.legal)
 
 

@@ -161,7 +161,8 @@ class Recording:
 
     def _end_epoch(self) -> None:
         if self._directory is None:
-            self._directory = RunDirectory.create(self._run_dir, self._name, self._run.settings, recorded=True)
+            settings, data = self._run.settings, self._learner.data
+            self._directory = RunDirectory.create(self._run_dir, self._name, settings, data, recorded=True)
         self._run.end_epoch(self._directory, self._started)
         self._directory.write_config(replace(self._run.settings, epochs=self._run.epoch))
         self._started = time.perf_counter()
