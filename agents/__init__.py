@@ -26,7 +26,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from routing_env.names import check_call, check_options, find_class
-from routing_env.types import GameSpec, Router
+from routing_env.types import GameSpec, Router, usual_torch
 
 TopologyName = Literal["per_task", "single", "dispatched"]
 
@@ -73,6 +73,7 @@ def router_class(router: str | type[Router]) -> type[Router]:
     return find_class("router", router, ROUTERS, Router)
 
 
+@usual_torch()
 def make_router(
     router: str | type[Router], spec: GameSpec, /, *, seed: int = 0, topology: TopologyName = "per_task", **options: Any
 ) -> Router:

@@ -6,6 +6,7 @@ from typing import Any
 
 from routing_env.baselines.base import Baseline, Plan
 from routing_env.names import check_call, check_options, find_class
+from routing_env.types import usual_torch
 
 __all__ = ["BASELINES", "Baseline", "Plan", "baseline_class", "make_baseline"]
 
@@ -33,6 +34,7 @@ def baseline_class(baseline: str | type[Baseline]) -> type[Baseline]:
     return find_class("baseline", baseline, BASELINES, Baseline)
 
 
+@usual_torch()
 def make_baseline(baseline: str | type[Baseline], plan: Plan, /, **options: Any) -> Baseline:
     """Build a baseline to compare with a routed network.
 

@@ -17,12 +17,38 @@ Depth counts from 0 in code and from 1 in anything printed, as in the paper.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+
+
+@contextmanager
+def usual_torch(*, keep_gradients: bool = False) -> Generator[None, None, None]:
+    """Inside, torch's settings for the whole process are those that it starts with, whatever the caller has set.
+
+    They are the default type and device of new tensors, gradients, and inference mode.
+
+    Args:
+        keep_gradients: Leave gradients switched on or off as they are.
+    """
+    dtype, gradients = torch.get_default_dtype(), torch.is_grad_enabled()
+    usual = (
+        dtype is torch.float32 and torch.get_default_device().type == "cpu" and not torch.is_inference_mode_enabled()
+    )
+    if usual and (gradients or keep_gradients):
+        yield  # a default device, even the CPU, would slow every call down
+        return
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.inference_mode(mode=False), torch.set_grad_enabled(gradients or not keep_gradients):
+            with torch.device("cpu"):
+                yield
+    finally:
+        torch.set_default_dtype(dtype)
 
 
 @dataclass(frozen=True)
@@ -233,6 +259,7 @@ class Router(ABC):
         """A loss float32 [B] of this router that the blocks minimise beside their own (section 3.1.2, end), if any."""
         return None
 
+    @usual_torch()
     def play(self, game: Game, samples: int) -> None:
         """Route and learn until ``samples`` more samples have been dealt (Algorithm 2).
 

@@ -278,8 +278,14 @@ def test_a_gates_gradient_is_that_of_the_loss_with_respect_to_the_blocks_output(
         (Decision(torch.tensor([0, 99])), "action 99 of lane 1"),
         (Decision(torch.tensor([0])), r"actions must be int64 of shape \[2\]; got torch.int64 of shape \[1\]"),
         (Decision(torch.tensor([0.0, 1.0])), "got torch.float32"),
-        (Decision(torch.tensor([0, 1]), torch.ones(2, 2)), r"probability must be of shape \[2, 3\]; got \[2, 2\]"),
-        (Decision(torch.tensor([0, 1]), gate=torch.ones(3)), r"gate must be of shape \[2\]; got \[3\]"),
+        (
+            Decision(torch.tensor([0, 1]), torch.ones(2, 2)),
+            r"probability must be a float tensor of shape \[2, 3\] on cpu; got a tensor \S+ of shape \[2, 2\]",
+        ),
+        (
+            Decision(torch.tensor([0, 1]), gate=torch.ones(3)),
+            r"gate must be a float tensor of shape \[2\] on cpu; got a tensor torch.float32 of shape \[3\]",
+        ),
     ],
 )
 def test_a_bad_decision_changes_nothing(decision: Decision, message: str) -> None:

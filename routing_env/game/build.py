@@ -18,6 +18,7 @@ from routing_env.game.routing_game import Dealer, RoutingGame
 from routing_env.game.settings import Given, SettingError, Settings, check, is_function
 from routing_env.game.training import LOSSES, BlockTrainer
 from routing_env.names import find
+from routing_env.types import usual_torch
 
 NetworkFactory = Callable[[MultiTaskData], RoutedNetwork]
 """Builds a network for a data set, new on every call."""
@@ -32,6 +33,7 @@ DEALERS: dict[str, Callable[[MultiTaskData, int, int], Dealer]] = {
 """From data, samples per deal and seed to a dealer."""
 
 
+@usual_torch()
 def make_game(**given: Any) -> RoutingGame:
     """Build a game. The same settings give the same game, bit for bit on the CPU.
 
@@ -46,6 +48,7 @@ def make_game(**given: Any) -> RoutingGame:
     return build_game(*resolve(given))
 
 
+@usual_torch()
 def resolve(given: Given, *, also: Iterable[str] = ()) -> tuple[Settings, MultiTaskData]:
     """Load the data, and give every setting its value: the given one, the data set's usual one, or the default.
 
@@ -80,7 +83,7 @@ def resolve(given: Given, *, also: Iterable[str] = ()) -> tuple[Settings, MultiT
     return settings, data.to(find_device(settings.device))
 
 
-@torch.inference_mode(mode=False)  # whatever mode the caller is in, the blocks can be trained
+@usual_torch()  # whatever mode the caller is in, the blocks can be trained
 def build_game(settings: Settings, data: MultiTaskData) -> RoutingGame:
     """Build the game of resolved settings, on the device of the data.
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import wraps
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -28,23 +27,7 @@ from routing_env.game.rewards import (
 )
 from routing_env.game.settings import Settings
 from routing_env.game.training import BlockTrainer, Loss
-from routing_env.types import Batch, Decision, Evaluation, GameSpec, Outcome, Policy, Router, State, Trace
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def _trainable(method: Callable[P, R]) -> Callable[P, R]:
-    """Let libraries play in inference mode, whose tensors cannot be trained on: leave it for the call."""
-
-    @wraps(method)
-    def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        if not torch.is_inference_mode_enabled():  # the usual case, and leaving takes time
-            return method(*args, **kwargs)
-        with torch.inference_mode(mode=False):
-            return method(*args, **kwargs)
-
-    return call
+from routing_env.types import Batch, Decision, Evaluation, GameSpec, Outcome, Policy, Router, State, Trace, usual_torch
 
 
 class Dealer(Protocol):
@@ -174,7 +157,7 @@ class RoutingGame:
             raise RuntimeError("nothing has been decided in this deal yet; call step first")
         return self._deal.rewards[-1]
 
-    @_trainable
+    @usual_torch(keep_gradients=True)  # libraries play under settings in which blocks cannot be trained
     def reset(self, batch: Batch | None = None, *, train: bool = True) -> State:
         """Deal samples to the lanes; a deal under way is abandoned.
 
@@ -198,7 +181,7 @@ class RoutingGame:
         self._trace = None
         return self._deal.states[0]
 
-    @_trainable
+    @usual_torch(keep_gradients=True)  # libraries play under settings in which blocks cannot be trained
     def step(self, decision: Decision, *, forfeit: Tensor | None = None) -> State | None:
         """Apply one block per lane; after the last decision score, reward and train.
 

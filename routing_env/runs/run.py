@@ -19,7 +19,7 @@ from routing_env.runs.display import Display
 from routing_env.runs.learners import Learner, make_learner
 from routing_env.runs.settings import SB3_PREFIX, RunSettings, split_given
 from routing_env.runs.sources import Places, relocated
-from routing_env.types import Evaluation
+from routing_env.types import Evaluation, usual_torch
 
 
 class Run:
@@ -39,6 +39,7 @@ class Run:
         seconds: spent on training and evaluation, over all resumptions.
     """
 
+    @usual_torch()
     def __init__(
         self,
         settings: RunSettings,
@@ -65,6 +66,7 @@ class Run:
         return cls(*resolve_run(given))
 
     @classmethod
+    @usual_torch()
     def stored(cls, directory: RunDirectory, settings: RunSettings) -> Run:
         """Build a run again, with the code and the data that it began with.
 
@@ -85,6 +87,7 @@ class Run:
         """Passes that finish it."""
         return self.settings.epochs
 
+    @usual_torch()
     def train(self, directory: RunDirectory, display: Display) -> None:
         """Train to the last epoch; continue where the directory's checkpoint stands."""
         if not self._restore(directory):
@@ -116,10 +119,12 @@ class Run:
         directory.save_checkpoint(self._state())
         return row
 
+    @usual_torch()
     def evaluate(self, split: SplitName = "test") -> Evaluation:
         """The trained network on a split; a router routes greedily."""
         return self.learner.evaluate(split)
 
+    @usual_torch()
     def draw(self, directory: RunDirectory) -> list[Path]:
         """Draw the figures of the trained run into its directory, and return their paths."""
         directory.figures.mkdir(exist_ok=True)
@@ -134,6 +139,7 @@ class Run:
                 Image.fromarray(figure).save(paths[-1])
         return paths
 
+    @usual_torch()
     def restore(self, directory: RunDirectory) -> None:
         """Restore from the directory's checkpoint.
 
