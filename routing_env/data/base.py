@@ -252,7 +252,7 @@ def make_data(
     _check(name, inputs, {"training": train, "test": test}, task_names, classes)
     generator = seeded(seed)
     used, row = train.index.unique(return_inverse=True)
-    order, number = torch.randperm(len(used), generator=generator), round(validation * len(used))
+    order, number = torch.randperm(len(used), generator=generator, device="cpu"), round(validation * len(used))
     if len(train.task[~torch.isin(row, order[:number].to(row.device))].unique()) < len(task_names):
         raise ValueError(f"validation={validation} leaves a task of {name} without training samples; lower it")
     validates = torch.isin(train.index, used[hold_out(order, number, row.cpu(), train.label.cpu())])
