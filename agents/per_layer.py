@@ -69,8 +69,7 @@ class PerLayer(Router):
         returns = trace.returns(self.gamma)
         for depth, (state, decision) in enumerate(zip(trace.states, trace.decisions, strict=True)):
             reward = trace.action_rewards[:, depth]
-            following = returns[:, depth] - reward
-            own = replace(state, depth=0)
+            following, own = returns[:, depth] - reward, replace(state, depth=0)
             views.append(Trace((own,), (decision,), reward.unsqueeze(1), following, trace.outcome))
         return views
 

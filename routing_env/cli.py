@@ -65,10 +65,10 @@ def train(
         run = Run(settings, data)
         router = settings.router.removeprefix(SB3_PREFIX).partition(":")[0]
         kind = name or f"{data.name}-{Path(router).stem}"
-        directory = RunDirectory.create(run_dir, kind, settings)
+        directory = RunDirectory.create(run_dir, kind, run.settings)
     with directory.held(wait=False):
         try:
-            directory.write_config(settings)
+            directory.write_config(run.settings)
             train_and_show(run, directory, console)
         except KeyboardInterrupt:
             command = f"routing-env train --resume {directory.path}"

@@ -44,7 +44,7 @@ observation is the plain `Box`
 
 `render_mode`: "human", "rgb_array" or "ansi"
 
-`settings`: the fields of `GameConfig`, such as `blocks`, `layers`, `recursive`, `pass_action`, `rho`, `seed`
+`settings`: the fields of `Settings`, such as `blocks`, `layers`, `recursive`, `pass_action`, `rho`, `seed`
 
 docs/environment.md has the details: rewards, illegal actions, infos, evaluation, rendering, copying.
 """

@@ -214,11 +214,11 @@ def test_a_router_of_ones_own_and_one_that_fails(tmp_path: Path) -> None:
         "    def learn(self, trace):\n"
         "        raise RuntimeError('out of ideas')\n"
     )
-    entrants = ("--entrants", "mine.py:First", "mine.py:Broken", "all_shared")
+    entrants = ("--entrants", "mine.py:First", "mine.py:Broken", "shared_trunk")
     ran = routing_env("benchmark", "planted", "--epochs", "1", "--seeds", "1", *entrants, cwd=tmp_path)
     assert ran.returncode == 2
     assert "RuntimeError: out of ideas" in ran.stderr
-    assert {row["entrant"] for row in table(tmp_path)} == {"mine.py:First", "all_shared"}
+    assert {row["entrant"] for row in table(tmp_path)} == {"mine.py:First", "shared_trunk"}
 
 
 @pytest.mark.parametrize(

@@ -133,9 +133,9 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path) -> None:
         (["--router", "wpll"], "did you mean 'wpl'?"),
         (["--router", "nowhere.py:Router"], "there is no file nowhere.py"),
         (["--router", "json:dumps"], "is not a router"),
-        (["--router-options", "seed=1"], "seed is no option of wpl"),
-        (["--router", "cross_stitch", "--router-options", "own=x"], "cannot be made with the options own=x"),
-        (["--router", "q-learning", "--router-options", "epsilon=abc"], "rate is 'abc'; it must be a number"),
+        (["--router-options", "seed=1"], "seed is not an option of wpl"),
+        (["--router", "cross_stitch", "--router-options", "own=x"], "own is 'x'; it must be in [0, 1]"),
+        (["--router", "q-learning", "--router-options", "epsilon=abc"], "epsilon is 'abc'; it must be a number"),
         (["--router-options", "stepp=1"], "did you mean 'step'?"),
         (["--router-options", "rule=best"], "rule is 'best'"),
         (["--rho", "1.5"], "rho is 1.5"),
@@ -222,7 +222,7 @@ def test_a_router_that_keeps_nothing_is_not_taken_for_trained(tmp_path: Path) ->
     )
     trained = routing_env("train", *QUICK, "--epochs", "1", "--router", "mine.py:Counts", cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
-    assert "it has no state_dict" in trained.stdout
+    assert "has no state_dict" in trained.stdout
     for command in (("evaluate",), ("train", "--resume")):
         failed = routing_env(*command, str(only_run(tmp_path)), cwd=tmp_path)
         assert failed.returncode == 2

@@ -54,14 +54,14 @@ def test_any_runs_make_a_leaderboard(tmp_path: Path, monkeypatch: pytest.MonkeyP
     jobs = found_jobs([tmp_path / "runs/mine", tmp_path / "runs/wpl", tmp_path / "runs/mmoe/a-seed0"])
     whole, first = leaderboards(jobs)
     assert [(row.name, row.seeds, row.baseline, pytest.approx(row.values["accuracy"])) for row in whole.standings] == [
-        ("wpl rho=None", 1, False, 0.8),
+        ("wpl rho=0.0", 1, False, 0.8),
         ("my-ppo", 2, False, 0.6),
         ("wpl rho=0.3", 1, False, 0.6),
         ("mmoe", 1, True, 0.55),
     ]
     assert whole.best_baseline == "mmoe"
     assert (first.arena, [row.name for row in first.standings]) == ("planted, first 2 tasks", ["wpl"])
-    assert "wpl rho=None, is 25.00 points above the best baseline, mmoe: one seed cannot" in verdict(whole)
+    assert "wpl rho=0.0, is 25.00 points above the best baseline, mmoe: one seed cannot" in verdict(whole)
     assert verdict(first) == ""
 
     write("lucky/a-seed0", "exp3", 0.95)

@@ -55,6 +55,7 @@ class Lanes:
         self.format = ObservationFormat(self.spec, mask, parts)
         self._mask, self._parts = mask, tuple(parts)
         self._rows, self._known = np.arange(number), frozenset(range(self.spec.actions))
+        self._task_of_lane: NDArray[np.int64] | None = None
         self._warned = False
         self._process = os.getpid()
         self.forget()
@@ -100,7 +101,9 @@ class Lanes:
         if collect is None and (dealt == 1 or (lanes is not None and dealt < usual)):
             collect = usual
         settings = replace(settings, batch_size=dealt, block_batch=collect)
-        return cls(build_game(settings, data), dealt, mask=mask, parts=parts)
+        made = cls(build_game(settings, data), dealt, mask=mask, parts=parts)
+        made._task_of_lane = None if lanes is not None else np.arange(dealt) % data.tasks
+        return made
 
     @property
     def settings(self) -> Settings:
@@ -144,8 +147,11 @@ class Lanes:
             raise ValueError(
                 f"the dealer deals {len(state.task)} samples to {self.number} lanes; it must deal one to each lane"
             )
+        tasks = state.task.cpu().numpy()
+        if self._task_of_lane is not None and not np.array_equal(tasks, self._task_of_lane):
+            raise ValueError("the dealer must deal a sample of every task, lane b of task b modulo their number")
         self.forget()
-        self.tasks = state.task.cpu().numpy()
+        self.tasks = tasks
         self._blank = self.format.blank(self.tasks)
         self._show(state)
 

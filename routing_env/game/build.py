@@ -102,7 +102,7 @@ def build_game(settings: Settings, data: MultiTaskData) -> RoutingGame:
         loss=find("loss", settings.loss, LOSSES),
         block_batch=settings.block_batch,
     )
-    game.settings = replace(settings, **_sizes(network)) if is_function(settings.network) else settings
+    game.settings = as_built(settings, network)
     return game
 
 
@@ -142,6 +142,22 @@ def build_network(settings: Settings, data: MultiTaskData) -> RoutedNetwork:
         recursive=settings.recursive,
         pass_action=settings.pass_action,
         depth=settings.depth,
+    )
+
+
+def as_built(settings: Settings, network: RoutedNetwork) -> Settings:
+    """The settings that describe a network that a function has built; ``blocks`` is the size of the largest layer."""
+    if not is_function(settings.network):
+        return settings
+    banks = [network.bank(layer) for layer in range(len(network.banks))]
+    return replace(
+        settings,
+        hidden=prod(banks[0].out_shape if len(banks) > 1 else banks[0].in_shape),
+        layers=len(banks),
+        blocks=max(map(len, banks)),
+        recursive=network.recursive,
+        pass_action=network.pass_action is not None,
+        depth=network.depth,
     )
 
 
@@ -226,21 +242,8 @@ def _check_together(given: Given) -> None:
         for name in settled if is_function(given.get(kind, "")) else ():
             if name in given:
                 raise SettingError(
-                    f"{name} is {given[name]!r} beside a {kind} function, which settles it itself; leave it out, or "
-                    f"give the name of a built-in {kind}"
+                    f"{name} is {given[name]!r} beside {'an' if kind[0] in 'aeiou' else 'a'} {kind} function, which "
+                    f"settles it itself; leave it out, or give the name of a built-in {kind}"
                 )
     if given.get("optimizer") == "adam" and given.get("momentum"):
         raise SettingError(f"momentum is {given['momentum']} beside adam, which has none; leave it out, or use sgd")
-
-
-def _sizes(network: RoutedNetwork) -> dict[str, Any]:
-    """The settings that describe a network that a function has built; ``blocks`` is the size of the largest layer."""
-    banks = [network.bank(layer) for layer in range(len(network.banks))]
-    return {
-        "hidden": prod(banks[0].out_shape if len(banks) > 1 else banks[0].in_shape),
-        "layers": len(banks),
-        "blocks": max(map(len, banks)),
-        "recursive": network.recursive,
-        "pass_action": network.pass_action is not None,
-        "depth": network.depth,
-    }

@@ -19,7 +19,7 @@ from routing_env.baselines import BASELINES, Baseline, Plan, make_baseline
 from routing_env.data import MultiTaskData, SplitName
 from routing_env.drawing.routing_map import routing_map
 from routing_env.drawing.training_figures import Rows, block_probability, learning_curve, policy_over_time
-from routing_env.game.build import DEALERS, build_game, build_network, build_trainer
+from routing_env.game.build import DEALERS, as_built, build_game, build_network, build_trainer
 from routing_env.game.evaluation import Score, evaluate
 from routing_env.game.network import RoutedNetwork
 from routing_env.game.routing_game import RoutingGame
@@ -44,6 +44,7 @@ class Learner(ABC):
     """A network on its way through the training samples, and all that a run needs to know of it.
 
     Attributes:
+        settings: of the game; they describe the network as it was built.
         data: the tasks.
         trainer: of the network; it counts samples and epochs.
         pass_size: training samples in an epoch.
@@ -52,6 +53,7 @@ class Learner(ABC):
         warning: what a person should know before training starts; empty if there is nothing.
     """
 
+    settings: Settings
     data: MultiTaskData
     trainer: BlockTrainer
     pass_size: int
@@ -108,12 +110,15 @@ class GameLearner(Learner):
     """A routing game, and what is recorded while somebody plays it.
 
     Args:
-        game: that is played.
+        game: that is played; it was built from settings.
         every: training samples between two snapshots of the policy at the beginning.
     """
 
     def __init__(self, game: RoutingGame, every: int) -> None:
+        if game.settings is None:
+            raise ValueError("the game was put together by hand; a run needs one that was built from settings")
         self.game = game
+        self.settings = game.settings
         self.data = game.data
         self.trainer = game.trainer
         self.pass_size = game.dealer.pass_size
@@ -213,7 +218,9 @@ class BaselineLearner(Learner):
         self.data = data
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(game.seed)
-            plan = plan_beside(build_network(game, data), data.tasks, game)
+            routed = build_network(game, data)
+            self.settings = as_built(game, routed)
+            plan = plan_beside(routed, data.tasks, self.settings)
             self.network: Baseline = make_baseline(settings.router, plan, **parse_options(settings.router_options))
         self.network.to(data.device)
         self.trainer = build_trainer(game, self.network)

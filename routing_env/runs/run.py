@@ -30,15 +30,15 @@ class Run:
         learner: in place of the one that the settings name.
 
     Attributes:
-        settings: as given.
+        settings: of the run; they describe the network as it was built.
         learner: a router with its game, or a baseline.
         epoch: passes completed.
         seconds: spent on training and evaluation, over all resumptions.
     """
 
     def __init__(self, settings: RunSettings, data: MultiTaskData, learner: Learner | None = None) -> None:
-        self.settings = settings
         self.learner = learner or make_learner(settings, data)
+        self.settings = replace(settings, game=self.learner.settings)
         self.epoch = 0
         self.seconds = 0.0
 
