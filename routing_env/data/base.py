@@ -18,13 +18,13 @@ from routing_env.data.fingerprint import fingerprint
 from routing_env.types import Batch
 
 SplitName = Literal["train", "validation", "test"]
-Samples = Mapping[str, tuple[ArrayLike | Tensor, ArrayLike | Tensor]]
+TaskArrays = Mapping[str, tuple[ArrayLike | Tensor, ArrayLike | Tensor]]
 """Task name to inputs [N, *input shape] or rows [N], and targets [N] or [N, O]."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Samples as references into the inputs: one input may serve many tasks.
+    """TaskArrays as references into the inputs: one input may serve many tasks.
 
     Attributes:
         index: int64 [N], rows of the inputs.
@@ -91,10 +91,10 @@ class MultiTaskData:
 
     @staticmethod
     def from_arrays(
-        tasks: Samples,
+        tasks: TaskArrays,
         *,
         inputs: ArrayLike | Tensor | None = None,
-        test: Samples | float = 0.2,
+        test: TaskArrays | float = 0.2,
         classes: Mapping[str, int] | None = None,
         regression: bool | None = None,
         name: str = "own",
