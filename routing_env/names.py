@@ -26,6 +26,11 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
 
 
+def printable(text: str) -> str:
+    """The text, with control characters and whatever else cannot be shown spelt out: an escape character as x1b."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def look_up(kind: str, name: str, known: Mapping[str, T]) -> T:
     """The entry with that name.
 

@@ -29,11 +29,11 @@ class Server(ThreadingHTTPServer):
         self.ranges = True
         self.sent: list[int] = []
 
-    def source(self, md5: str | None = None, members: tuple[str, ...] = ()) -> Source:
+    def source(self, md5: str | None = None, members: dict[str, str] | None = None) -> Source:
         """What a user of this server would know of its one file."""
         (name, content), *_ = self.files.items()
         url = f"http://127.0.0.1:{self.server_address[1]}/"
-        return Source("folder", url, {name: md5 or hashlib.md5(content).hexdigest()}, members)
+        return Source("folder", url, {name: md5 or hashlib.md5(content).hexdigest()}, members or {})
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -149,12 +149,23 @@ def archive(members: dict[str, bytes], link: tuple[str, str] | None = None) -> b
 
 def test_an_archive_is_unpacked_and_removed(server: Server, console: Console, tmp_path: Path) -> None:
     server.files = {"a.tar.gz": archive({"folder/train.bin": b"train", "folder/test.bin": b"test", "folder/x": b""})}
-    source = server.source(members=("train.bin", "test.bin"))
+    sums = {f"{part}.bin": hashlib.sha256(part.encode()).hexdigest() for part in ("train", "test")}
+    source = server.source(members=sums)
     folder = fetch(source, tmp_path, console)
     assert (folder / "train.bin").read_bytes() == b"train"
     assert names(tmp_path) == {"train.bin", "test.bin"}
     fetch(source, tmp_path, console)
     assert len(server.sent) == 1
+
+
+def test_a_damaged_member_of_an_archive_is_downloaded_again(server: Server, console: Console, tmp_path: Path) -> None:
+    server.files = {"a.tar.gz": archive({"folder/train.bin": b"train"})}
+    source = server.source(members={"train.bin": hashlib.sha256(b"train").hexdigest()})
+    for harm in (b"trbin", b"", None):
+        folder = fetch(source, tmp_path, console)
+        assert (folder / "train.bin").read_bytes() == b"train"
+        (folder / "train.bin").unlink() if harm is None else (folder / "train.bin").write_bytes(harm)
+    assert len(server.sent) == 3
 
 
 @pytest.mark.parametrize(
@@ -177,7 +188,7 @@ def test_an_archive_that_is_not_safe_or_whole_unpacks_nothing(tmp_path: Path, co
     path = folder / "a.tar.gz"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"a\.tar\.gz .*delete it"):
-        extract(path, Source("folder", "", {}, ("train.bin",)))
+        extract(path, Source("folder", "", {}, {"train.bin": ""}))
     assert names(tmp_path) == {"a.tar.gz"}
 
 

@@ -1,42 +1,24 @@
-"""The files of MNIST, CIFAR-100 and mini-ImageNet: the real ones, and broken ones."""
+"""The files of the data sets: the real ones, where they are looked for, and the records of CIFAR-100."""
 
 import csv
-import gzip
 import hashlib
-import os
-import shutil
 import subprocess
 import sys
-from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from real_data import REAL, load_real, per_task_and_class, real
 
-from routing_env.data import MultiTaskData, cifar, load, mini_imagenet, mnist
+from routing_env.data import cifar, load, mnist
 from routing_env.data.download import SOURCES
 from routing_env.data.files import find_files
 from routing_env.data.idx import read_idx
 
-REAL = Path(os.environ.get("ROUTING_ENV_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
 
-
-def real(folder: str) -> Path:
-    if not (REAL / folder).is_dir():
-        pytest.skip(f"{REAL} has no {folder}; set ROUTING_ENV_DATA to a folder that has it")
-    return REAL / folder
-
-
-def load_real(name: str, folder: str, validation: float = 0.0) -> MultiTaskData:
-    return load(name, data_dir=str(real(folder).parent), validation=validation)
-
-
-def per_task_and_class(data: MultiTaskData, split: str) -> torch.Tensor:
-    part = getattr(data, split)
-    return torch.bincount(part.task * data.outputs + part.target).view(data.tasks, data.outputs)
+def flipped(content: bytes, at: int) -> bytes:
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
 
 
 # The real files
@@ -148,61 +130,6 @@ def test_files_are_found_in_the_folder_above_and_in_the_folder_itself(
     assert find_files("mnist", "mnist", ["a"], str(folder)) == folder
 
 
-# IDX files
-
-
-def idx(values: np.ndarray, kind: int = 8) -> bytes:
-    shape = np.array(values.shape, ">u4").tobytes()
-    return bytes([0, 0, kind, values.ndim]) + shape + values.tobytes()
-
-
-IMAGES = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
-
-
-def flipped(content: bytes, at: int) -> bytes:
-    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
-
-
-def test_idx_is_read_as_written(tmp_path: Path) -> None:
-    path = tmp_path / "x.gz"
-    path.write_bytes(gzip.compress(idx(IMAGES)))
-    assert read_idx(path, (2, 3, 4)).tolist() == IMAGES.tolist()
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "begins with nothing"),
-        (gzip.compress(b""), "begins with nothing"),
-        (b"\xff\xd8\xff\xe0 a picture", "damaged or no gzip file"),
-        (gzip.compress(idx(IMAGES))[:-9], "damaged or no gzip file"),
-        (flipped(gzip.compress(idx(IMAGES), 0), 40), "damaged or no gzip file"),
-        (gzip.compress(idx(np.zeros(7, np.uint8))), "images and labels swapped"),
-        (gzip.compress(idx(IMAGES, kind=13)), "no IDX file of bytes"),
-        (gzip.compress(idx(IMAGES[:1])), r"has shape \(1, 3, 4\), not \(2, 3, 4\)"),
-        (gzip.compress(idx(IMAGES)[:10]), r"has shape \(2,\)"),
-        (gzip.compress(idx(IMAGES)[:-1]), "holds 23 values, not 24"),
-        (gzip.compress(idx(IMAGES) + b"!"), "holds 25 values, not 24"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_a_broken_idx_file_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
-    path = tmp_path / "x.gz"
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=rf"x\.gz .*{message}"):
-        read_idx(path, (2, 3, 4))
-
-
-@pytest.mark.parametrize(("one", "other"), [(0, 1), (0, 2), (1, 3)])
-def test_swapped_mnist_files_are_refused(tmp_path: Path, one: int, other: int) -> None:
-    place = real("mnist")
-    for file, source in enumerate(mnist.FILES):
-        source = mnist.FILES[{one: other, other: one}.get(file, file)]
-        (tmp_path / mnist.FILES[file]).symlink_to(place / source)
-    with pytest.raises(ValueError, match="swapped"):
-        load("mnist", data_dir=str(tmp_path))
-
-
 # CIFAR's records
 
 
@@ -245,101 +172,3 @@ def test_fine_labels_are_numbered_in_ascending_order_and_checked() -> None:
         cifar.number_fine_labels(coarse, collision)
     with pytest.raises(ValueError, match="not CIFAR-100's"):
         cifar.number_fine_labels((torch.arange(100) // 10), fine)
-
-
-# Mini-ImageNet's pictures and tables
-
-
-@pytest.fixture
-def little_imagenet(tmp_path: Path) -> Path:
-    """50 labels with 12 grey-ish pictures each, whose brightness tells the label."""
-    place = tmp_path / "mini-imagenet"
-    (place / "images").mkdir(parents=True)
-    rows = [(f"n{label:02}{i:02}.jpg", f"n{label:02}") for label in range(50) for i in range(12)]
-    for name, label in rows:
-        picture = np.full((84, 84, 3), 5 * int(label[1:]), np.uint8)
-        Image.fromarray(picture).save(place / "images" / name)
-    for table, part in zip(mini_imagenet.TABLES, (rows[:360], rows[360:480], rows[480:]), strict=True):
-        with (place / table).open("w", newline="") as file:
-            csv.writer(file).writerows([("filename", "label"), *part])
-    return place
-
-
-def test_mini_imagenet_tests_the_last_twelfth_of_each_label(little_imagenet: Path) -> None:
-    data = load("mini_imagenet", data_dir=str(little_imagenet), validation=0)
-    again = load("mini_imagenet", data_dir=str(little_imagenet), validation=0, seed=3)
-    other = mini_imagenet.load(data_dir=str(little_imagenet), validation=0, label_seed=1)
-    assert per_task_and_class(data, "train").tolist() == [[11] * 5] * 10
-    assert per_task_and_class(data, "test").tolist() == [[1] * 5] * 10
-    label = ((data.inputs.float().mean((1, 2, 3)) + 2) // 5).long()
-    assert Counter(label.tolist()) == dict.fromkeys(range(50), 12)
-    for split in (data.train, data.test):  # one label for each task and class
-        assert (
-            len(
-                {(int(t), int(c), int(label[i])) for t, c, i in zip(split.task, split.target, split.index, strict=True)}
-            )
-            == 50
-        )
-    assert torch.equal(data.inputs, again.inputs)
-    assert not torch.equal(data.inputs, other.inputs)
-
-
-def no_image(path: Path) -> None:
-    path.write_text("<html>404</html>")
-
-
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-200])
-
-
-def small(path: Path) -> None:
-    Image.new("RGB", (32, 84)).save(path)
-
-
-def four_channels(path: Path) -> None:
-    Image.new("CMYK", (84, 84)).save(path)
-
-
-@pytest.mark.parametrize(
-    ("harm", "message"),
-    [
-        (no_image, "damaged or no image"),
-        (empty, "damaged or no image"),
-        (cut, "damaged or no image"),
-        (small, r"is \(32, 84\) RGB; make it a 84x84 RGB image"),
-        (four_channels, r"is \(84, 84\) CMYK; make it"),
-        (Path.unlink, "lacks 1 of the 360 files of train.csv"),
-    ],
-)
-def test_a_broken_picture_is_named(little_imagenet: Path, harm: Callable[[Path], None], message: str) -> None:
-    harm(little_imagenet / "images" / "n0307.jpg")
-    with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
-        load("mini_imagenet", data_dir=str(little_imagenet))
-    assert "n0307.jpg" in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("table", "message"),
-    [
-        ("", "columns filename,label"),
-        ("file,class\na,b\n", "columns filename,label"),
-        ("filename,label\nn0000.jpg\n", "columns filename,label"),
-        ("filename,label\nn0000.jpg,n00\nn0000.jpg,n01\n", "names 1 files that were named before"),
-        ("filename,label\n../train.csv,n00\n", "lacks 1 of the 1 files"),
-        ("filename,label\nn0000.jpg,n00\n", "21 labels; MIN-MTL needs 50"),
-    ],
-)
-def test_a_broken_table_is_named(little_imagenet: Path, table: str, message: str) -> None:
-    (little_imagenet / "train.csv").write_text(table)
-    with pytest.raises((ValueError, FileNotFoundError), match=message):
-        load("mini_imagenet", data_dir=str(little_imagenet))
-
-
-def test_a_missing_folder_is_named(little_imagenet: Path) -> None:
-    shutil.rmtree(little_imagenet / "images")
-    with pytest.raises(FileNotFoundError, match=r"has no images; .*routing-env download mini_imagenet"):
-        load("mini_imagenet", data_dir=str(little_imagenet.parent))

@@ -1,7 +1,7 @@
 """``cifar``: CIFAR-MTL (paper, section 4), the 20 coarse labels of CIFAR-100 as tasks of 5 fine labels each.
 
 Read from the binary version, ``cifar-100-binary``: a record is the coarse label, the fine label and 3 x 32 x 32 pixels,
-one byte each. The five fine labels of a coarse label are its classes 0 to 4, in ascending order.
+one byte each. The five fine labels of a coarse label become its classes 0 to 4, in ascending order.
 """
 
 from __future__ import annotations
@@ -15,16 +15,18 @@ import torch
 from torch import Tensor
 
 from routing_env.data.base import MultiTaskData, Split, make_data
-from routing_env.data.files import find_files
+from routing_env.data.files import download_command, find_files
 
+FOLDER = "cifar-100-binary"
 NAMES = "coarse_label_names.txt"
 TASKS, CLASSES, SHAPE = 20, 5, (3, 32, 32)
 TRAIN_IMAGES, TEST_IMAGES = 50_000, 10_000
 CHECKSUMS = {
     "train.bin": "f31298fc616915fa142368359df1c4ca2ae984d6915ca468b998a5ec6aeebf29",
     "test.bin": "d8b1e6b7b3bee4020055f0699b111f60b1af1e262aeb93a0b659061746f8224a",
+    NAMES: "14e28b5b70e3d8a29704b0d9f8c5985cca5f3c3d08ea043dcc87a036df37a2b3",
 }
-"""sha256 of the files: records carry no checksum of their own, so nothing else would show a flipped bit."""
+"""sha256 of the files: the format itself has no checksum, so nothing else would show a flipped bit."""
 _RECORD = 2 + 3 * 32 * 32
 _RECORDS_AT_ONCE = 1000
 
@@ -33,18 +35,18 @@ def load(*, validation: float = 0.1, seed: int = 0, data_dir: str | None = None)
     """Twenty tasks of five classes, 2,500 training and 500 test samples each; inputs uint8 [60000, 3, 32, 32].
 
     Args:
-        validation: share of the training images that validate.
-        seed: of the validation cut.
-        data_dir: the folder that holds ``cifar-100-binary/``, or that folder.
+        validation: share of the training images that is held out for validation.
+        seed: seed of the validation cut.
+        data_dir: the folder that holds ``cifar-100-binary/``, or that folder itself.
 
     Raises:
-        FileNotFoundError: a file is missing.
-        ValueError: a file is damaged or is not the upstream one.
+        FileNotFoundError: A file is missing.
+        ValueError: A file is damaged or is not the published one.
     """
-    place = find_files("cifar", "cifar-100-binary", [*CHECKSUMS, NAMES], data_dir)
-    task_names = (place / NAMES).read_text(encoding="utf-8", errors="replace").split()
-    if len(task_names) != TASKS:
-        raise ValueError(f"{place / NAMES} has {len(task_names)} names, not {TASKS}; download it again")
+    place = find_files("cifar", FOLDER, tuple(CHECKSUMS), data_dir)
+    if sha256_of(place / NAMES) != CHECKSUMS[NAMES]:
+        raise ValueError(_not_published(place / NAMES, CHECKSUMS[NAMES]))
+    task_names = (place / NAMES).read_text(encoding="utf-8").split()
     images = np.empty((TRAIN_IMAGES + TEST_IMAGES, *SHAPE), np.uint8)
     labels = np.empty((TRAIN_IMAGES + TEST_IMAGES, 2), np.uint8)
     read_records(place / "train.bin", images[:TRAIN_IMAGES], labels[:TRAIN_IMAGES], CHECKSUMS["train.bin"])
@@ -61,19 +63,19 @@ def read_records(path: Path, images: npt.NDArray[np.uint8], labels: npt.NDArray[
     """Read a file into arrays, a part at a time so that it is never in memory twice.
 
     Args:
-        path: of the file.
+        path: the file.
         images: uint8 [N, 3, 32, 32], written to.
-        labels: uint8 [N, 2], coarse and fine, written to.
-        sha256: that the file must have.
+        labels: uint8 [N, 2], coarse and fine label, written to.
+        sha256: checksum that the file must have.
 
     Raises:
-        ValueError: another size or checksum.
+        ValueError: The file has another size or checksum.
     """
     size = path.stat().st_size
     if size != len(images) * _RECORD:
         raise ValueError(
             f"{path} has {size} bytes, not {len(images)} records of {_RECORD}; is it cut short, or are train.bin and "
-            "test.bin swapped? Run: routing-env download cifar"
+            f"test.bin swapped? To replace it, run: {_download(path)}"
         )
     digest = hashlib.sha256()
     with path.open("rb") as file:
@@ -84,23 +86,36 @@ def read_records(path: Path, images: npt.NDArray[np.uint8], labels: npt.NDArray[
             labels[start : start + len(records)] = records[:, :2]
             images[start : start + len(records)] = records[:, 2:].reshape(-1, *SHAPE)
     if digest.hexdigest() != sha256:
-        raise ValueError(
-            f"{path} is damaged: its sha256 is not {sha256}; delete it and run: routing-env download cifar"
-        )
+        raise ValueError(_not_published(path, sha256))
+
+
+def sha256_of(path: Path) -> str:
+    """The checksum of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _not_published(path: Path, sha256: str) -> str:
+    return f"{path} is damaged: its sha256 is not {sha256}. To replace it, run: {_download(path)}"
+
+
+def _download(path: Path) -> str:
+    """The command that replaces a file."""
+    return download_command("cifar", path.parent.parent if path.parent.name == FOLDER else path.parent)
 
 
 def number_fine_labels(coarse: Tensor, fine: Tensor) -> Tensor:
-    """The class of every fine label within its coarse label, learned from the records.
+    """Number the fine labels within each coarse label, as found in the records.
 
     Args:
         coarse: int64 [N], 0 to 19.
         fine: int64 [N], 0 to 99.
 
     Returns:
-        int64 [100], each coarse label's five fine labels numbered 0 to 4 in ascending order.
+        int64 [100], the class of every fine label: 0 to 4 in ascending order within its coarse label.
 
     Raises:
-        ValueError: a fine label under two coarse ones, or a coarse label without exactly five.
+        ValueError: A fine label has two coarse labels, or a coarse label does not have exactly five fine ones.
     """
     pairs = (100 * coarse + fine).unique()
     coarse, fine = pairs // 100, pairs % 100

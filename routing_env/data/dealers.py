@@ -1,4 +1,4 @@
-"""In which order training samples are dealt."""
+"""Dealers: the order in which training samples are dealt."""
 
 from __future__ import annotations
 
@@ -8,19 +8,23 @@ import torch
 from torch import Tensor
 
 from routing_env.data.base import MultiTaskData, SplitName
+from routing_env.data.cuts import seeded
 from routing_env.types import Batch
 
 _PLANNED = 32
-"""Deals of one sample per task that are planned at a time: tasks take their turns in a Python loop."""
+"""Deals of one sample per task that are planned at a time, because the tasks take turns in a Python loop."""
 
 
 class ShuffledPass:
-    """Deals passes over a split, each in a new order; every sample once a pass.
+    """Deals passes over the training split, each in a new order; every sample is dealt once per pass.
 
     Args:
-        data: to deal from.
-        batch_size: lanes per deal; the deals of a pass differ by at most one sample in size, none is larger.
-        seed: of the order.
+        data: data to deal from.
+        batch_size: largest number of lanes per deal; the deals of a pass differ in size by at most one sample.
+        seed: seed of the order.
+
+    Raises:
+        ValueError: The batch size is less than 1, or the seed is invalid.
     """
 
     def __init__(self, data: MultiTaskData, batch_size: int, seed: int) -> None:
@@ -29,39 +33,42 @@ class ShuffledPass:
         self.pass_size = len(data.train)
         self._data = data
         self._deals = -(-self.pass_size // batch_size)
-        self._generator = torch.Generator().manual_seed(seed)
-        self._order = torch.empty(0, dtype=torch.int64)
+        self._generator = seeded(seed)
+        self._order = torch.empty(0, dtype=torch.int64, device="cpu")
         self._next = self._deals
 
     def next_batch(self) -> Batch:
-        """The next deal."""
+        """Deal the next batch."""
         if self._next == self._deals:
-            self._order = torch.randperm(self.pass_size, generator=self._generator).to(self._data.device)
+            self._order = _shuffled(self.pass_size, self._generator).to(self._data.device)
             self._next = 0
         start, end = (self.pass_size * i // self._deals for i in (self._next, self._next + 1))
         self._next += 1
         return self._data.gather(self._data.train[self._order[start:end]])
 
     def state_dict(self) -> dict[str, Any]:
-        """Order, place in it and generator."""
+        """Return the order, the position in it and the state of the generator."""
         return {"order": self._order.cpu(), "next": self._next, "generator": self._generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what :meth:`state_dict` returned."""
+        """Restore from :meth:`state_dict`."""
         self._order = state["order"].to(self._data.device)
         self._next = int(state["next"])
         self._generator.set_state(state["generator"])
 
 
 class EndlessPass:
-    """Deals passes over the training samples without a gap; a deal may hold the end of one and the start of the next.
+    """Deals passes over the training split without a gap: a deal may end one pass and start the next.
 
-    For interfaces whose number of lanes never changes.
+    This suits interfaces whose number of lanes never changes.
 
     Args:
-        data: to deal from.
-        batch_size: lanes of every deal.
-        seed: of the order.
+        data: data to deal from.
+        batch_size: number of lanes of every deal.
+        seed: seed of the order.
+
+    Raises:
+        ValueError: The batch size is less than 1, or the seed is invalid.
     """
 
     def __init__(self, data: MultiTaskData, batch_size: int, seed: int) -> None:
@@ -70,34 +77,34 @@ class EndlessPass:
         self.pass_size = len(data.train)
         self._data = data
         self._batch_size = batch_size
-        self._generator = torch.Generator().manual_seed(seed)
-        self._rows = _Endless(torch.arange(self.pass_size), self._generator)
+        self._generator = seeded(seed)
+        self._rows = _Endless(torch.arange(self.pass_size, device="cpu"), self._generator)
 
     def next_batch(self) -> Batch:
-        """The next deal."""
+        """Deal the next batch."""
         return self._data.gather(self._data.train[self._rows.take(self._batch_size).to(self._data.device)])
 
     def state_dict(self) -> dict[str, Any]:
-        """Order, place in it and generator."""
+        """Return the order, the position in it and the state of the generator."""
         return {"order": self._rows.order, "next": self._rows.next, "generator": self._generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what :meth:`state_dict` returned."""
+        """Restore from :meth:`state_dict`."""
         self._rows.order, self._rows.next = state["order"], int(state["next"])
         self._generator.set_state(state["generator"])
 
 
 class OnePerTask:
-    """Deals samples of every task, lane b for task b % T; each task goes through its own samples in its own order.
+    """Deals samples of every task, lane b for task b % T; each task passes over its samples in a separate order.
 
     Args:
-        data: to deal from.
-        batch_size: lanes per deal, a multiple of the number of tasks T.
-        seed: of the orders.
-        split: to deal from, "train", "validation" or "test".
+        data: data to deal from.
+        batch_size: number of lanes per deal, a multiple of the number of tasks T.
+        seed: seed of the orders.
+        split: split to deal from, "train", "validation" or "test".
 
     Raises:
-        ValueError: a batch size that is not a multiple of T, or an empty split.
+        ValueError: The batch size is not a multiple of T, the split is empty, or the seed is invalid.
     """
 
     def __init__(self, data: MultiTaskData, batch_size: int, seed: int, *, split: SplitName = "train") -> None:
@@ -110,16 +117,16 @@ class OnePerTask:
         self._split = data.split(split)
         self.pass_size = len(self._split)
         self._copies = batch_size // data.tasks
-        self._generator = torch.Generator().manual_seed(seed)
+        self._generator = seeded(seed)
         task_of_row = self._split.task.cpu()
         self._rows = [
             _Endless((task_of_row == task).nonzero().squeeze(1), self._generator) for task in range(data.tasks)
         ]
-        self._planned = torch.empty(0, 0, dtype=torch.int64)
+        self._planned = torch.empty(0, 0, dtype=torch.int64, device="cpu")
         self._next = 0
 
     def next_batch(self) -> Batch:
-        """The next deal."""
+        """Deal the next batch."""
         if self._next == len(self._planned):
             taken = torch.stack([rows.take(_PLANNED * self._copies) for rows in self._rows], dim=1)
             self._planned = taken.view(_PLANNED, -1).to(self._data.device)
@@ -128,7 +135,7 @@ class OnePerTask:
         return self._data.gather(self._split[self._planned[self._next - 1]])
 
     def state_dict(self) -> dict[str, Any]:
-        """Planned deals, orders, places in them and generator."""
+        """Return the planned deals, the orders, the positions in them and the state of the generator."""
         return {
             "planned": self._planned[self._next :].cpu(),
             "orders": [rows.order for rows in self._rows],
@@ -137,7 +144,7 @@ class OnePerTask:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what :meth:`state_dict` returned."""
+        """Restore from :meth:`state_dict`."""
         self._planned, self._next = state["planned"].to(self._data.device), 0
         for rows, order, place in zip(self._rows, state["orders"], state["next"], strict=True):
             rows.order, rows.next = order, int(place)
@@ -145,19 +152,24 @@ class OnePerTask:
 
 
 class _Endless:
-    """Rows of a split in one shuffled order after the other."""
+    """Deals the rows of a split in one shuffled order after another."""
 
     def __init__(self, rows: Tensor, generator: torch.Generator) -> None:
-        self.order = torch.empty(0, dtype=torch.int64)
+        self.order = torch.empty(0, dtype=torch.int64, device="cpu")
         self.next = 0
         self._rows = rows
         self._generator = generator
 
     def take(self, number: int) -> Tensor:
-        """The next rows, int64 [number]."""
+        """Take the next rows, int64 [number]."""
         while len(self.order) - self.next < number:
-            shuffled = self._rows[torch.randperm(len(self._rows), generator=self._generator)]
+            shuffled = self._rows[_shuffled(len(self._rows), self._generator)]
             self.order = torch.cat([self.order[self.next :], shuffled])
             self.next = 0
         self.next += number
         return self.order[self.next - number : self.next]
+
+
+def _shuffled(size: int, generator: torch.Generator) -> Tensor:
+    """A permutation on the CPU, whatever the default device is."""
+    return torch.randperm(size, generator=generator, device="cpu")

@@ -1,4 +1,4 @@
-"""Downloads with checksums. A file gets its name only once it is whole and its checksum is right."""
+"""Downloads data sets. A file gets its name only when it is complete and its checksum is right."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import tarfile
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import IO, Any
@@ -16,12 +16,12 @@ from urllib.request import Request, urlopen
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from routing_env.data import DATASETS, cifar
+from routing_env.data import DATASETS, cifar, fashion_mnist, mnist
 from routing_env.data.files import data_directory
 from routing_env.names import look_up
 
 _TIMEOUT = 30.0
-"""Seconds without a byte after which a server counts as gone."""
+"""Seconds without a byte after which a server counts as unreachable."""
 _CHUNK = 1 << 18
 
 
@@ -30,44 +30,35 @@ class Source:
     """Where a data set comes from.
 
     Attributes:
-        folder: inside the data directory.
-        url: of the folder on the server, with a slash at the end.
+        folder: its folder inside the data directory.
+        url: the folder on the server, with a slash at the end.
         files: file name to md5.
-        members: where the one file is a tar archive, the files it must hold, in a folder of the name ``folder``.
+        members: if the only file is a tar archive, the files that it must hold in a folder named ``folder``, and
+            their sha256.
     """
 
     folder: str
     url: str
     files: Mapping[str, str]
-    members: tuple[str, ...] = ()
+    members: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 SOURCES = {
     "mnist": Source(
         "mnist",
         "https://ossci-datasets.s3.amazonaws.com/mnist/",
-        {
-            "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
-            "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
-            "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
-            "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
-        },
+        {file: checksums.md5 for file, checksums in mnist.CHECKSUMS.items()},
     ),
     "fashion_mnist": Source(
         "fashion-mnist",
         "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-        {
-            "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-            "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
-            "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
-            "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
-        },
+        {file: checksums.md5 for file, checksums in fashion_mnist.CHECKSUMS.items()},
     ),
     "cifar": Source(
-        "cifar-100-binary",
+        cifar.FOLDER,
         "https://www.cs.toronto.edu/~kriz/",
         {"cifar-100-binary.tar.gz": "03b5dce01913d631647c71ecec9e9cb8"},
-        members=(*cifar.CHECKSUMS, cifar.NAMES),
+        members=cifar.CHECKSUMS,
     ),
 }
 
@@ -81,23 +72,23 @@ mini_imagenet cannot be downloaded freely: its images are ImageNet's, whose term
     mini-imagenet/test.csv
 
 in the layout of Ravi & Larochelle (2017), whose repository meta-learning-lstm has the three tables. A part of the
-images will do if the tables name no others and at least 50 labels have at least 12 images each."""
+images is enough if the tables name no others and at least 50 labels have at least 12 images each."""
 
 
 def download(name: str, data_dir: str | os.PathLike[str] | None, console: Console) -> Path | None:
-    """Download a data set by its name; what is already there and right is not downloaded again.
+    """Download a data set by its name. Files that are there and have the right checksum are not downloaded again.
 
     Args:
         name: a key of ``DATASETS``.
-        data_dir: the argument, else the environment variable ROUTING_ENV_DATA, else ``data``.
-        console: for the progress.
+        data_dir: data directory; defaults to the environment variable ROUTING_ENV_DATA, then to ``data``.
+        console: console that shows the progress.
 
     Returns:
-        The folder with the files; None for a data set that needs none.
+        The folder with the files; None for a data set that needs no files.
 
     Raises:
-        ValueError: an unknown name, a data set without a free source, a checksum that does not match.
-        ConnectionError: the server cannot be reached, or the connection was cut; run again to continue.
+        ValueError: The name is unknown, the data set has no free source, or a checksum does not match.
+        ConnectionError: The server cannot be reached, or the connection was cut; run again to continue.
     """
     if not look_up("data set", name, DATASETS).files:
         console.print(f"{name} needs no files; there is nothing to download")
@@ -110,9 +101,10 @@ def download(name: str, data_dir: str | os.PathLike[str] | None, console: Consol
 
 
 def fetch(source: Source, root: Path, console: Console) -> Path:
-    """Download the files of a source into its folder under ``root``; errors as for :func:`download`."""
+    """Download the files of a source into its folder under ``root``; raises the errors of :func:`download`."""
     folder = root / source.folder
-    if source.members and all((folder / member).is_file() for member in source.members):
+    members = {folder / member: sha256 for member, sha256 in source.members.items()}
+    if members and all(path.is_file() and cifar.sha256_of(path) == sha256 for path, sha256 in members.items()):
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     for file, md5 in source.files.items():
@@ -124,17 +116,17 @@ def fetch(source: Source, root: Path, console: Console) -> Path:
 
 
 def extract(archive: Path, source: Source) -> None:
-    """Unpack the members of an archive beside it. Each appears under its name only when it is whole.
+    """Unpack the members of an archive beside it. Each appears under its name only when it is complete.
 
     Raises:
-        ValueError: an archive that is damaged, lacks a member, or would write outside its folder.
+        ValueError: The archive is damaged, lacks a member, or would write outside its folder.
     """
     with tempfile.TemporaryDirectory(dir=archive.parent) as scratch:
         try:
             with tarfile.open(archive, "r:gz") as tar:
                 tar.extractall(scratch, filter="data")
         except (tarfile.TarError, EOFError, OSError) as error:
-            raise ValueError(f"{archive} is no archive that can safely be unpacked: {error}; delete it") from error
+            raise ValueError(f"{archive} cannot be unpacked safely: {error}; delete it") from error
         for member in source.members:
             unpacked = Path(scratch, source.folder, member)
             if unpacked.is_symlink() or not unpacked.is_file():
@@ -159,13 +151,13 @@ def _retrieve(url: str, md5: str, folder: Path, console: Console) -> Path:
         return Path(pooch.retrieve(url, f"md5:{md5}", fname=file, path=folder, downloader=downloader))
     except ValueError as error:
         raise ValueError(
-            f"what {url} sent does not have the md5 {md5} and was thrown away; run the download again, and if it "
-            "fails again, get the file elsewhere"
+            f"the file that {url} sent does not have the md5 {md5} and was discarded; run the download again, and if "
+            "it fails again, get the file elsewhere"
         ) from error
 
 
 def _continue(url: str, part: Path, console: Console) -> None:
-    """Download into ``part``, from where an earlier download of it was cut."""
+    """Download into ``part``, continuing an earlier download that was cut off."""
     have = part.stat().st_size if part.exists() else 0
     columns = (
         TextColumn("{task.description}"),
@@ -192,7 +184,7 @@ def _continue(url: str, part: Path, console: Console) -> None:
 
 
 def _open(url: str, have: int) -> HTTPResponse:
-    """Ask for what is missing; where the server has no more than there is already, for everything."""
+    """Ask for the missing part; if the server has nothing beyond what is here, ask for the whole file."""
     request = Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         return urlopen(request, timeout=_TIMEOUT)

@@ -1,9 +1,11 @@
 """``mini_imagenet``: MIN-MTL (paper, section 4), 50 random labels of mini-ImageNet in 10 disjoint tasks of 5.
 
 Read from the layout of Ravi & Larochelle (2017): ``images/`` with 84x84 JPEGs, and ``train.csv``, ``val.csv`` and
-``test.csv`` with the columns filename and label. Their splits are by label, for few-shot learning; here all labels
-count alike. The paper states 800 training and 50 test images per label, but there are only 600: the last twelfth of
-each label's files is test, which is 550 + 50 where all 600 are there, and fewer where only a part is.
+``test.csv`` with the columns filename and label. Their splits are by label, for few-shot learning; here the tables are
+joined. The paper states 800 training and 50 test images per label, but there are only 600: the last twelfth of each
+label's files is the test split, which gives 550 + 50 images where all 600 are present, and fewer otherwise.
+
+The images have no published checksums, so only their structure is checked.
 """
 
 from __future__ import annotations
@@ -32,14 +34,14 @@ def load(
     """Ten tasks of five classes; inputs uint8 [images, 3, 84, 84].
 
     Args:
-        validation: share of the training images that validate.
-        seed: of the validation cut.
-        data_dir: the folder that holds ``mini-imagenet/``, or that folder.
-        label_seed: of the choice of labels and their tasks, which the run's seed leaves alone.
+        validation: share of the training images that is held out for validation.
+        seed: seed of the validation cut.
+        data_dir: the folder that holds ``mini-imagenet/``, or that folder itself.
+        label_seed: seed of the choice of labels and their tasks, independent of the seed of the run.
 
     Raises:
-        FileNotFoundError: a table or an image is missing.
-        ValueError: a table that cannot be read, too few labels, a file that is no 84x84 RGB image.
+        FileNotFoundError: A table or an image is missing.
+        ValueError: A table cannot be read, there are too few labels, or a file is not an 84x84 RGB image.
     """
     place = find_files("mini_imagenet", "mini-imagenet", [*TABLES, "images"], data_dir)
     files = read_tables(place)
@@ -72,24 +74,22 @@ def load(
 
 
 def read_tables(place: Path) -> dict[str, list[str]]:
-    """The files of every label, in the order of the tables.
+    """Read the three tables.
+
+    Returns:
+        Label to the names of its files, in the order of the tables.
 
     Raises:
-        FileNotFoundError: a table names files that are not there.
-        ValueError: wrong columns, or a file named twice or outside ``images/``.
+        FileNotFoundError: A table names files that are not in ``images/``.
+        ValueError: A table has other columns, an incomplete line, or a file that was named before.
     """
     there = {path.name for path in (place / "images").iterdir()}
     files: dict[str, list[str]] = {}
     seen: set[str] = set()
     for table in TABLES:
         path = place / table
-        try:
-            rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise ValueError(f"{path} is no CSV table: {error}") from error
-        if not rows or rows[0] != ["filename", "label"] or any(len(row) != 2 for row in rows):
-            raise ValueError(f"{path} must have the columns filename,label and nothing else in every line")
-        names = [name for name, _ in rows[1:]]
+        rows = read_table(path)
+        names = [name for name, _ in rows]
         twice = len(seen) + len(names) - len(seen := seen | set(names))
         if twice:
             raise ValueError(f"{path} names {twice} files that were named before; each may occur once")
@@ -99,19 +99,44 @@ def read_tables(place: Path) -> dict[str, list[str]]:
                 f"{place / 'images'} lacks {len(missing)} of the {len(names)} files of {table}, among them "
                 f"{missing[0]!r}; complete the folder, or take their lines out of the table"
             )
-        for name, label in rows[1:]:
+        for name, label in rows:
             files.setdefault(label, []).append(name)
     return files
 
 
+def read_table(path: Path) -> list[tuple[str, str]]:
+    """Read the file names and labels of a table; a byte order mark and blank lines are skipped.
+
+    Raises:
+        ValueError: The file is not a CSV table in UTF-8, has other columns, or a line does not have two values.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            lines = [(reader.line_num, [value.strip() for value in row]) for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is not a CSV table in UTF-8: {error}; save it as one") from error
+    (_, header), *lines = [(number, row) for number, row in lines if any(row)] or [(1, [])]
+    if header != ["filename", "label"]:
+        found = f"its first line is {','.join(header)!r}" if header else "it is empty"
+        raise ValueError(f"{path} must have the columns filename,label, separated by a comma; {found}")
+    for number, row in lines:
+        if len(row) != 2 or not all(row):
+            raise ValueError(
+                f"{path} must have the columns filename,label and nothing else in every line; "
+                f"line {number} is {','.join(row)!r}"
+            )
+    return [(name, label) for _, (name, label) in lines]
+
+
 def decode(paths: Sequence[Path]) -> npt.NDArray[np.uint8]:
-    """Decode images, with a progress bar where a person waits.
+    """Decode images, with a progress bar on an interactive terminal.
 
     Returns:
         uint8 [N, 3, 84, 84].
 
     Raises:
-        ValueError: a file that is no image, damaged, or of another size or mode.
+        ValueError: A file is damaged, is not an image, or has another size or mode.
     """
     from rich.console import Console
     from rich.progress import track
@@ -129,14 +154,15 @@ def decode(paths: Sequence[Path]) -> npt.NDArray[np.uint8]:
 
 
 def _decode_one(path: Path) -> npt.NDArray[np.uint8]:
-    """uint8 [3, 84, 84]; grey images count as RGB."""
+    """Decode an image to uint8 [3, 84, 84]; grey images become RGB."""
     from PIL import Image
 
     try:
         with Image.open(path) as image:
-            image.load()
-            if image.size != (SIDE, SIDE) or image.mode not in ("RGB", "L"):
-                raise ValueError(f"{path} is {image.size} {image.mode}; make it a {SIDE}x{SIDE} RGB image")
-            return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
-    except (OSError, SyntaxError) as error:
+            found = f"{image.size} {image.mode}"
+            fits = image.size == (SIDE, SIDE) and image.mode in ("RGB", "L")
+            if fits:  # nothing is decoded, and no memory taken, for an image of another size
+                return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+    except Exception as error:  # the decoders raise errors of many kinds; each concerns this file
         raise ValueError(f"{path} is damaged or no image ({error}); replace it") from error
+    raise ValueError(f"{path} is {found}; make it a {SIDE}x{SIDE} RGB image")

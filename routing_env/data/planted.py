@@ -1,8 +1,8 @@
 """``planted``: synthetic tasks whose best sharing is known, for a first check of a router in seconds.
 
-Tasks come in groups. A group has one labelling function, so tasks of a group gain from sharing blocks: each alone has
-too few samples to learn it. Different groups label the same inputs differently, so tasks of different groups harm each
-other when they share. The best network therefore gives each group blocks of its own; the router ``oracle`` does.
+Tasks come in groups. A group has one labelling function, so the tasks of a group gain from sharing blocks: each alone
+has too few samples to learn the function. Groups label the same inputs differently, so tasks of different groups harm
+each other when they share. The best network therefore gives each group separate blocks, as the router ``oracle`` does.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from routing_env.data import DATASETS
 from routing_env.data.base import MultiTaskData, Split, make_data
+from routing_env.data.cuts import seeded
 from routing_env.types import Evaluation
 
 CLASSES = 4
@@ -22,11 +23,11 @@ TEST_SAMPLES = 200
 
 
 def load(*, validation: float = 0.1, seed: int = 0) -> MultiTaskData:
-    """The default tasks, see :func:`plant`.
+    """Draw the default tasks of :func:`plant`.
 
     Args:
-        validation: share of the training inputs that validate.
-        seed: of the validation cut.
+        validation: share of the training inputs that is held out for validation.
+        seed: seed of the validation cut.
     """
     return plant(validation=validation, seed=seed)
 
@@ -45,22 +46,23 @@ def plant(
 ) -> MultiTaskData:
     """Draw tasks in groups.
 
-    Inputs are normally distributed; a label is the largest of four linear functions of the input, which differ from
-    group to group. The n-th tasks of all groups have the same inputs, the tasks of one group have different ones.
+    Inputs are normally distributed. A label is the index of the largest of four linear functions of the input, which
+    differ from group to group. The n-th tasks of all groups have the same inputs; the tasks of one group have different
+    inputs.
 
     Args:
-        groups: how many.
-        tasks_per_group: how many tasks label alike.
-        samples: for training and validation, per task; 200 more test it.
-        features: of an input; the more, the more samples it takes to learn a labelling function.
+        groups: number of groups.
+        tasks_per_group: number of tasks in a group, which have one labelling function.
+        samples: training and validation samples of each task; 200 more are its test split.
+        features: features of an input; a labelling function of more features takes more samples to learn.
         overlap: correlation between the functions of two groups, in [0, 1]: at 0 they agree by chance, at 1 always.
         noise: share of the training labels that are replaced by random ones, in [0, 1]; test labels are clean.
-        data_seed: of the tasks themselves, which the run's seed leaves alone.
-        validation: share of the training inputs that validate.
-        seed: of the validation cut.
+        data_seed: seed of the tasks themselves, independent of the seed of the run.
+        validation: share of the training inputs that is held out for validation.
+        seed: seed of the validation cut.
 
     Raises:
-        ValueError: a knob out of range.
+        ValueError: An argument is out of range.
     """
     for name, value in (("groups", groups), ("tasks_per_group", tasks_per_group), ("samples", samples)):
         if value < 1:
@@ -68,11 +70,11 @@ def plant(
     for name, value in (("overlap", overlap), ("noise", noise)):
         if not 0 <= value <= 1:
             raise ValueError(f"{name} is {value}; it must be in [0, 1]")
-    generator = torch.Generator().manual_seed(data_seed)
+    generator = seeded(data_seed)
     per_task = samples + TEST_SAMPLES
-    inputs = torch.randn(tasks_per_group * per_task, features, generator=generator)
-    common = torch.randn(features, CLASSES, generator=generator)
-    own = torch.randn(groups, features, CLASSES, generator=generator)
+    inputs = torch.randn(tasks_per_group * per_task, features, generator=generator, dtype=torch.float32)
+    common = torch.randn(features, CLASSES, generator=generator, dtype=torch.float32)
+    own = torch.randn(groups, features, CLASSES, generator=generator, dtype=torch.float32)
     label = (inputs @ (overlap**0.5 * common + (1 - overlap) ** 0.5 * own)).argmax(-1)  # [groups, inputs]
     group = torch.arange(groups).repeat_interleave(tasks_per_group)
     member = torch.arange(tasks_per_group).repeat(groups)
@@ -83,7 +85,7 @@ def plant(
         return Split(index, task, label[group[task], index])
 
     train, test = split(0, samples), split(samples, TEST_SAMPLES)
-    noisy = torch.rand(len(train), generator=generator) < noise
+    noisy = torch.rand(len(train), generator=generator, dtype=torch.float32) < noise
     anything = torch.randint(CLASSES, (len(train),), generator=generator)
     train = replace(train, target=train.target.where(~noisy, anything))
     names = [f"group {g} task {t}" for g, t in zip(group.tolist(), member.tolist(), strict=True)]
@@ -92,21 +94,24 @@ def plant(
 
 
 def partition(routes: Tensor) -> list[int]:
-    """Tasks clustered by route: two tasks are together where they prefer the same action at every depth.
+    """Cluster tasks by route: two tasks are together if they prefer the same action at every depth.
 
     Args:
         routes: int64 [T, D, A], how often each task took each action, as in :class:`~routing_env.types.Evaluation`.
+
+    Returns:
+        The cluster of each task.
     """
     _, cluster = routes.argmax(2).unique(dim=0, return_inverse=True)
     return cluster.tolist()
 
 
 def partition_score(routes: Tensor, groups: Sequence[int]) -> float:
-    """Adjusted Rand index (Hubert & Arabie 1985) of a router's partition against the right one.
+    """Compare a router's partition with the right one by the adjusted Rand index (Hubert & Arabie 1985).
 
     Args:
-        routes: as for :func:`partition`.
-        groups: of each task, ``MultiTaskData.groups``.
+        routes: int64 [T, D, A], as for :func:`partition`.
+        groups: group of each task, ``MultiTaskData.groups``.
 
     Returns:
         1 for the right partition, about 0 for a random one.
@@ -117,5 +122,5 @@ def partition_score(routes: Tensor, groups: Sequence[int]) -> float:
 
 
 def regret(evaluation: Evaluation, oracle: Evaluation) -> float:
-    """How far a router's accuracy stays behind that of the oracle router on the same split, in [-1, 1]."""
+    """Accuracy that a router lacks compared with the oracle router on the same split, in [-1, 1]."""
     return oracle.overall_accuracy - evaluation.overall_accuracy

@@ -1,4 +1,4 @@
-"""Parts of a data set: fewer training samples, or fewer tasks."""
+"""Parts of a data set: fewer training samples or fewer tasks."""
 
 from __future__ import annotations
 
@@ -7,29 +7,30 @@ from dataclasses import replace
 import torch
 
 from routing_env.data.base import MultiTaskData, Split, channel_statistics
+from routing_env.data.cuts import seeded
 
 
 def training_share(data: MultiTaskData, fraction: float, *, seed: int = 0) -> MultiTaskData:
-    """The same tasks with fewer training samples; validation and test stay as they are.
+    """Keep a share of the training samples of each task; validation and test stay as they are.
 
-    Each task keeps its share, rounded, and at least one sample. Inputs are standardised by what is kept.
+    Each task keeps its share, rounded, and at least one sample. Inputs are standardised by the samples that are kept.
 
     Args:
-        data: whose training split to cut.
-        fraction: what each task keeps, in (0, 1].
-        seed: of the draw.
+        data: data set whose training split is reduced.
+        fraction: share that each task keeps, in (0, 1].
+        seed: seed of the draw.
 
     Raises:
-        ValueError: a fraction out of range.
+        ValueError: The fraction is out of range, or the seed is invalid.
     """
     if not 0 < fraction <= 1:
         raise ValueError(f"fraction is {fraction}; it must be in (0, 1]")
     task = data.train.task.cpu()
-    generator = torch.Generator().manual_seed(seed)
-    shuffled = torch.randperm(len(task), generator=generator)
+    generator = seeded(seed)
+    shuffled = torch.randperm(len(task), generator=generator, device="cpu")
     by_task = shuffled[torch.argsort(task[shuffled], stable=True)]
     count = torch.bincount(task, minlength=data.tasks)
-    place = torch.arange(len(task)) - (count.cumsum(0) - count).repeat_interleave(count)
+    place = torch.arange(len(task), device="cpu") - (count.cumsum(0) - count).repeat_interleave(count)
     keep = (fraction * count).round().long().clamp_min(1).repeat_interleave(count)
     train = data.train[by_task[place < keep].sort().values.to(data.device)]
     mean, std = channel_statistics(data.inputs, train.index.unique())
@@ -37,10 +38,14 @@ def training_share(data: MultiTaskData, fraction: float, *, seed: int = 0) -> Mu
 
 
 def first_tasks(data: MultiTaskData, tasks: int) -> MultiTaskData:
-    """Only the first tasks of a data set, standardised by their own training inputs.
+    """Keep the first tasks of a data set, standardised by the training inputs of these tasks.
+
+    Args:
+        data: data set to reduce.
+        tasks: number of tasks to keep.
 
     Raises:
-        ValueError: fewer than one task, or more than there are.
+        ValueError: The number is less than one or more than the data set has.
     """
     if not 1 <= tasks <= data.tasks:
         raise ValueError(f"tasks is {tasks}; it must be from 1 to the {data.tasks} of {data.name}")

@@ -1,4 +1,4 @@
-"""A data set in a table and in pictures."""
+"""Shows a data set as a table and as a sheet of images."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from PIL import Image, ImageDraw
 from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
+from rich.text import Text
 
 from routing_env.data.base import MultiTaskData, Split
+from routing_env.names import printable
 
 _IMAGES_PER_ROW = 10
 _MARGIN, _HEADER, _GAP = 150, 18, 4
-"""Pixels: left of a row for the task's name, above the rows for the classes, between classes."""
+"""In pixels: left of the rows for the names of the tasks, above them for the classes, and between classes."""
 
 
 def describe(data: MultiTaskData) -> Table:
-    """Counts per task and split, and the balance of the labels in training."""
-    table = Table(title=f"{data.name}: {data.tasks} tasks", title_justify="left")
+    """Tabulate the samples of each task and split, and the balance of the training labels."""
+    table = Table(title=Text(f"{printable(data.name)}: {data.tasks} tasks"), title_justify="left")
     table.add_column("task", overflow="fold", max_width=40)
     for column in ("train", "validation", "test"):
         table.add_column(column, justify="right")
@@ -39,14 +41,14 @@ def describe(data: MultiTaskData) -> Table:
         else:
             classes = data.classes[task]
             balance = [str(classes), " ".join(map(str, torch.bincount(target, minlength=classes).tolist()))]
-        table.add_row(name, *(f"{count:,}" for count in counts[task].tolist()), *balance)
+        table.add_row(Text(printable(name)), *(f"{count:,}" for count in counts[task].tolist()), *balance)
     table.add_section()
     table.add_row("all", *(f"{count:,}" for count in counts.sum(0).tolist()))
     return table
 
 
 def print_summary(data: MultiTaskData, console: Console) -> None:
-    """Print what there is: the table of :func:`describe`, and how the inputs are stored."""
+    """Print the table of :func:`describe`, and how the inputs are stored and standardised."""
     console.print(describe(data))
     shape = " x ".join(map(str, data.input_shape))
     size = decimal(data.inputs.numel() * data.inputs.element_size())
@@ -58,10 +60,10 @@ def print_summary(data: MultiTaskData, console: Console) -> None:
 
 
 def save_contact_sheet(data: MultiTaskData, path: str | os.PathLike[str]) -> None:
-    """Save a PNG with a few training images of every task and class; a row is a task.
+    """Save a PNG with a few training images of every task and class, one row per task.
 
     Raises:
-        ValueError: samples that are no images [H, W], [1, H, W] or [3, H, W].
+        ValueError: The samples are not images [H, W], [1, H, W] or [3, H, W] in classes.
     """
     shape = data.input_shape
     if len(shape) not in (2, 3) or (len(shape) == 3 and shape[0] not in (1, 3)) or data.classes is None:
@@ -89,7 +91,7 @@ def save_contact_sheet(data: MultiTaskData, path: str | os.PathLike[str]) -> Non
 
 
 def _some(data: MultiTaskData, split: Split, task: int, c: int, count: int) -> list[np.ndarray]:
-    """Images of a task and class, evenly spread over them, each [H, W] or [H, W, 3]."""
+    """Images of a task and class, spread evenly over its samples, each [H, W] or [H, W, 3]."""
     rows = split.index[(split.task == task) & (split.target == c)]
     rows = rows[:: max(1, len(rows) // count)][:count]
     images = data.inputs[rows].cpu().to(torch.float32).numpy()
@@ -99,4 +101,4 @@ def _some(data: MultiTaskData, split: Split, task: int, c: int, count: int) -> l
 
 
 def _wrapped(name: str, width: int = 22, lines: int = 3) -> str:
-    return "\n".join(wrap(name.replace("_", " "), width)[:lines])
+    return "\n".join(wrap(printable(name).replace("_", " "), width)[:lines])
