@@ -218,7 +218,7 @@ class Route:
 
         Args:
             action: int64 [B], legal in every playing lane.
-            playing: bool [B], the lanes that have not forfeited their route; the others keep their v. None stands for all.
+            playing: bool [B], the lanes that have not forfeited their route; the others keep their v. None: all.
             gate: float32 [B] of value 1, see :class:`~routing_env.types.Decision`.
         """
         network, depth = self.network, self.depth
