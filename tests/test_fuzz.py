@@ -214,7 +214,8 @@ PLAYERS: dict[str, Callable[[], Player]] = {
 
 @pytest.mark.parametrize("name", PLAYERS)
 def test_what_is_refused_changes_nothing(name: str, request: pytest.FixtureRequest) -> None:
-    calls = int(request.config.getoption("--fuzz-calls", 400))
+    option: Any = request.config.getoption("--fuzz-calls")
+    calls = int(option)
     rng, choices = np.random.default_rng(7), np.random.default_rng(8)
     player, twin = PLAYERS[name](), PLAYERS[name]()
     with warnings.catch_warnings():
