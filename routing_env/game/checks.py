@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
@@ -31,6 +33,8 @@ def check_legal(action: Tensor, state: State, playing: Tensor | None = None) -> 
         ValueError: wrong shape or type, or an illegal action, with its lane and the legal ones.
     """
     lanes, actions = state.legal.shape
+    if not isinstance(cast(object, action), Tensor):
+        raise ValueError(f"actions must be an int64 tensor of shape [{lanes}]; got {type(action).__name__}")
     if action.shape != (lanes,) or action.dtype != torch.int64:
         raise ValueError(f"actions must be int64 of shape [{lanes}]; got {action.dtype} of shape {list(action.shape)}")
     inside = action.clamp(0, actions - 1)
