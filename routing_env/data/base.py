@@ -24,7 +24,7 @@ TaskArrays = Mapping[str, tuple[ArrayLike | Tensor, ArrayLike | Tensor]]
 
 @dataclass(frozen=True)
 class Split:
-    """TaskArrays as references into the inputs: one input may serve many tasks.
+    """Samples as references into the inputs: one input may serve many tasks.
 
     Attributes:
         index: int64 [N], rows of the inputs.
