@@ -14,6 +14,7 @@ from dataclasses import fields
 from difflib import get_close_matches
 from itertools import pairwise
 from numbers import Real
+from operator import index
 from pathlib import Path
 from textwrap import dedent
 from typing import Any, Literal, TypeVar
@@ -167,6 +168,16 @@ def is_number(value: object, within: Range | None = None) -> bool:
     if isinstance(value, bool) or not isinstance(value, Real):
         return False
     return within is None or _IN_RANGE[within](float(value))
+
+
+def as_integer(value: object) -> int | None:
+    """The value as a Python integer; None if it is not an integer. A bool is not an integer."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return index(value)  # pyright: ignore[reportArgumentType]
+    except TypeError:
+        return None
 
 
 def field_docs(cls: type) -> dict[str, str]:

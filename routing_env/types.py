@@ -44,9 +44,9 @@ def usual_torch(*, keep_gradients: bool = False) -> Generator[None, None, None]:
         return
     torch.set_default_dtype(torch.float32)
     try:
-        with torch.inference_mode(mode=False), torch.set_grad_enabled(gradients or not keep_gradients):
-            with torch.device("cpu"):
-                yield
+        wanted = gradients or not keep_gradients
+        with torch.inference_mode(mode=False), torch.set_grad_enabled(wanted), torch.device("cpu"):
+            yield
     finally:
         torch.set_default_dtype(dtype)
 
@@ -76,10 +76,9 @@ class State:
     Attributes:
         v: float32 [B, F], detached, flattened and zero-padded to the widest representation.
         task: int64 [B].
-        depth: how many decisions this route has behind it.
+        depth: number of decisions taken so far.
         legal: bool [B, A].
-        agent: int64 [B], who decides for each lane, where a dispatcher has said so (Figure 3c); the game leaves it
-            open.
+        agent: int64 [B], the agent that decides for each lane if a dispatcher has picked it (Figure 3c), else None.
     """
 
     v: Tensor
@@ -91,13 +90,12 @@ class State:
 
 @dataclass(frozen=True)
 class Decision:
-    """What a router answers to a :class:`State`.
+    """A router's answer to a :class:`State`.
 
     Attributes:
         action: int64 [B].
-        probability: float32 [B, A], the policy that the action was drawn from; the collaboration reward and the logs
-            use it. Without it the collaboration reward counts the action as chosen with probability 1, and the logs
-            leave the policy out.
+        probability: float32 [B, A], the policy that the action was drawn from, for the collaboration reward and the
+            logs. Without it the collaboration reward counts the action as certain, and the logs leave the policy out.
         gate: float32 [B] of value 1 whose gradient leads into the router; it multiplies the output of the chosen block,
             so the loss of the network trains the router too (Gumbel-softmax, RELAX).
     """
@@ -133,7 +131,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Trace:
-    """T = (S, A, R, r_final) of Algorithm 2, for B lanes.
+    """The trace T = (S, A, R, r_final) of Algorithm 2, for B lanes.
 
     Attributes:
         states: D states.
@@ -175,7 +173,7 @@ class Trace:
 
 @dataclass(frozen=True)
 class GameSpec:
-    """What a router must know of a game to be built for it.
+    """What a router needs to know about a game.
 
     Attributes:
         tasks: T.
@@ -183,12 +181,12 @@ class GameSpec:
         actions: A.
         features: F.
         legal: bool [D, A], the actions that are legal somewhere at that depth.
-        layers: for each depth the actions of the layer that a plain, unrouted network has there: the depth's own
-            where it fits, else the nearest that does, else PASS alone.
+        layers: for each depth the actions of the layer that a plain, unrouted network would apply: the layer with the
+            same index, or the nearest legal one, else only PASS.
         device: where the game's tensors are.
-        pass_action: the PASS action, where there is one.
-        groups: for each task the group it belongs with, where the data know the best sharing; else None.
-        agents: agents that decide; None stands for one per task (Figure 3b), 1 for a single agent (Figure 3a).
+        pass_action: the PASS action, if there is one.
+        groups: the group of each task, if the data know the best sharing; else None.
+        agents: number of deciding agents; None stands for one per task (Figure 3b), 1 for a single agent (Figure 3a).
     """
 
     tasks: int
@@ -207,7 +205,7 @@ class Game(Protocol):
     """The side of the game that a router plays against."""
 
     router_loss: Callable[[Trace], Tensor] | None
-    """A loss float32 [B] of the router that the blocks are to minimise beside their own (section 3.1.2, end)."""
+    """The router's own loss, float32 [B], that the blocks minimise in addition to theirs (section 3.1.2, end)."""
 
     @property
     def spec(self) -> GameSpec:
@@ -228,7 +226,7 @@ class Game(Protocol):
         ...
 
     def log(self, values: Mapping[str, float]) -> None:
-        """Keep what a router reports of its learning."""
+        """Keep the values that a router logs."""
         ...
 
 
@@ -284,13 +282,13 @@ Policy = Callable[[State], Tensor]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A greedy pass over one split, nothing trained.
+    """The evaluation of one split; nothing is trained.
 
     Attributes:
-        split: its name.
+        split: name of the split.
         samples: int64 [T].
-        accuracy: float64 [T]; for regression NaN.
-        balanced_accuracy: float64 [T], the mean of the recalls of the classes that occur; for regression NaN.
+        accuracy: float64 [T]; NaN for regression.
+        balanced_accuracy: float64 [T], the mean recall of the classes that occur; NaN for regression.
         majority: float64 [T], the accuracy of always naming the split's most frequent class.
         loss: float64 [T], the mean loss.
         routes: int64 [T, D, A], how often each task took each action.

@@ -12,6 +12,12 @@ from routing_env import MultiTaskData, RoutingParallelEnv
 # One thread: sums come out in the same order every time, and parallel test workers do not fight for cores.
 torch.set_num_threads(1)
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How long the fuzz test plays."""
+    parser.addoption("--fuzz-calls", type=int, default=400, help="calls of each environment in tests/test_fuzz.py")
+
+
 settings.register_profile("reproducible", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("reproducible")
 

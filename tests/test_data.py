@@ -1,6 +1,7 @@
 """The form of the data: standardisation, the validation cut, tasks of one's own, summaries."""
 
 import io
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from PIL import Image
 from rich.console import Console
 
 from routing_env import parallel_env
-from routing_env.data import MultiTaskData, Split, load, make_data
+from routing_env.data import EndlessPass, MultiTaskData, OnePerTask, ShuffledPass, Split, load, make_data
 from routing_env.data.summary import print_summary, save_contact_sheet
 from routing_env.game.build import make_game
 from routing_env.types import Decision, State
@@ -212,6 +213,22 @@ def test_one_task_is_a_game_too() -> None:
 # Summaries
 
 
+def test_settings_of_the_process_change_no_built_in_data() -> None:
+    names = ("digits", "planted")
+    plain = [load(name).fingerprint for name in names]
+    torch.set_default_dtype(torch.float64)
+    torch.set_default_device("meta")
+    try:
+        assert [load(name).fingerprint for name in names] == plain
+        data = load("planted")
+        for dealer in (ShuffledPass(data, 24, 0), EndlessPass(data, 24, 0), OnePerTask(data, 24, 0)):
+            x = dealer.next_batch().x
+            assert (x.dtype, x.device.type) == (torch.float32, "cpu")
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+
+
 def test_the_summary_counts_samples_and_classes() -> None:
     data = load("digits", validation=0)
     out = io.StringIO()
@@ -239,6 +256,34 @@ def test_the_summary_of_a_regression_shows_mean_and_deviation() -> None:
     out = io.StringIO()
     print_summary(data, Console(file=out, width=120))
     assert f"{target.mean():.3g} ± {target.std(correction=0):.3g}" in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("width [mm]", "width [mm]"),
+        ("a [/b]", "a [/b]"),
+        ("[red]stop[/red]", "[red]stop[/red]"),
+        (":warning: [link=x]", ":warning: [link=x]"),
+        ("\\[bold]", "\\[bold]"),
+        ("\x1b[2J\x1b]0;title\x07", r"\x1b[2J\x1b]0;title\x07"),
+        ("two\nlines\r\t", r"two\nlines\r\t"),
+        ("\u202eevil\u2066", r"\u202eevil\u2066"),
+        ("größe 尺寸", "größe 尺寸"),
+    ],
+)
+@pytest.mark.parametrize("colour", [False, True])
+def test_names_are_shown_as_they_are(name: str, shown: str, colour: bool, tmp_path: Path) -> None:
+    images = RNG.integers(0, 256, (20, 1, 8, 8), dtype=np.uint8)
+    data = MultiTaskData.from_arrays({name: (images, Y), "other": (images, 1 - Y)}, name=name)
+    out = io.StringIO()
+    print_summary(data, Console(file=out, width=160, force_terminal=colour))
+    text = re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue())
+    assert f"{shown}: 2 tasks" in text
+    row = next(line for line in text.splitlines() if shown in line and ": 2 tasks" not in line)
+    assert row.count("│") == 7
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\u202e\u2066]", text)
+    save_contact_sheet(data, tmp_path / "sheet.png")
 
 
 def test_the_contact_sheet_shows_each_class_where_its_header_says(tmp_path: Path) -> None:

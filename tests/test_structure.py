@@ -88,6 +88,41 @@ def test_imports_run_one_way(place: str) -> None:
     assert not strange, f"{place} must not import {strange}"
 
 
+def public_names(tree: ast.Module) -> Iterator[str]:
+    """Classes, functions and type aliases that a module defines for others."""
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            yield node.name
+        elif isinstance(node, ast.Assign):
+            names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+            yield from (name for name in names if name[0].isupper() and not name.isupper())
+
+
+INTERFACES = {"load", "main"}
+"""Functions that several modules have by convention: the loader of a data set, a command line."""
+
+
+def test_no_two_public_things_share_a_name() -> None:
+    places: dict[str, list[str]] = {}
+    for place, path in files():
+        if place == "routing_env/cli.py":  # its functions are the commands, named as a user types them
+            continue
+        for name in public_names(ast.parse(path.read_text(encoding="utf-8"))):
+            if not name.startswith("_") and name not in INTERFACES and name not in {"T", "P", "R"}:
+                places.setdefault(name, []).append(place)
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
+def test_no_room_is_more_than_a_fifth_of_the_house() -> None:
+    lines: dict[str, int] = {}
+    for place, path in files():
+        if "/maintenance/" not in place:
+            lines[part_of(place.replace("/", "."))] = lines.get(part_of(place.replace("/", ".")), 0) + len(
+                path.read_text(encoding="utf-8").splitlines()
+            )
+    assert max(lines.values()) < sum(lines.values()) / 5, lines
+
+
 def test_importing_the_package_does_not_import_torch() -> None:
     code = "import sys, routing_env; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

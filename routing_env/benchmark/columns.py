@@ -5,7 +5,7 @@ To add a column, add one entry to ``COLUMNS``; the terminal table, Markdown, CSV
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,10 +19,8 @@ from routing_env.benchmark.statistics import (
     bootstrap_interquartile_mean,
     worst_task,
 )
+from routing_env.drawing.training_figures import Rows
 from routing_env.runs.behaviour import switch_rate
-
-Rows = Sequence[Mapping[str, Any]]
-"""The evaluations of a run, one mapping of metrics per epoch."""
 
 Value = float | Interval | None
 """A value of a column; None where the column does not apply to the entrant."""

@@ -120,6 +120,8 @@ def load(name: str, *, data_dir: str | None = None, validation: float = 0.1, see
         ValueError: The name is unknown, the share or the seed is invalid, or a file is damaged or holds something else.
         FileNotFoundError: A file is missing.
     """
+    import torch
+
     from routing_env.data.base import MultiTaskData
 
     loaders = {known: f"{info.module}:load" for known, info in DATASETS.items()}
@@ -127,9 +129,10 @@ def load(name: str, *, data_dir: str | None = None, validation: float = 0.1, see
     if callable(found):
         files = {"data_dir": data_dir} if "data_dir" in inspect.signature(found).parameters else {}
         try:
-            found = found(validation=validation, seed=seed, **files)
+            with torch.device("cpu"):
+                found = found(validation=validation, seed=seed, **files)
         except TypeError as error:
             raise ValueError(f"data set {name!r} cannot be loaded: {error}; see routing_env.data.load") from error
     if not isinstance(found, MultiTaskData):
-        raise ValueError(f"{name!r} is {type(found).__name__}, not MultiTaskData, and returns none; see docs/data.md")
+        raise ValueError(f"{name!r} gives a {type(found).__name__}, not MultiTaskData; see docs/data.md")
     return replace(found, usual=DATASETS[name].usual) if name in DATASETS else found

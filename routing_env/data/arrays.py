@@ -23,7 +23,7 @@ def build(
     """Do the work of :meth:`~routing_env.data.base.MultiTaskData.from_arrays`, which documents the arguments.
 
     Returns:
-        The data, and remarks about what is usable but suspicious.
+        The data, and remarks about arrays that are usable but suspicious.
     """
     names = _task_names(tasks)
     _check_options(name, classes, regression)
@@ -38,7 +38,7 @@ def build(
         if set(test) != set(names):
             raise ValueError(f"test has the tasks {list(test)}; it must have those of training, {names}")
         tests = store.add("test", test)
-    given = [train, tests] if tests else [train]
+    given = [train] if tests is None else [train, tests]
     counts = None
     if not any(split.target.is_floating_point() for split in given):
         counts = _class_counts(names, given, classes, remarks)
@@ -57,9 +57,9 @@ class _Stored:
     """An array of inputs.
 
     Attributes:
-        source: what was given; kept, so that no other object can have its id.
-        start: row of its first input.
-        inputs: what is stored for it.
+        source: the object that was given; it is kept, so that no other object can have its id.
+        start: row of its first input among all inputs.
+        inputs: the copy that is stored.
     """
 
     source: Any
@@ -74,7 +74,7 @@ class _Store:
         names: names of the tasks.
         regression: whether targets are values to predict; None decides by their type.
         shared: inputs that all tasks refer to by row; None if every task brings inputs.
-        remarks: receives what is usable but suspicious.
+        remarks: receives a remark about arrays that are usable but suspicious.
     """
 
     def __init__(self, names: list[str], regression: bool | None, shared: Any, remarks: Remarks) -> None:
@@ -123,10 +123,10 @@ class _Store:
         return Split(*(torch.cat([getattr(part, field) for part in parts]) for field in ("index", "task", "target")))
 
     def cut(self, train: Split, share: Any, generator: torch.Generator) -> tuple[Split, Split]:
-        """Cut a share of the rows of every array off for the test: at least one row, but no class's last.
+        """Cut off a share of the rows of every array for the test, at least one row, but no last row of a class.
 
         Raises:
-            ValueError: It is not a share, or too large for a task.
+            ValueError: The share is out of range, or leaves a task without test samples.
         """
         if not isinstance(share, Real) or not 0 < float(share) < 1:
             raise ValueError(f"test is {share!r}; it must be a share in (0, 1), or samples in the form of tasks")
@@ -172,7 +172,8 @@ class _Store:
 
 
 def _kind(value: Any) -> str:
-    return f"a {type(value).__name__} of {len(value)}" if hasattr(value, "__len__") else f"a {type(value).__name__}"
+    size = f" of {len(value)}" if isinstance(value, tuple | list | Mapping) else ""
+    return f"a {type(value).__name__}{size}"
 
 
 def _task_names(tasks: Any) -> list[str]:

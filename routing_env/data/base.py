@@ -18,7 +18,7 @@ from routing_env.data.fingerprint import fingerprint
 from routing_env.types import Batch
 
 SplitName = Literal["train", "validation", "test"]
-Samples = Mapping[str, tuple[ArrayLike | Tensor, ArrayLike | Tensor]]
+TaskArrays = Mapping[str, tuple[ArrayLike | Tensor, ArrayLike | Tensor]]
 """Task name to inputs [N, *input shape] or rows [N], and targets [N] or [N, O]."""
 
 
@@ -91,10 +91,10 @@ class MultiTaskData:
 
     @staticmethod
     def from_arrays(
-        tasks: Samples,
+        tasks: TaskArrays,
         *,
         inputs: ArrayLike | Tensor | None = None,
-        test: Samples | float = 0.2,
+        test: TaskArrays | float = 0.2,
         classes: Mapping[str, int] | None = None,
         regression: bool | None = None,
         name: str = "own",
@@ -252,7 +252,7 @@ def make_data(
     _check(name, inputs, {"training": train, "test": test}, task_names, classes)
     generator = seeded(seed)
     used, row = train.index.unique(return_inverse=True)
-    order, number = torch.randperm(len(used), generator=generator), round(validation * len(used))
+    order, number = torch.randperm(len(used), generator=generator, device="cpu"), round(validation * len(used))
     if len(train.task[~torch.isin(row, order[:number].to(row.device))].unique()) < len(task_names):
         raise ValueError(f"validation={validation} leaves a task of {name} without training samples; lower it")
     validates = torch.isin(train.index, used[hold_out(order, number, row.cpu(), train.label.cpu())])

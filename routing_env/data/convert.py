@@ -123,6 +123,7 @@ def to_targets(values: Any, label: str, regression: bool | None, remarks: Remark
         _refuse_infinite(array[:, None], label, _LEAVE_OUT)
         if (strange := array[array != np.floor(array)]).size:
             raise ValueError(f"{label} hold {strange[0]:g}; classes are whole numbers that count from 0")
+        array = array.astype(np.float64)
     if array.size and (array.min() < 0 or array.max() >= 2**31):
         strange = array.min() if array.min() < 0 else array.max()
         raise ValueError(f"{label} hold {int(strange)}; classes count from 0. {_LEAVE_OUT}")

@@ -39,7 +39,7 @@ def hold_out(order: Tensor, number: int, row: Tensor, label: Tensor) -> Tensor:
     Returns:
         int64 [number], or fewer if training needs the others.
     """
-    rank = torch.empty_like(order).scatter(0, order, torch.arange(len(order)))
+    rank = torch.empty_like(order).scatter(0, order, torch.arange(len(order), device="cpu"))
     labels, label = label.unique(return_inverse=True)
     last = torch.zeros_like(labels).scatter_reduce(0, label, rank[row], "amax")
-    return order[torch.ones(len(order), dtype=torch.bool).index_fill(0, last, False)][:number]
+    return order[torch.ones(len(order), dtype=torch.bool, device="cpu").index_fill(0, last, False)][:number]

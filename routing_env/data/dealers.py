@@ -34,7 +34,7 @@ class ShuffledPass:
         self._data = data
         self._deals = -(-self.pass_size // batch_size)
         self._generator = seeded(seed)
-        self._order = torch.empty(0, dtype=torch.int64)
+        self._order = torch.empty(0, dtype=torch.int64, device="cpu")
         self._next = self._deals
 
     def next_batch(self) -> Batch:
@@ -122,7 +122,7 @@ class OnePerTask:
         self._rows = [
             _Endless((task_of_row == task).nonzero().squeeze(1), self._generator) for task in range(data.tasks)
         ]
-        self._planned = torch.empty(0, 0, dtype=torch.int64)
+        self._planned = torch.empty(0, 0, dtype=torch.int64, device="cpu")
         self._next = 0
 
     def next_batch(self) -> Batch:

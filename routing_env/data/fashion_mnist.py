@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from routing_env.data.base import MultiTaskData
 from routing_env.data.idx import Checksums
-from routing_env.data.mnist import one_vs_rest, read_files
+from routing_env.data.mnist import make_one_vs_rest, read_files
 
 CLASSES = (
     "T-shirt or top",
@@ -41,4 +41,4 @@ def load(*, validation: float = 0.1, seed: int = 0, data_dir: str | None = None)
         ValueError: A file is damaged or is not Fashion-MNIST's.
     """
     train, test = read_files("fashion_mnist", "fashion-mnist", "FashionMNIST/raw", CHECKSUMS, data_dir)
-    return one_vs_rest("fashion_mnist", train, test, CLASSES, validation=validation, seed=seed)
+    return make_one_vs_rest("fashion_mnist", train, test, CLASSES, validation=validation, seed=seed)

@@ -37,9 +37,10 @@ def fingerprint(
     """
     digest = hashlib.sha256()
     rows, sample_row = index.cpu().unique(return_inverse=True)
-    first = torch.full_like(rows, len(index)).scatter_reduce(0, sample_row, torch.arange(len(index)), "amin")
+    places = torch.arange(len(index), device="cpu")
+    first = torch.full_like(rows, len(index)).scatter_reduce(0, sample_row, places, "amin")
     order = first.argsort()
-    rank = torch.empty_like(order).scatter(0, order, torch.arange(len(order)))
+    rank = torch.empty_like(order).scatter(0, order, places[: len(order)])
     classes = None if classes is None else list(classes)
     digest.update(repr((list(task_names), classes, str(inputs.dtype), list(inputs.shape[1:]))).encode())
     for part in rows[order].to(inputs.device).split(_ROWS_AT_ONCE):

@@ -54,7 +54,7 @@ def load(*, validation: float = 0.1, seed: int = 0, data_dir: str | None = None)
     """
     names = [f"{digit} or not" for digit in range(10)]
     train, test = read_files("mnist", "mnist", "MNIST/raw", CHECKSUMS, data_dir)
-    return one_vs_rest("mnist", train, test, names, validation=validation, seed=seed)
+    return make_one_vs_rest("mnist", train, test, names, validation=validation, seed=seed)
 
 
 def read_files(
@@ -93,7 +93,7 @@ def read_files(
     return (train_images, train_labels), (test_images, test_labels)
 
 
-def one_vs_rest(
+def make_one_vs_rest(
     name: str,
     train: tuple[Tensor, Tensor],
     test: tuple[Tensor, Tensor],

@@ -27,10 +27,10 @@ def training_share(data: MultiTaskData, fraction: float, *, seed: int = 0) -> Mu
         raise ValueError(f"fraction is {fraction}; it must be in (0, 1]")
     task = data.train.task.cpu()
     generator = seeded(seed)
-    shuffled = torch.randperm(len(task), generator=generator)
+    shuffled = torch.randperm(len(task), generator=generator, device="cpu")
     by_task = shuffled[torch.argsort(task[shuffled], stable=True)]
     count = torch.bincount(task, minlength=data.tasks)
-    place = torch.arange(len(task)) - (count.cumsum(0) - count).repeat_interleave(count)
+    place = torch.arange(len(task), device="cpu") - (count.cumsum(0) - count).repeat_interleave(count)
     keep = (fraction * count).round().long().clamp_min(1).repeat_interleave(count)
     train = data.train[by_task[place < keep].sort().values.to(data.device)]
     mean, std = channel_statistics(data.inputs, train.index.unique())

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from routing_env.data import SplitName
 from routing_env.envs.lanes import Lanes
-from routing_env.envs.observation import PARTS
+from routing_env.envs.observation import PARTS, read_action
 from routing_env.envs.sb3 import ModelPolicy, values_of
 from routing_env.game.build import check_seed
 from routing_env.game.routing_game import RoutingGame
@@ -85,9 +85,10 @@ class TaskEnv(gymnasium.Env[Vector, np.int64]):
 
         Raises:
             RuntimeError: called outside :func:`learn_together`.
+            ValueError: the action is not an integer in the action space.
         """
         self.turns.check(self.task)
-        return self.turns.choose(self.task, int(action))
+        return self.turns.choose(self.task, read_action(f"task_{self.task}", action, self.turns.lanes.spec.actions))
 
     def action_masks(self) -> NDArray[np.bool_]:
         """The legal actions, bool [A]; MaskablePPO looks for a method of this name."""

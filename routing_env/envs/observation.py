@@ -10,7 +10,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
-from routing_env.names import suggestion
+from routing_env.names import as_integer, suggestion
 from routing_env.types import GameSpec, State
 
 Observation = Any
@@ -127,6 +127,18 @@ class ObservationFormat:
 def masks(state: State) -> Masks:
     """The legal actions as int8 [B, A], a copy."""
     return state.legal.cpu().numpy().astype(np.int8)
+
+
+def read_action(agent: str, action: object, size: int) -> int:
+    """The action of an agent as a Python integer.
+
+    Raises:
+        ValueError: it is not an integer from 0 to size - 1.
+    """
+    chosen = as_integer(action)
+    if chosen is None or not 0 <= chosen < size:
+        raise ValueError(f"action of {agent} is {action!r}; it must be an integer from 0 to {size - 1}")
+    return chosen
 
 
 def check_choice(name: str, value: str, known: Iterable[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from operator import index
 from typing import Any, ClassVar, Literal
 
 import gymnasium
@@ -16,7 +15,7 @@ from routing_env.drawing.deal import mark
 from routing_env.drawing.routing_map import routes_text
 from routing_env.drawing.window import Window
 from routing_env.envs.lanes import Lanes
-from routing_env.envs.observation import PARTS, Masks, Observation, check_choice
+from routing_env.envs.observation import PARTS, Masks, Observation, check_choice, read_action
 from routing_env.envs.shell import AgentPolicy, Shell
 from routing_env.types import State
 
@@ -220,15 +219,8 @@ class RoutingParallelEnv(Shell, ParallelEnv[str, Observation, Any]):
                 )
         return np.array([self._read_one(agent, actions[agent]) for agent in self._deciding], dtype=np.int64)
 
-    def _read_one(self, agent: str, action: int) -> int:
-        size = int(self._action_spaces[agent].n)
-        try:
-            chosen = index(action)
-        except TypeError:
-            chosen = -1
-        if not 0 <= chosen < size:
-            raise ValueError(f"action of {agent} is {action!r}; it must be an integer from 0 to {size - 1}")
-        return chosen
+    def _read_one(self, agent: str, action: object) -> int:
+        return read_action(agent, action, int(self._action_spaces[agent].n))
 
     def _returned(self, rewards: NDArray[Any]) -> Returned:
         """What a step returns; ``rewards`` are those of the lanes."""

@@ -19,7 +19,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from routing_env.envs.lanes import Lanes
-from routing_env.envs.observation import PARTS, Observation, check_choice
+from routing_env.envs.observation import PARTS, Observation, check_choice, read_action
 from routing_env.envs.shell import Shell
 from routing_env.game.build import check_seed
 
@@ -87,7 +87,8 @@ class RoutingEnv(Shell, gymnasium.Env[Observation, np.int64]):
             RuntimeError: no episode is in progress.
             ValueError: the action is not an integer in [0, A); nothing has changed.
         """
-        (reward,) = self.lanes.step(np.asarray(action).reshape(1)).tolist()
+        chosen = read_action("router_0", action, self.lanes.spec.actions)
+        (reward,) = self.lanes.step([chosen]).tolist()
         return self._observation(), reward, self.lanes.ends is not None, False, self._info()
 
     def action_masks(self) -> NDArray[np.bool_]:

@@ -22,10 +22,10 @@ from routing_env.envs.observation import PARTS, check_choice
 from routing_env.envs.shell import Shell
 from routing_env.game.build import check_seed
 
-Arrays = NDArray[Any]
+NumpyArrays = NDArray[Any]
 
 
-class RoutingVectorEnv(Shell, VectorEnv[Arrays, ArrayLike, Arrays]):
+class RoutingVectorEnv(Shell, VectorEnv[NumpyArrays, ArrayLike, NumpyArrays]):
     """The lanes of one game.
 
     Args:
@@ -69,7 +69,7 @@ class RoutingVectorEnv(Shell, VectorEnv[Arrays, ArrayLike, Arrays]):
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Arrays, dict[str, Any]]:
+    ) -> tuple[NumpyArrays, dict[str, Any]]:
         """Deal the next samples.
 
         Args:
@@ -88,7 +88,7 @@ class RoutingVectorEnv(Shell, VectorEnv[Arrays, ArrayLike, Arrays]):
         super().reset(seed=None if seed is None else check_seed(seed))
         return self.lanes.vectors, self._infos()
 
-    def step(self, actions: ArrayLike) -> tuple[Arrays, Arrays, Arrays, Arrays, dict[str, Any]]:
+    def step(self, actions: ArrayLike) -> tuple[NumpyArrays, NumpyArrays, NumpyArrays, NumpyArrays, dict[str, Any]]:
         """Apply one block per lane; the last step scores the routes, pays the final reward and trains the blocks.
 
         Args:

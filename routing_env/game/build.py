@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, fields, replace
 from math import prod
-from operator import index
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from routing_env.game.rewards import COLLABORATIONS, FINAL_REWARDS
 from routing_env.game.routing_game import Dealer, RoutingGame
 from routing_env.game.settings import Given, SettingError, Settings, check, is_function
 from routing_env.game.training import LOSSES, BlockTrainer
-from routing_env.names import find
+from routing_env.names import as_integer, find
 from routing_env.types import usual_torch
 
 NetworkFactory = Callable[[MultiTaskData], RoutedNetwork]
@@ -200,11 +199,8 @@ def check_seed(seed: Any) -> int:
     Raises:
         ValueError: it is not an integer from 0 to 2**63 - 1.
     """
-    try:
-        number = index(seed)
-    except TypeError:
-        number = -1
-    if not 0 <= number < 2**63:
+    number = as_integer(seed)
+    if number is None or not 0 <= number < 2**63:
         raise ValueError(f"seed is {seed!r}; it must be an integer from 0 to 2**63 - 1")
     return number
 

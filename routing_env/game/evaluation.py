@@ -1,4 +1,4 @@
-"""How an output is scored, and a greedy pass over a split, measured per task."""
+"""Scoring of outputs, and the evaluation of a whole split, per task."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Score:
     """Prediction, loss and correctness per lane, the same for every kind of network.
 
     Args:
-        data: the tasks; outputs that are no class of a lane's task are left out: the loss finds -inf there.
+        data: the tasks; outputs that are not classes of a lane's task are masked: the loss gets -inf for them.
         loss: per lane; by default cross-entropy, for regression the squared error.
     """
 
@@ -53,14 +53,14 @@ def evaluate(
     actions: int = 0,
     batch_size: int = 1024,
 ) -> Evaluation:
-    """Measure a whole split; the network's mode is the caller's matter.
+    """Evaluate a whole split; the caller sets the mode of the network.
 
     Args:
         forward: the network.
         data: whose split.
         score: of an output.
         split: "train", "validation" or "test".
-        depth: D of the routes; 0 where nothing is routed.
+        depth: D of the routes; 0 if nothing is routed.
         actions: A.
         batch_size: samples at a time.
 
@@ -96,7 +96,7 @@ def evaluate(
 
 
 def _classes_that_do_not_exist(data: MultiTaskData) -> Tensor | None:
-    """Mask of the outputs that mean nothing for a task, bool [T, O]; None where every task uses all outputs."""
+    """Mask of the outputs that a task does not use, bool [T, O]; None where every task uses all of them."""
     if data.classes is None or min(data.classes) == data.outputs:
         return None
     return torch.arange(data.outputs, device=data.device) >= torch.tensor(data.classes, device=data.device)[:, None]

@@ -1,4 +1,4 @@
-"""The network that is routed: a stem, layers of blocks, and which actions are legal where."""
+"""The routed network: a stem, layers of blocks, and which actions are legal where."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from routing_env.types import GameSpec, Policy, State
 class RoutedNetwork(nn.Module):
     """A stem that always applies, then D routed decisions over layers of blocks.
 
-    Layered: at depth i the blocks of layer i; an action is the index within the layer. Recursive (paper, section 7.2
-    and Table 4, "non-layered"): before the last depth any block of any layer but the last, at the last depth the last
-    layer, which classifies; actions count through all layers. In both an action is legal if and only if the block
-    takes the shape that v has and the last layer can still be reached; PASS, where it is enabled, leaves v as it is and
-    is legal before the last depth under the same condition.
+    In a layered network the blocks of layer i apply at depth i, and an action is the index within the layer. In a
+    recursive network (paper, section 7.2 and Table 4, "non-layered") any block of any layer but the last applies before
+    the last depth, the last layer, which classifies, applies at the last depth, and actions are numbered through all
+    layers. In both an action is legal if and only if its block takes the shape that v has and the last layer can still
+    be reached. PASS, where it is enabled, leaves v unchanged and is legal before the last depth under that condition.
 
     Args:
-        stem: the unrouted module before the first decision; ``nn.Flatten()`` where there is none.
-        layers: for each layer its blocks; layers may differ in size and kind.
+        stem: the unrouted module before the first decision; ``nn.Flatten()`` if there is none.
+        layers: the blocks of each layer; layers may differ in size and kind.
         input_shape: shape of one sample.
-        recursive: see above.
+        recursive: whether the network is recursive rather than layered.
         pass_action: whether there is a PASS; it is the last action.
         depth: decisions per sample, D; by default the number of layers. Only a recursive network can have another.
 
     Raises:
-        ValueError: layers that do not fit together, or a depth from which the last layer cannot be reached.
+        ValueError: the layers do not fit together, or no legal route of this depth ends in the last layer.
     """
 
     legal: Tensor
-    """bool [D, S, A]: legality at a depth for each of the S shapes that v can have."""
+    """bool [D, S, A]: legality at each depth for each of the S shapes that v can have."""
     follow: Tensor
-    """int64 [D, S, A]: the number of the shape that follows a legal action."""
+    """int64 [D, S, A]: the index of the shape after a legal action."""
     reachable: list[list[int]]
-    """For each of the D + 1 depths the numbers of the shapes that occur there."""
+    """For each of the D + 1 depths the indices of the shapes that occur there."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class RoutedNetwork(nn.Module):
         return list(range(self.offsets[layer], self.offsets[layer] + len(self.bank(layer))))
 
     def spec(self, tasks: int, device: torch.device) -> GameSpec:
-        """What a router for this network must know."""
+        """What a router for this network needs to know."""
         return GameSpec(
             tasks=tasks,
             depth=self.depth,
@@ -140,7 +140,7 @@ class RoutedNetwork(nn.Module):
         return [last] if depth == self.depth - 1 else list(range(last))
 
     def _unrouted(self) -> tuple[tuple[int, ...], ...]:
-        """For each depth the actions of its own layer: of the nearest that is legal there, else PASS alone."""
+        """For each depth the actions of the layer with that index, or of the nearest legal one, else only PASS."""
         layers: list[tuple[int, ...]] = []
         shape = self.reachable[0][0]
         for depth in range(self.depth):
@@ -192,10 +192,10 @@ class Route:
     """The lanes of one deal on their way through a network.
 
     Args:
-        network: that they go through.
-        depth: how many decisions they have behind them.
+        network: the network.
+        depth: number of decisions taken so far.
         v: float32 [B, *shape] where every lane has the same shape, else flattened and zero-padded [B, F].
-        shape: int64 [B], the number of each lane's shape; None where it is the same for all.
+        shape: int64 [B], the index of each lane's shape; None where it is the same for all.
     """
 
     def __init__(self, network: RoutedNetwork, depth: int, v: Tensor, shape: Tensor | None) -> None:
@@ -218,7 +218,7 @@ class Route:
 
         Args:
             action: int64 [B], legal in every playing lane.
-            playing: bool [B], the lanes that have not forfeited their route; the others keep their v. None means all.
+            playing: bool [B], the lanes that have not forfeited their route; the others keep their v. None: all.
             gate: float32 [B] of value 1, see :class:`~routing_env.types.Decision`.
         """
         network, depth = self.network, self.depth
@@ -250,7 +250,7 @@ class Route:
         return Route(network, depth + 1, v, shape)
 
     def _padded(self, v: Tensor) -> Tensor:
-        """[B, F]: flattened, with zeros behind."""
+        """Flattened to [B, F], padded with zeros."""
         v = v.flatten(1)
         missing = self.network.features - v.shape[1]
         return F.pad(v, (0, missing)) if missing else v
@@ -262,9 +262,9 @@ def linear_layers(
     """Routed fully connected layers.
 
     Args:
-        sizes: widths in front of, between and behind the layers: n + 1 for n layers.
-        blocks: blocks per layer, one number for all or one for each.
-        activation: behind every layer but the last.
+        sizes: widths before, between and after the layers: n + 1 for n layers.
+        blocks: blocks per layer, one number for all layers or one for each.
+        activation: after every layer but the last.
     """
     layers = len(sizes) - 1
     counts = [blocks] * layers if isinstance(blocks, int) else list(blocks)
@@ -294,14 +294,14 @@ def mlp(
     """Fully connected layers over the flattened sample, all of them routed; there is no trained stem.
 
     Args:
-        input_shape: of one sample.
+        input_shape: shape of one sample.
         outputs: O, width of the last layer.
-        blocks: blocks per layer, one number for all or one for each.
+        blocks: blocks per layer, one number for all layers or one for each.
         hidden: width between layers.
-        layers: how many.
-        recursive: as in :class:`RoutedNetwork`, like the next two.
-        pass_action: whether there is a PASS.
-        depth: decisions per sample.
+        layers: number of layers.
+        recursive: see :class:`RoutedNetwork`.
+        pass_action: see :class:`RoutedNetwork`.
+        depth: see :class:`RoutedNetwork`.
     """
     sizes = [prod(input_shape), *[hidden] * (layers - 1), outputs]
     routed = linear_layers(sizes, blocks)
@@ -322,19 +322,19 @@ def simple_convnet(
 ) -> RoutedNetwork:
     """SimpleConvNet of the paper's section 4: four convolutions as the stem, routed fully connected layers on top.
 
-    Each convolution is 3x3 with batch norm and ReLU; 2x2 max-pooling follows while the map is at least 2x2. The paper
-    does not state the pooling; 3 x 32 x 32 images then give 128 features, the width that it states.
+    Each convolution is 3x3 with batch norm and ReLU, followed by 2x2 max-pooling while the map is at least 2x2. The
+    paper does not mention the pooling; with it 3 x 32 x 32 images give 128 features, the width that the paper states.
 
     Args:
         input_shape: [channels, height, width]; two dimensions mean one channel.
         outputs: O, width of the last layer.
-        blocks: blocks per layer, one number for all or one for each.
+        blocks: blocks per layer, one number for all layers or one for each.
         hidden: width between routed layers.
-        layers: routed layers.
+        layers: number of routed layers.
         filters: of each convolution.
-        recursive: as in :class:`RoutedNetwork`, like the next two.
-        pass_action: whether there is a PASS.
-        depth: decisions per sample.
+        recursive: see :class:`RoutedNetwork`.
+        pass_action: see :class:`RoutedNetwork`.
+        depth: see :class:`RoutedNetwork`.
     """
     if len(input_shape) not in (2, 3):
         raise ValueError(f"simple_convnet takes images; a sample has shape {tuple(input_shape)}: use mlp instead")

@@ -10,11 +10,10 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from numbers import Real
-from operator import index
 from types import NoneType
 from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
-from routing_env.names import suggestion
+from routing_env.names import as_integer, suggestion
 
 Given = Mapping[str, Any]
 """Some settings by their names, as a caller gives them."""
@@ -154,21 +153,13 @@ def _rule(kind: Any) -> tuple[Callable[[Any], bool], Callable[[Any], Any], str]:
     return _RULES[get_origin(kind) or kind]
 
 
-def _is_integer(value: Any) -> bool:
-    try:
-        index(value)
-    except TypeError:
-        return False
-    return not isinstance(value, bool)
-
-
 def _is_number(value: Any) -> bool:
     return type(value) is not bool and isinstance(value, Real) and math.isfinite(value)
 
 
 _RULES: dict[Any, tuple[Callable[[Any], bool], Callable[[Any], Any], str]] = {
     bool: (lambda value: isinstance(value, bool), bool, "True or False"),
-    int: (_is_integer, index, "an integer"),
+    int: (lambda value: as_integer(value) is not None, int, "an integer"),
     float: (_is_number, float, "a finite number"),
     str: (lambda value: isinstance(value, str), str, "a string"),
     Callable: (callable, lambda value: value, "a function"),

@@ -33,7 +33,7 @@ class BlockTrainer:
     """One optimiser step per deal on the routes that were taken.
 
     Parameters of blocks on no route have no gradient and are left bitwise alone, also under momentum, weight decay and
-    Adam. The learning rate is divided every so many epochs (paper, section 4: by 10 every 20 epochs).
+    Adam. The learning rate is divided in regular intervals (paper, section 4: by 10 every 20 epochs).
 
     Args:
         parameters: of the network.

@@ -1,0 +1,66 @@
+"""Every Python snippet of README and docs runs as written, and reaches what the text beside it says."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SNIPPETS = {
+    f"{page.name}:{page.read_text().count(chr(10), 0, found.start()) + 1}": found[1]
+    for page in PAGES
+    for found in re.finditer(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+}
+FRAMEWORKS = ("benchmarl", "ray")
+"""What examples/requirements has, as it does not go together with the test environment."""
+
+REACHED = {
+    'RoutingVecEnv(data="digits", copies=6, final_reward': 0.93,
+    "learn_together(models": 0.93,
+    'make_router("wpl", game.spec, rule="full-vector"': 0.8,
+}
+"""The least accuracy that a snippet must print, by a part of it."""
+
+
+def surroundings(snippet: str) -> dict[str, Any]:
+    """Names that the text before a snippet introduces."""
+    if "wines" in snippet:
+        from sklearn.datasets import load_wine
+
+        wines, grower = load_wine(return_X_y=True)
+        return {"wines": wines, "grower": grower, "is_high": (wines[:, 0] > 13).astype(int)}
+    return {}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("place", SNIPPETS)
+def test_snippet(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    snippet = SNIPPETS[place]
+    for name in FRAMEWORKS:
+        if re.search(rf"^from {name}\b", snippet, re.MULTILINE):
+            pytest.importorskip(name)
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    snippet = snippet.replace("epochs=12", "epochs=1")  # of a table whose numbers stand in the page
+    exec(compile(snippet, place, "exec"), names := surroundings(snippet))
+    assert len(names) > 1
+    printed = capsys.readouterr().out
+    for part, least in REACHED.items():
+        if part in snippet:
+            numbers = [float(number) for number in re.findall(r"\d\.\d+", printed)]
+            assert sum(numbers) / len(numbers) >= least, printed
+
+
+def test_the_accuracies_are_those_of_snippets_that_exist() -> None:
+    for part in REACHED:
+        assert sum(part in snippet for snippet in SNIPPETS.values()) == 1, part
+    for place, snippet in SNIPPETS.items():
+        ast.parse(snippet, place)
