@@ -23,7 +23,7 @@ PARTS = [parts for size in (1, 2, 3) for parts in itertools.combinations(("v", "
 
 
 # Remarks that PettingZoo makes about any environment with unbounded or masked observations, whose agents ignore masks,
-# or where not every possible agent takes part.
+# or where not every possible agent takes part, and ours about seeds and further worlds that its tests give.
 @pytest.mark.filterwarnings(
     "error",
     "ignore:.*infinity.*",
@@ -33,6 +33,8 @@ PARTS = [parts for size in (1, 2, 3) for parts in itertools.combinations(("v", "
     "ignore:.*all zeros",
     "ignore:.*all-zero",
     "ignore:State is a single number",
+    "ignore:.*discards what its blocks have learned",
+    "ignore:a second world of the same data and settings",
     "ignore:No agents present but not all possible_agents",
 )
 @pytest.mark.parametrize("game", GAMES, ids=lambda game: "-".join(name for name, on in game.items() if on) or "layered")

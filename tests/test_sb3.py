@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import threading
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +14,13 @@ from sb3_contrib import MaskablePPO
 from sb3_contrib.common.maskable.evaluation import evaluate_policy as evaluate_maskable
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
+from stable_baselines3.common.callbacks import (
+    BaseCallback,
+    CallbackList,
+    CheckpointCallback,
+    EvalCallback,
+    EveryNTimesteps,
+)
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 from worlds import bits, little_data
@@ -286,3 +293,77 @@ def test_agents_of_one_game_cannot_play_by_themselves() -> None:
         learn_together(models[:9], 10)
     with pytest.raises(ValueError, match="10 models for 9 tasks"):
         learn_together([*models[:9], models[0]], 10)
+
+
+class Counting(BaseCallback):
+    """Counts the steps of the model that it belongs to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[tuple[int, int]] = []
+
+    def _on_step(self) -> bool:
+        self.steps.append((id(self.model), self.model.num_timesteps))
+        return True
+
+
+def test_each_model_has_its_own_copy_of_a_callback() -> None:
+    shared, own = Counting(), [Counting() for _ in range(10)]
+    _, models = ten_models()
+    learn_together(models, 9, callback=[shared])
+    assert shared.steps == []
+    learn_together(models, 9, callback_of=own.__getitem__)
+    for model, counting in zip(models, own, strict=True):
+        assert {number for number, _ in counting.steps} == {id(model)}
+        assert [steps for _, steps in counting.steps] == list(range(1, len(counting.steps) + 1))
+    called: list[int] = []
+    learn_together(models, 6, callback=lambda local, _: called.append(id(local["self"])) or True)
+    assert set(called) == {id(model) for model in models}
+
+
+def test_a_callback_that_cannot_serve_several_models_is_refused_and_nothing_has_changed(tmp_path: Path) -> None:
+    envs, models = ten_models()
+    view = RoutingVecEnv(**{**SMALL, "train": False})
+    before = weights(envs[0]), [bits(model.policy.state_dict()) for model in models]
+    evaluation = EvalCallback(view, eval_freq=3, verbose=0)
+    saving = CheckpointCallback(3, str(tmp_path))
+    for callback, message in (
+        (evaluation, "EvalCallback evaluates in one environment"),
+        ([Counting(), saving], "CheckpointCallback writes to one path"),
+        (EveryNTimesteps(3, CallbackList([saving])), "CheckpointCallback writes to one path"),
+        (Held(threading.Lock()), "cannot be copied for each model"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            learn_together(models, 6, callback=callback)
+    with pytest.raises(ValueError, match="give one of them"):
+        learn_together(models, 6, callback=Counting(), callback_of=lambda task: None)
+    with pytest.raises(TypeError, match="use_masks"):
+        learn_together(models, 6, use_masks=True)
+    assert (weights(envs[0]), [bits(model.policy.state_dict()) for model in models]) == before
+    assert envs[0].game.samples == 0
+    learn_together(models, 6, callback_of=lambda task: CheckpointCallback(3, str(tmp_path), f"task_{task}"))
+    assert {path.name.split("_3")[0] for path in tmp_path.iterdir()} >= {f"task_{task}" for task in range(10)}
+
+
+class Held(Counting):
+    """Holds something that cannot be copied."""
+
+    def __init__(self, held: Any) -> None:
+        super().__init__()
+        self.held = held
+
+
+def test_one_progress_bar_and_a_log_of_its_own_for_each_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, models = ten_models()
+    given: list[dict[str, Any]] = []
+    for model in models:
+        learn = model.learn
+
+        def noted(*positional: Any, learn: Any = learn, **named: Any) -> Any:
+            given.append(named)
+            return learn(*positional, **(named | {"progress_bar": False}))
+
+        monkeypatch.setattr(model, "learn", noted)
+    learn_together(models, 6, progress_bar=True, tb_log_name="mine")
+    assert [named["progress_bar"] for named in given] == [True] + [False] * 9
+    assert [named["tb_log_name"] for named in given] == [f"mine_task_{task}" for task in range(10)]

@@ -11,11 +11,12 @@ import pettingzoo
 
 def _register() -> None:
     """Register the environments with Gymnasium and, from version 1.27 on, with PettingZoo."""
-    gymnasium.register(
-        "Routing-v0",
-        entry_point="routing_env.envs.single:RoutingEnv",
-        vector_entry_point="routing_env.envs.vector:RoutingVectorEnv",
-    )
+    for name in ("Routing-v0", "routing_env:Routing-v0"):  # some look the second form up in the registry as it stands
+        gymnasium.register(
+            name,
+            entry_point="routing_env.envs.single:RoutingEnv",
+            vector_entry_point="routing_env.envs.vector:RoutingVectorEnv",
+        )
     if hasattr(pettingzoo, "register"):
         pettingzoo.register("parallel", "routing_env/routing-v0", "routing_env.routing_v0:parallel_env")
         pettingzoo.register("aec", "routing_env/routing-v0", "routing_env.routing_v0:env")

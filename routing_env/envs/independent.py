@@ -11,6 +11,8 @@ the tasks, so the same seeds give the same result. When the last model has chose
 
 from __future__ import annotations
 
+import copy
+import inspect
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -21,6 +23,8 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
+from stable_baselines3.common.type_aliases import MaybeCallback
 from torch import Tensor
 
 from routing_env.data import SplitName
@@ -219,7 +223,16 @@ def independent_envs(
     return [TaskEnv(turns, task) for task in range(turns.lanes.number)]
 
 
-def learn_together(models: Sequence[BaseAlgorithm], total_timesteps: int, **arguments: Any) -> None:
+def learn_together(
+    models: Sequence[BaseAlgorithm],
+    total_timesteps: int,
+    *,
+    callback: MaybeCallback = None,
+    callback_of: Callable[[int], MaybeCallback] | None = None,
+    tb_log_name: str | None = None,
+    progress_bar: bool = False,
+    **arguments: Any,
+) -> None:
     """Let the models of all tasks learn at the same time.
 
     Algorithms round ``total_timesteps`` up differently. A model that ends early goes on routing its task greedily,
@@ -228,19 +241,70 @@ def learn_together(models: Sequence[BaseAlgorithm], total_timesteps: int, **argu
     Args:
         models: one for each environment of :func:`independent_envs`, in any order.
         total_timesteps: number of steps for each model.
-        arguments: further arguments of ``learn``.
+        callback: as for ``learn``. Each model gets its own deep copy; a plain function is called by all models.
+        callback_of: from a task's number to the callback of its model; for callbacks that write files or that you want
+            to read afterwards.
+        tb_log_name: the log of each model is named after it (by default after the algorithm) and the task.
+        progress_bar: show one bar for all models.
+        arguments: further arguments of ``learn``, the same for all models.
 
     Raises:
-        ValueError: a task has no model or two, or the environments belong to different games.
+        ValueError: a task has no model or two, the environments belong to different games, or ``callback`` cannot serve
+            several models.
+        TypeError: a model's ``learn`` does not have one of the arguments.
         BaseException: the error that a model raised, after all models have ended.
     """
     turns, models = _in_order(models)
+    if callback is not None and callback_of is not None:
+        raise ValueError("callback and callback_of are both given; give one of them")
+    own = callback_of or (lambda task: _copied(callback))
+    calls: list[dict[str, Any]] = []
+    for task, model in enumerate(models):
+        log = {"tb_log_name": f"{tb_log_name or type(model).__name__}_task_{task}"}
+        shared = {"progress_bar": progress_bar and task == 0, **arguments}
+        calls.append({"callback": own(task), **log, **shared})
+        inspect.signature(model.learn).bind(total_timesteps, **calls[task])
     for model in models:
         model._last_obs = None  # pyright: ignore[reportPrivateUsage]  # from a deal that has long ended
     turns.run(
-        [lambda model=model: model.learn(total_timesteps, **arguments) for model in models],
+        [
+            lambda model=model, call=call: model.learn(total_timesteps, **call)
+            for model, call in zip(models, calls, strict=True)
+        ],
         [lambda task=task, model=model: _greedy_action(turns.lanes, task, model) for task, model in enumerate(models)],
     )
+
+
+def _copied(callback: MaybeCallback) -> MaybeCallback:
+    """A model's own copy of a callback that was given once for all models.
+
+    Raises:
+        ValueError: it plays an environment of its own, writes to a path of its own, or cannot be copied.
+    """
+    waiting: list[Any] = [callback]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, list):
+            waiting += one
+        elif isinstance(one, BaseCallback):
+            inner = vars(one)
+            waiting += [inner.get(name) for name in ("callback", "callbacks", "callback_on_new_best")]
+            if isinstance(one, ProgressBarCallback):
+                raise ValueError("only one progress bar can be shown at a time; give progress_bar=True instead")
+            for name, does in (("eval_env", "evaluates in one environment"), ("save_path", "writes to one path")):
+                if inner.get(name) is not None:
+                    raise ValueError(
+                        f"{type(one).__name__} {does}, which the models of all tasks would share; give each model its "
+                        "own with callback_of=lambda task: ..., or call evaluate_together between calls of "
+                        "learn_together"
+                    )
+    try:
+        return copy.deepcopy(callback)
+    except Exception as error:
+        raise ValueError(
+            f"the callback cannot be copied for each model ({error}); give each its own with "
+            "callback_of=lambda task: ..."
+        ) from error
 
 
 def evaluate_together(models: Sequence[BaseAlgorithm], split: SplitName = "test") -> Evaluation:

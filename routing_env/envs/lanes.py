@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import warnings
 from collections.abc import Iterable, Sequence
@@ -13,13 +12,18 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from routing_env.data import OnePerTask, SplitName
+from routing_env.data import SplitName
+from routing_env.envs.deals import Deals, FixedDeals, TrainingDeals
 from routing_env.envs.observation import PARTS, Masks, ObservationFormat, Vectors, masks
 from routing_env.envs.processes import refuse_worker_processes
+from routing_env.envs.world import Role, World
 from routing_env.game.build import build_game, check_seed, resolve
 from routing_env.game.routing_game import RoutingGame
-from routing_env.game.settings import Given, SettingError, Settings
+from routing_env.game.settings import Given, SettingError, Settings, types_of
 from routing_env.types import Decision, State
+
+_MANY = 5
+"""Deals given up before their end, without one that came to its end, that look like a time limit."""
 
 
 class Lanes:
@@ -28,14 +32,14 @@ class Lanes:
     An illegal action loses the route: r_final = -1, and nothing on the route is trained.
 
     Args:
-        game: to be played.
-        number: B, the number of lanes in every deal of the game.
+        world: whose game is to be played.
+        number: B, the number of lanes in every deal.
         mask: where the action mask is, see :class:`~routing_env.envs.observation.ObservationFormat`.
         parts: of the observation, see there.
-        owned: whether the game belongs to these lanes alone, so that a seed may replace it and a copy may copy it.
+        split: deal this split in a fixed order and train nothing; None deals training samples and trains.
+        every_task: with a split: lane b routes task b % T.
 
     Attributes:
-        game: what is being played; a seed replaces it by a new one with the same observers.
         vectors: float32 [B, n], what the lanes observe; a new array after every step.
         masks: int8 [B, A], the legal actions; all ones when the routes have ended and nothing is left to choose.
         tasks: int64 [B].
@@ -46,17 +50,28 @@ class Lanes:
     """
 
     def __init__(
-        self, game: RoutingGame, number: int, *, mask: str = "none", parts: Sequence[str] = PARTS, owned: bool = True
+        self,
+        world: World,
+        number: int,
+        *,
+        mask: str = "none",
+        parts: Sequence[str] = PARTS,
+        split: str | None = None,
+        every_task: bool = True,
     ) -> None:
-        self.game = game
-        self.owned = owned
+        self.world = world
         self.spec = self.game.spec
         self.number = number
         self.format = ObservationFormat(self.spec, mask, parts)
         self._mask, self._parts = mask, tuple(parts)
         self._rows, self._known = np.arange(number), frozenset(range(self.spec.actions))
         self._task_of_lane: NDArray[np.int64] | None = None
+        self._deals: Deals = TrainingDeals()
+        if split is not None:
+            self._deals = FixedDeals(self.game.data, split, number, every_task=every_task)
+        self._copyable = False
         self._warned = False
+        self._unfinished: int | None = 0
         self._process = os.getpid()
         self.forget()
 
@@ -74,7 +89,8 @@ class Lanes:
         """Build a game from the settings that an environment was given, and its lanes.
 
         Args:
-            given: settings by their names, see :func:`~routing_env.game.build.make_game`.
+            given: settings by their names, see :func:`~routing_env.game.build.make_game`, and the fields of
+                :class:`~routing_env.envs.world.Role`.
             lanes: number of samples of a shuffled pass that make a deal. Where they are fewer than the data set's usual
                 batch, the blocks collect a usual batch for each step, unless ``block_batch`` says otherwise; a single
                 sample is always collected. None deals ``copies`` samples of every task instead.
@@ -94,16 +110,39 @@ class Lanes:
                 "there is no batch_size: the number of lanes says how many samples are routed together; "
                 "set block_batch to collect more of them for each step of the blocks"
             )
-        dealer = "per_task" if lanes is None else "endless"
-        settings, data = resolve({"dealer": dealer, **given}, also=also)
-        usual, collect = settings.batch_size, settings.block_batch
+        also = (*also, *types_of(Role))
+        role, given = Role.of(given, also=also)
+        dealer = {"dealer": "per_task" if lanes is None else "endless"}
+        world = World.find(role.world)
+        if world is None:
+            settings, data = resolve(dealer | given, also=also)
+            usual, collect = settings.batch_size, settings.block_batch
+        else:
+            settings, data, usual = world.agreed(dealer, given, also=also), world.game.data, world.usual_batch
+            collect = settings.block_batch
         dealt = copies * data.tasks if lanes is None else lanes
         if collect is None and (dealt == 1 or (lanes is not None and dealt < usual)):
             collect = usual
         settings = replace(settings, batch_size=dealt, block_batch=collect)
-        made = cls(build_game(settings, data), dealt, mask=mask, parts=parts)
+        if world is None:
+            world = World(build_game(settings, data), name=role.world, usual_batch=usual)
+        made = cls(world, dealt, mask=mask, parts=parts, split=role.split, every_task=lanes is None)
         made._task_of_lane = None if lanes is not None else np.arange(dealt) % data.tasks
+        made._copyable = role.world is None
+        if role.train:
+            world.admit(made._deals, settings)
+        world.enter()
         return made
+
+    @property
+    def game(self) -> RoutingGame:
+        """The game of the world; a seed replaces it with a new one with the same observers."""
+        return self.world.game
+
+    @property
+    def under_way(self) -> bool:
+        """Whether a deal is under way."""
+        return bool(len(self.masks)) and self.ends is None
 
     @property
     def settings(self) -> Settings:
@@ -130,7 +169,8 @@ class Lanes:
         """Deal the next samples to all lanes; a deal under way is abandoned.
 
         Args:
-            seed: start the whole world over from this seed first: blocks, order of the data, history of the rewards.
+            seed: restart the whole world from this seed first: blocks, order of the data, history of the rewards. Lanes
+                with a split restart its order only.
 
         Raises:
             ValueError: a seed that is not an integer from 0 to 2**63 - 1, any seed where the game is not owned, or a
@@ -141,8 +181,9 @@ class Lanes:
             refuse_worker_processes()
             self._process = os.getpid()
         if seed is not None:
-            self._start_over(check_seed(seed))
-        state = self._deal()
+            self._deals.start_over(self.world, check_seed(seed))
+        self._count_unfinished()
+        state = self._deals.deal(self.world)
         if len(state.task) != self.number:
             raise ValueError(
                 f"the dealer deals {len(state.task)} samples to {self.number} lanes; it must deal one to each lane"
@@ -166,17 +207,17 @@ class Lanes:
             The rewards float32 [B], with the final reward in the last one.
 
         Raises:
-            RuntimeError: no deal is on its way.
+            RuntimeError: no deal is under way, or it is out of date because other lanes have trained the world.
             ValueError: actions of the wrong shape, type or range; nothing has changed.
         """
-        if not len(self.masks) or self.ends is not None:
+        if not self.under_way:
             raise RuntimeError("the routes have ended; call reset to deal the next samples")
         chosen = self._read(actions)
         device = self.spec.device
         legal, forfeit = self.masks[self._rows, chosen], None
         if not legal.all():
             forfeit = torch.from_numpy(legal == 0).to(device)
-        state = self.game.step(Decision(torch.from_numpy(chosen).to(device)), forfeit=forfeit)
+        state = self._deals.step(self.world, Decision(torch.from_numpy(chosen).to(device)), forfeit)
         if forfeit is not None:
             lost = {lane: int(chosen[lane]) for lane in (legal == 0).nonzero()[0].tolist()}
             self.illegal = lost | self.illegal
@@ -185,16 +226,20 @@ class Lanes:
             chosen = chosen.copy()  # the game keeps the other
             chosen[list(self.illegal)] = -1
         self._chosen.append(chosen)
-        rewards = self.game.action_reward.cpu().numpy()
+        rewards = self._deals.game.action_reward.cpu().numpy()
         if state is None:
             self._show_end()
-            return rewards + self.game.trace.final_reward.cpu().numpy()
+            return rewards + self._deals.game.trace.final_reward.cpu().numpy()
         self._show(state)
         return rewards
 
     def view(self, split: SplitName, copies: int = 1) -> Lanes:
         """Other lanes through the same blocks that train nothing, one or more for each task of a split."""
-        return _View(self, split, copies)
+        return Lanes(self.world, copies * self.spec.tasks, mask=self._mask, parts=self._parts, split=split)
+
+    def close(self) -> None:
+        """Leave the world, whose name is free once no lanes train it."""
+        self.world.learners.discard(self._deals)
 
     def infos(self) -> list[dict[str, Any]]:
         """What each lane is told beside observation and reward, as plain Python values, in dicts of the caller's own.
@@ -223,28 +268,40 @@ class Lanes:
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the deal under way, whose graph cannot be copied."""
-        if not self.owned:
-            raise TypeError("lanes of a game that is not their own cannot be copied; build the environment anew")
-        state = {name: value for name, value in vars(self).items() if name != "game"}
-        return state | {"settings": self.settings, "data": self.game.data, "game_state": self.game.state_dict()}
+        if not self._copyable:
+            raise TypeError(
+                "an environment that shares its world with others cannot be copied; make another one with the same "
+                "world=..., or copy game.state_dict()"
+            )
+        state = {name: value for name, value in vars(self).items() if name != "world"}
+        world = {"usual_batch": self.world.usual_batch, "trains": self._deals in self.world.learners}
+        game = {"settings": self.settings, "data": self.game.data, "game_state": self.game.state_dict()}
+        return state | world | game
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         refuse_worker_processes()
-        settings, data, game_state = (state.pop(name) for name in ("settings", "data", "game_state"))
+        taken = ("settings", "data", "game_state", "usual_batch", "trains")
+        settings, data, game_state, usual_batch, trains = (state.pop(name) for name in taken)
         vars(self).update(state)
-        self.game = build_game(settings, data)
-        self.game.load_state_dict(game_state)
+        game = build_game(settings, data)
+        game.load_state_dict(game_state)
+        self.world = World(game, usual_batch=usual_batch)
+        if trains:
+            self.world.admit(self._deals, settings)
         self.forget()
 
-    def _start_over(self, seed: int) -> None:
-        if not self.owned:
-            raise ValueError("the game is not this environment's own; give the seed where the game is built")
-        game = build_game(replace(self.settings, seed=seed), self.game.data)
-        game.observers = self.game.observers
-        self.game = game  # not before: what has failed has changed nothing
-
-    def _deal(self) -> State:
-        return self.game.reset()
+    def _count_unfinished(self) -> None:
+        """Count the deals given up before their end, until one comes to its end; warn when they are many."""
+        if self._unfinished is None or not (self.under_way and self.depth):
+            return
+        self._unfinished += 1
+        if self._unfinished == _MANY:
+            warnings.warn(
+                f"each of {_MANY} episodes was reset before its end, which comes after {self.spec.depth} steps; no "
+                "final reward is paid and nothing is trained. If there is a time limit (max_episode_steps), raise it "
+                f"to at least {self.spec.depth}.",
+                stacklevel=4,
+            )
 
     def _read(self, actions: ArrayLike) -> NDArray[np.int64]:
         given = np.asarray(actions)
@@ -261,7 +318,8 @@ class Lanes:
         self.vectors, self.masks = self.format.fill(self._blank, state.v, state.depth), masks(state)
 
     def _show_end(self) -> None:
-        trace = self.game.trace
+        self._unfinished = None
+        trace = self._deals.game.trace
         outcome = trace.outcome
         self.depth = self.spec.depth
         self.vectors = self.format.fill(self._blank, outcome.output, self.depth)
@@ -287,21 +345,3 @@ class Lanes:
                 "'illegal_action'.",
                 stacklevel=4,
             )
-
-
-class _View(Lanes):
-    """Lanes through the blocks of others, dealt from a split in its own order; nothing is trained."""
-
-    def __init__(self, source: Lanes, split: SplitName, copies: int) -> None:
-        self._source = source
-        number = copies * source.spec.tasks
-        super().__init__(source.game, number, mask=source._mask, parts=source._parts, owned=False)
-        self._dealer = OnePerTask(self.game.data, number, 0, split=split)
-
-    def _start_over(self, seed: int) -> None:
-        """A seed changes nothing here: the blocks belong to other lanes, and the order of the samples is fixed."""
-
-    def _deal(self) -> State:
-        # A shallow copy shares network and history, but its deal is its own: the other's is not disturbed.
-        self.game = copy.copy(self._source.game)
-        return self.game.reset(self._dealer.next_batch(), train=False)

@@ -154,7 +154,8 @@ class RoutingParallelEnv(Shell, ParallelEnv[str, Observation, Any]):
         return None
 
     def close(self) -> None:
-        """Close the window, if there is one."""
+        """Close the window, if there is one, and leave the world, whose name is free once no environment trains it."""
+        self.lanes.close()
         if self._window is not None:
             self._window.close()
 

@@ -38,19 +38,19 @@ class Lane:
         render_mode: that of the whole environment.
     """
 
-    def __init__(self, env: LanesVecEnv, number: int, render_mode: str | None) -> None:
+    def __init__(self, lanes: Lanes, number: int, render_mode: str | None) -> None:
         self.number = number
         self.render_mode = render_mode
-        self._env = env
+        self._lanes = lanes  # not the environment: a cycle of references would keep worlds alive
 
     def action_masks(self) -> NDArray[np.bool_]:
         """The legal actions, bool [A]; MaskablePPO looks for a method of this name."""
-        return self._env.lanes.masks[self.number].astype(np.bool_)
+        return self._lanes.masks[self.number].astype(np.bool_)
 
     @property
     def task(self) -> int:
         """The task of the lane's sample; in a RoutingVecEnv it is always lane % T."""
-        return int(self._env.lanes.tasks[self.number])
+        return int(self._lanes.tasks[self.number])
 
     @property
     def unwrapped(self) -> Lane:
@@ -70,7 +70,7 @@ class LanesVecEnv(Shell, VecEnv):
         if render_mode is not None:
             check_choice("render_mode", render_mode, ["rgb_array"])
         self.lanes = lanes
-        self._lane = [Lane(self, number, render_mode) for number in range(lanes.number)]
+        self._lane = [Lane(lanes, number, render_mode) for number in range(lanes.number)]
         self._actions: NDArray[Any] = np.empty(0)
         self._ended: Progress | None = None
         super().__init__(lanes.number, lanes.format.space(), spaces.Discrete(lanes.spec.actions))
@@ -171,7 +171,8 @@ class LanesVecEnv(Shell, VecEnv):
         self._reset_seeds()
 
     def close(self) -> None:
-        """Do nothing; present for the VecEnv API."""
+        """Leave the world, whose name is free once no environment trains it."""
+        self.lanes.close()
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
         """An attribute of each lane."""

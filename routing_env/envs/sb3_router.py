@@ -18,6 +18,7 @@ from routing_env.checkpoint import load_tree, save_tree
 from routing_env.envs.lanes import Lanes
 from routing_env.envs.observation import check_choice
 from routing_env.envs.sb3 import LanesVecEnv, ModelPolicy
+from routing_env.envs.world import World
 from routing_env.game.routing_game import RoutingGame
 from routing_env.names import import_object, look_up, suggestion
 from routing_env.types import Decision, Game, Router, State
@@ -66,7 +67,7 @@ class SB3Router(Router):
         for option in options:
             if option not in known:
                 raise ValueError(f"{algorithm} has no option {option!r}; {suggestion(option, [*known, 'parts'])}")
-        self._env = LanesVecEnv(Lanes(game, lanes, parts=parts, owned=False))
+        self._env = LanesVecEnv(Lanes(World(game, own=False), lanes, parts=parts))
         set_random_seed(seed)
         usual: dict[str, Any] = {"policy": "MlpPolicy", "device": "cpu"}
         self.model: BaseAlgorithm = factory(

@@ -91,6 +91,10 @@ class RoutingEnv(Shell, gymnasium.Env[Observation, np.int64]):
         (reward,) = self.lanes.step([chosen]).tolist()
         return self._observation(), reward, self.lanes.ends is not None, False, self._info()
 
+    def close(self) -> None:
+        """Leave the world, whose name is free once no environment trains it."""
+        self.lanes.close()
+
     def action_masks(self) -> NDArray[np.bool_]:
         """The legal actions, bool [A]; MaskablePPO looks for a method of this name."""
         return self.lanes.masks[0].astype(np.bool_)

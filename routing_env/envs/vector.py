@@ -119,6 +119,10 @@ class RoutingVectorEnv(Shell, VectorEnv[NumpyArrays, ArrayLike, NumpyArrays]):
                 infos = self._infos() | ended
         return lanes.vectors, rewards, over, never, infos
 
+    def close_extras(self, **kwargs: Any) -> None:
+        """Leave the world, whose name is free once no environment trains it."""
+        self.lanes.close()
+
     def action_masks(self) -> NDArray[np.bool_]:
         """The legal actions, bool [num_envs, A]."""
         return self.lanes.masks.astype(np.bool_)

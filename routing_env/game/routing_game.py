@@ -365,7 +365,7 @@ class RoutingGame:
             return
         x, task, target = (torch.cat([getattr(b, name) for b, _ in self._pending]) for name in ("x", "task", "target"))
         taken = torch.cat([actions for _, actions in self._pending])
-        self._pending = []
+        self._pending.clear()  # shallow copies of the game share it
         with self._mode(train=True):
             output, _ = self.network(x, task, lambda state: taken[:, state.depth])
             _, loss, _ = self._score(output, Batch(x, task, target))
