@@ -25,7 +25,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Literal
 
-from routing_env.names import check_options, find_class
+from routing_env.names import check_call, check_options, find_class
 from routing_env.types import GameSpec, Router
 
 TopologyName = Literal["per_task", "single", "dispatched"]
@@ -98,4 +98,5 @@ def make_router(
         raise ValueError(f"topology is {topology!r}; it must be 'per_task', 'single' or 'dispatched'")
     factory: Any = router_class(router)
     check_options(f"router {router!r}", factory, options, besides=("spec", "seed"))
+    check_call(f"router {router!r}", factory, "Class(spec, seed=seed, **options)", spec, seed=seed, **options)
     return factory(spec, seed=seed, **options)

@@ -20,4 +20,5 @@ class AllShared(Router):
 
     def act(self, state: State, *, greedy: bool = False) -> Decision:
         """Take the first block of this depth in every lane."""
-        return Decision(torch.full_like(state.task, self._block[state.depth]))
+        action = torch.full_like(state.task, self._block[state.depth])
+        return Decision(action, torch.nn.functional.one_hot(action, state.legal.shape[1]).to(torch.float32))

@@ -28,4 +28,5 @@ class Oracle(Router):
 
     def act(self, state: State, *, greedy: bool = False) -> Decision:
         """Take the block of each lane's group."""
-        return Decision(self._block[state.depth][state.task])
+        action = self._block[state.depth][state.task]
+        return Decision(action, torch.nn.functional.one_hot(action, state.legal.shape[1]).to(torch.float32))

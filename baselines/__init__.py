@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from routing_env.baselines.base import Baseline, Plan
-from routing_env.names import check_options, find_class
+from routing_env.names import check_call, check_options, find_class
 
 __all__ = ["BASELINES", "Baseline", "Plan", "baseline_class", "make_baseline"]
 
@@ -46,4 +46,5 @@ def make_baseline(baseline: str | type[Baseline], plan: Plan, /, **options: Any)
     """
     factory: Any = baseline_class(baseline)
     check_options(f"baseline {baseline!r}", factory, options, besides=("plan",))
+    check_call(f"baseline {baseline!r}", factory, "Class(plan, **options)", plan, **options)
     return factory(plan, **options)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,6 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from routing_env.game.settings import Settings
+from routing_env.names import printable
 from routing_env.options import data_on_command_line, options_of
 from routing_env.runs.settings import SB3_PREFIX, BenchmarkOptions, RunSettings, resumed
 
@@ -23,6 +25,8 @@ app = tyro.extras.SubcommandApp()
 console = Console()
 
 if TYPE_CHECKING:
+    from routing_env.runs.directory import RunDirectory
+
     GivenSettings = dict[str, Any]
 else:
     GivenSettings = options_of(RunSettings, Settings, data=data_on_command_line())
@@ -54,7 +58,8 @@ def train(
         settings = resumed(given, directory.read_config())
         directory.refuse_recorded()
         prepare(settings.threads)
-        run = Run.stored(settings)
+        run = Run.stored(directory, settings)
+        _remark(directory)
         if directory.checkpoint_path.exists() and len(done := directory.read_metrics()) > run.epochs:
             raise ValueError(
                 f"{resume} has trained {len(done)} epochs; --epochs {run.epochs} would have to forget some"
@@ -65,10 +70,10 @@ def train(
         run = Run(settings, data)
         router = settings.router.removeprefix(SB3_PREFIX).partition(":")[0]
         kind = name or f"{data.name}-{Path(router).stem}"
-        directory = RunDirectory.create(run_dir, kind, run.settings)
+        directory = RunDirectory.create(run_dir, kind, run.settings, data)
     with directory.held(wait=False):
         try:
-            directory.write_config(run.settings)
+            directory.write_config(run.settings, run.learner.data, places=run.places)
             train_and_show(run, directory, console)
         except KeyboardInterrupt:
             command = f"routing-env train --resume {directory.path}"
@@ -79,6 +84,12 @@ def train(
                 f"{error}; fix that (permissions? disk full?) and continue with: "
                 f"routing-env train --resume {directory.path}"
             ) from error
+
+
+def _remark(directory: RunDirectory) -> None:
+    """Say what has changed since the run began."""
+    for line in directory.remarks():
+        console.print(printable(line), soft_wrap=True, highlight=False, markup=False)
 
 
 @app.command
@@ -176,22 +187,31 @@ def evaluate(
     settings = resumed(elsewhere, directory.read_config())
     directory.refuse_recorded()
     prepare(settings.threads)
-    trained = Run.stored(settings)
+    trained = Run.stored(directory, settings)
+    _remark(directory)
     trained.restore(directory)
     learner = trained.learner
-    title = f"{settings.router} on {settings.game.data}, {split} split, after epoch {trained.epoch}"
+    title = f"{settings.router} on {learner.data.name}, {split} split, after epoch {trained.epoch}"
     console.print(task_table(trained.evaluate(split), learner.data, title, pass_action=learner.pass_action))
 
 
 @app.command(name="list")
-def list_() -> None:
-    """List data sets, routers, baselines and suites."""
+def list_(name: tyro.conf.Positional[str] = "") -> None:
+    """List data sets, routers, baselines and suites; or the options of one router or baseline.
+
+    Args:
+        name: A router or baseline, your own included, whose options to list with their defaults.
+    """
     from rich.table import Table
 
     from routing_env.agents import ROUTERS, router_class
     from routing_env.baselines import BASELINES, baseline_class
     from routing_env.benchmark.suites import SUITES
     from routing_env.data import DATASETS
+
+    if name:
+        _list_options(name)
+        return
 
     def first_line(found: type) -> str:
         return (found.__doc__ or "").strip().splitlines()[0]
@@ -209,6 +229,30 @@ def list_() -> None:
         console.print(table)
     console.print("Stable-Baselines3: --router sb3:PPO, sb3:A2C, sb3:DQN or sb3:MaskablePPO")
     console.print("Your own router or baseline: --router module:Class or --router file.py:Class")
+
+
+def _list_options(name: str) -> None:
+    """Print the options of a router or baseline: name, default and meaning."""
+    import inspect
+
+    from rich.table import Table
+
+    from routing_env.agents import router_class
+    from routing_env.baselines import baseline_class
+    from routing_env.names import field_docs
+    from routing_env.runs.learners import is_baseline
+
+    found: Any = (baseline_class if is_baseline(name) else router_class)(name)
+    docs = field_docs(found) if hasattr(found, "__dataclass_fields__") else {}
+    title = f"{name} (--router-options name=value ...)"
+    table = Table("option", "default", "meaning", title=Text(printable(title)), title_justify="left")
+    for option, parameter in inspect.signature(found).parameters.items():
+        named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        if named and option not in ("spec", "plan", "seed"):
+            default = "" if parameter.default is parameter.empty else repr(parameter.default)
+            table.add_row(option, Text(default), Text(" ".join(docs.get(option, "").split())))
+    console.print((found.__doc__ or "").strip().splitlines()[0] if found.__doc__ else "", markup=False, highlight=False)
+    console.print(table if table.rows else "It has no options.")
 
 
 def _usual(usual: Mapping[str, Any]) -> str:
@@ -258,12 +302,32 @@ def download(name: tyro.conf.Positional[str], *, data_dir: str | None = None) ->
 
 
 def main() -> None:
-    """Run the command line; an error in the input is one line on standard error."""
+    """Run the command line; an error is one line on standard error, with the place of an error in your own code.
+
+    The environment variable ROUTING_ENV_TRACEBACK, set to anything, lets Python print the whole traceback instead.
+    """
+    for stream in (sys.stdout, sys.stderr):  # whose encoding may not have every character of a name
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if sys.argv[1:] == ["--version"]:
+        from routing_env.runs.directory import versions
+
+        print(*(f"{name} {number}" for name, number in versions().items()), sep="\n")
+        return
     try:
-        app.cli(prog="routing-env", config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes))
+        app.cli(
+            prog="routing-env",
+            description="Routing networks as a game. --version prints the versions that matter.",
+            config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
+        )
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except (ValueError, OSError, ArithmeticError) as error:
-        Console(stderr=True).print(Text.assemble(("error:", "bold red"), f" {error}"), soft_wrap=True)
+    except Exception as error:
+        if os.environ.get("ROUTING_ENV_TRACEBACK"):
+            raise
+        from routing_env.runs.process import explained
+
+        lines = "\n".join(map(printable, explained(error).splitlines()))
+        Console(stderr=True).print(Text.assemble(("error:", "bold red"), f" {lines}"), soft_wrap=True)
         sys.exit(2)

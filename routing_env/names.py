@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import fields
@@ -29,6 +31,22 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 def printable(text: str) -> str:
     """The text, with control characters and whatever else cannot be shown spelt out: an escape character as x1b."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+_LONGEST_FILE_NAME = 100
+"""In bytes; file systems take 255, and others append to the name."""
+
+
+def file_name(text: str) -> str:
+    """A name for a file or folder made from any text: one path component, with what file systems mind replaced by "-".
+
+    A name that is too long is cut and ends with a digest of the whole.
+    """
+    name = re.sub(r"[^\w.]+", "-", text).strip("-.") or "unnamed"
+    if len(name.encode()) <= _LONGEST_FILE_NAME:
+        return name
+    cut = name.encode()[:_LONGEST_FILE_NAME].decode(errors="ignore")
+    return f"{cut}-{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:8]}"
 
 
 def look_up(kind: str, name: str, known: Mapping[str, T]) -> T:
@@ -96,6 +114,25 @@ def check_options(
         if option not in known:
             hint = suggestion(option, known) if known else "it has no options"
             raise ValueError(f"{owner} has no option {option!r}; {hint}")
+
+
+def check_call(owner: str, factory: Callable[..., Any], form: str, /, *arguments: object, **named: object) -> None:
+    """Refuse a callable that cannot be called with some arguments.
+
+    Args:
+        owner: What is built, as the error message calls it.
+        factory: The class or function.
+        form: How it is called, in writing.
+        arguments: Positional arguments.
+        named: Keyword arguments.
+
+    Raises:
+        ValueError: It lacks a parameter, or demands another.
+    """
+    try:
+        inspect.signature(factory).bind(*arguments, **named)
+    except TypeError as error:
+        raise ValueError(f"{owner} is built as {form}, which its constructor does not allow: {error}") from error
 
 
 def require(name: str, value: object, holds: bool, must: str) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -20,9 +21,10 @@ from torch import Tensor
 
 from routing_env.data import MultiTaskData, Split, make_data
 from routing_env.game.build import make_game
-from routing_env.game.checks import check_decision
+from routing_env.game.checks import check_decision, check_learned
 from routing_env.game.network import RoutedNetwork, mlp
 from routing_env.game.routing_game import RoutingGame
+from routing_env.names import check_call
 from routing_env.types import Batch, Decision, Router, State, Trace
 
 RouterFactory = Callable[..., Router]
@@ -47,6 +49,8 @@ def check_router(factory: RouterFactory, *, device: str = "cpu") -> None:
     Raises:
         AssertionError: what the router got wrong, in words.
     """
+    spec = _small_game(False, device).spec
+    _as_assertion("", partial(check_call, "a router", factory, "Class(spec, seed=seed)", spec, seed=0))
     for recursive in (False, True):
 
         def new_game(recursive: bool = recursive) -> RoutingGame:
@@ -88,12 +92,8 @@ def _check_decisions(factory: RouterFactory, game: RoutingGame) -> None:
         batch = Batch(everything.x[rows], everything.task[rows], everything.target[rows])
         trace = _deal(router, game, batch, name)
         before = deepcopy(_contents(trace))
-        learned: object = router.learn(trace)
-        assert isinstance(learned, dict), f"{name}: learn must return a dict; it returned {learned!r}"
-        for key, value in cast(dict[object, object], learned).items():
-            assert isinstance(key, str), f"{name}: learn must name what it returns by strings; got {key!r}"
-            assert isinstance(value, float), f"{name}: learn must return floats; {key} is {value!r}"
-        assert _same(before, _contents(trace)), f"{name}: learn changed the trace"
+        _as_assertion(f"{name}: ", check_learned, router.learn(trace))
+        _must(_same(before, _contents(trace)), f"{name}: learn changed the trace")
 
 
 def _deal(router: Router, game: RoutingGame, batch: Batch, name: str) -> Trace:
@@ -105,27 +105,31 @@ def _deal(router: Router, game: RoutingGame, batch: Batch, name: str) -> Trace:
         _check_decision(greedy, state, f"{where}, greedy")
         decision = router.act(state)
         _check_decision(decision, state, where)
-        assert _same(list(seen), [state.v, state.task, state.legal]), f"{where}: act changed the state"
+        _must(_same(list(seen), [state.v, state.task, state.legal]), f"{where}: act changed the state")
         state = game.step(decision)
     return game.trace
 
 
 def _check_decision(decision: Decision, state: State, where: str) -> None:
-    try:
-        check_decision(decision, state)
-    except ValueError as error:
-        raise AssertionError(f"{where}: {error}") from error
+    _as_assertion(f"{where}: ", check_decision, decision, state)
     probability = decision.probability
-    if probability is not None:
-        assert not probability.requires_grad, f"{where}: the probability must be detached"
-        assert bool((probability >= 0).all()), f"{where}: a probability is negative or NaN: {probability}"
-        total = probability.sum(1)
-        assert torch.allclose(total, torch.ones_like(total), atol=1e-5), f"{where}: probabilities sum to {total}"
-        assert not bool(probability[~state.legal].any()), f"{where}: an illegal action has probability: {probability}"
-        taken = probability.gather(1, decision.action.unsqueeze(1))
-        assert bool((taken > 0).all()), f"{where}: an action was taken that has probability 0"
-    if decision.gate is not None:
-        assert bool((decision.gate == 1).all()), f"{where}: a gate must have value 1; it is {decision.gate}"
+    _must(probability is None or not probability.requires_grad, f"{where}: the probability must be detached")
+    gate = decision.gate
+    _must(gate is None or bool((gate == 1).all()), f"{where}: a gate must have value 1; it is {gate}")
+
+
+def _must(holds: bool, message: str) -> None:
+    """As ``assert``, which Python leaves out under -O."""
+    if not holds:
+        raise AssertionError(message)
+
+
+def _as_assertion(where: str, check: Callable[..., object], *arguments: object) -> None:
+    """Call a check whose ValueErrors are what a router got wrong."""
+    try:
+        check(*arguments)
+    except ValueError as error:
+        raise AssertionError(f"{where}{error}") from error
 
 
 def _check_greedy(factory: RouterFactory, new_game: Callable[[], RoutingGame]) -> None:
@@ -137,16 +141,16 @@ def _check_greedy(factory: RouterFactory, new_game: Callable[[], RoutingGame]) -
     states: list[State | None] = [game.reset() for game in games]
     while states[0] is not None:
         first, second = (_evaluate(games[0], routers[0]) for _ in range(2))
-        assert torch.equal(first, second), "two greedy evaluations in a row route differently"
+        _must(torch.equal(first, second), "two greedy evaluations in a row route differently")
         for i, (game, router) in enumerate(zip(games, routers, strict=True)):
             state = states[i]
-            assert state is not None
+            assert state is not None  # both games are equally deep
             states[i] = game.step(router.act(state))
     for game, router in zip(games, routers, strict=True):
         router.learn(game.trace)
     actions = [game.trace.actions for game in games]
     same = torch.equal(*actions) and _same(routers[0].state_dict(), routers[1].state_dict())
-    assert same, "an evaluation in the middle of a deal changed the router"
+    _must(same, "an evaluation in the middle of a deal changed the router")
 
 
 def _evaluate(game: RoutingGame, router: Router) -> Tensor:
@@ -156,7 +160,7 @@ def _evaluate(game: RoutingGame, router: Router) -> Tensor:
 def _check_seed(factory: RouterFactory, new_game: Callable[[], RoutingGame]) -> None:
     """Equal seeds play alike, to the bit."""
     played = [_play(factory(game.spec, seed=3), game) for game in (new_game(), new_game())]
-    assert _same(played[0], played[1]), "two routers of one seed played differently"
+    _must(_same(played[0], played[1]), "two routers of one seed played differently")
 
 
 def _check_checkpoint(factory: RouterFactory, new_game: Callable[[], RoutingGame]) -> None:
@@ -172,8 +176,8 @@ def _check_checkpoint(factory: RouterFactory, new_game: Callable[[], RoutingGame
     resumed = factory(resumed_game.spec, seed=1)
     resumed.load_state_dict(checkpoint[0])
     resumed_game.load_state_dict(checkpoint[1])
-    assert _same(checkpoint[0], resumed.state_dict()), "state_dict() is not what load_state_dict() was given"
-    assert _same(expected, _play(resumed, resumed_game)), "a router loaded from a checkpoint plays on differently"
+    _must(_same(checkpoint[0], resumed.state_dict()), "state_dict() is not what load_state_dict() was given")
+    _must(_same(expected, _play(resumed, resumed_game)), "a router loaded from a checkpoint plays on differently")
 
 
 def _play(router: Router, game: RoutingGame) -> list[Any]:
@@ -189,14 +193,14 @@ def _check_plain(value: object, where: str) -> None:
     """Only what any file format can hold."""
     if isinstance(value, Mapping):
         for key, entry in cast(Mapping[object, object], value).items():
-            assert isinstance(key, str), f"{where}: keys must be strings; got {key!r}"
+            _must(isinstance(key, str), f"{where}: keys must be strings; got {key!r}")
             _check_plain(entry, f"{where}[{key!r}]")
     elif isinstance(value, list):
         for i, entry in enumerate(cast(list[object], value)):
             _check_plain(entry, f"{where}[{i}]")
     else:
         plain = isinstance(value, Tensor | bool | int | float | str)
-        assert plain, f"{where} is a {type(value).__name__}; it must be a tensor, number, string, list or dict"
+        _must(plain, f"{where} is a {type(value).__name__}; it must be a tensor, number, string, list or dict")
 
 
 def _contents(trace: Trace) -> list[Tensor]:

@@ -68,8 +68,9 @@ class Decision:
 
     Attributes:
         action: int64 [B].
-        probability: float32 [B, A], the policy that the action was drawn from, for the collaboration reward and the
-            logs. Without it the collaboration reward counts the action as certain.
+        probability: float32 [B, A], the policy that the action was drawn from; the collaboration reward and the logs
+            use it. Without it the collaboration reward counts the action as chosen with probability 1, and the logs
+            leave the policy out.
         gate: float32 [B] of value 1 whose gradient leads into the router; it multiplies the output of the chosen block,
             so the loss of the network trains the router too (Gumbel-softmax, RELAX).
     """

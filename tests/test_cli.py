@@ -222,7 +222,7 @@ def test_a_router_that_keeps_nothing_is_not_taken_for_trained(tmp_path: Path) ->
     )
     trained = routing_env("train", *QUICK, "--epochs", "1", "--router", "mine.py:Counts", cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
-    assert "has no state_dict" in trained.stdout
+    assert "Counts has no state_dict" in trained.stdout
     for command in (("evaluate",), ("train", "--resume")):
         failed = routing_env(*command, str(only_run(tmp_path)), cwd=tmp_path)
         assert failed.returncode == 2

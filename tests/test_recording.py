@@ -38,7 +38,8 @@ from routing_env.types import Batch
 DATA = little_data()
 SMALL: dict[str, Any] = {"data": DATA, "network": "mlp", "hidden": 4, "learning_rate": 0.1}
 GAME: dict[str, Any] = {**SMALL, "batch_size": 4, "recursive": True, "blocks": 2}
-FIGURES = {"learning_curve.png", "policy_over_time.png", "block_probability.png", "routing_map.png"}
+OF_ACTIONS = {"learning_curve.png", "routing_map.png"}
+FIGURES = OF_ACTIONS | {"policy_over_time.png", "block_probability.png"}
 
 
 def train(folder: Path, **given: Any) -> Run:
@@ -134,8 +135,9 @@ def test_lanes_that_lost_their_route_tell_nothing_of_policy_and_loss() -> None:
     task = torch.tensor([0, 0, 1])
     game.reset(Batch(DATA.inputs[:3], task, torch.tensor([0, 1, 0])))
     forfeit = torch.tensor([False, True, True])
-    game.step(Decision(torch.tensor([2, 1, 1])), forfeit=forfeit)
-    game.step(Decision(torch.tensor([1, 2, 2])))
+    for action, lost in (([2, 1, 1], forfeit), ([1, 2, 2], None)):
+        certain = torch.nn.functional.one_hot(torch.tensor(action), game.spec.actions).float()
+        game.step(Decision(torch.tensor(action), certain), forfeit=lost)
     outcome = game.trace.outcome
     assert recorder.policy[0].tolist() == [[0, 0, 1], [0, 1, 0]]
     assert torch.equal(recorder.policy[1], untouched)
@@ -150,12 +152,13 @@ def rows_of(recording: Recording) -> list[dict[str, Any]]:
     return [json.loads(line) for line in recording.directory.metrics_path.read_text().splitlines()]
 
 
-def check_files(recording: Recording, passes: int) -> None:
+def check_files(recording: Recording, passes: int, figures: set[str] = OF_ACTIONS) -> None:
     rows, config = rows_of(recording), recording.directory.read_config()
     assert [row["epoch"] for row in rows] == list(range(1, passes + 1))
     assert {"train_accuracy", "validation_accuracy", "test_accuracy", "test_loss", "seconds"} <= set(rows[0])
     assert (config.router, config.epochs, config.game.hidden) == ("mine", passes, 4)
-    assert {path.name for path in recording.directory.figures.iterdir()} == FIGURES
+    assert {path.name for path in recording.directory.figures.iterdir()} == figures
+    assert all((row["policy_entropy"] is not None) == (figures == FIGURES) for row in rows)
     state = recording.directory.load_checkpoint()
     assert state is not None
     assert state["epoch"] == passes
@@ -166,7 +169,7 @@ def test_a_model_of_stable_baselines3_is_recorded(tmp_path: Path) -> None:
     model = MaskablePPO("MlpPolicy", env, n_steps=6, batch_size=36, seed=4)  # its seed starts the world over
     with Recording(env, "mine", env.policy(model), run_dir=tmp_path) as recording:
         model.learn(2 * 3 * len(DATA.train) + 18)
-    check_files(recording, passes=2)
+    check_files(recording, passes=2, figures=FIGURES)
     assert rows_of(recording)[-1]["samples"] >= 2 * len(DATA.train)
     assert recording.directory.read_config().game.seed == 4
     assert "-seed4" in recording.directory.path.name

@@ -140,7 +140,7 @@ def _routing(key: str, meaning: str) -> Column:
     """A column for a measure of routing that the runs themselves have recorded."""
 
     def value(entry: Entry) -> float | None:
-        return None if entry.last[0].get(key) is None else entry.mean(key)
+        return None if any(row.get(key) is None for row in entry.last) else entry.mean(key)
 
     return Column(key, key.replace("_", " "), meaning, value, _three_digits, _ROUTING)
 
@@ -155,7 +155,9 @@ _CSV = frozenset[Place]({"csv"})
 _ROUTING = frozenset[Place]({"routing", "csv"})
 
 RECORDED = (
-    _routing("policy_entropy", "entropy of the exploring policy in nats, mean over tasks and depths"),
+    _routing(
+        "policy_entropy", "entropy of the exploring policy in nats, mean over tasks and depths; - where it is not known"
+    ),
     _routing("effective_blocks", "exp of the entropy of block usage over all tasks, mean over depths"),
     _routing("collapse_worst", "1 - H(usage) / log(legal actions) at the worst depth: 0 is even use, 1 a single block"),
     _routing("collapse_average", "the same, mean over depths"),

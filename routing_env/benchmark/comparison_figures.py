@@ -17,7 +17,8 @@ from matplotlib.ticker import MaxNLocator
 from routing_env.benchmark.jobs import Job, scale
 from routing_env.benchmark.paper import EPOCHS, TABLE_2
 from routing_env.benchmark.statistics import mean_interval
-from routing_env.drawing.style import DPI, line_colour, plain
+from routing_env.drawing.style import DPI, line_colour, plain, shown
+from routing_env.names import file_name
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.run import Run
 
@@ -37,7 +38,7 @@ def save_comparison_figures(jobs: Sequence[Job], folder: Path) -> list[Path]:
         drawn["curves"] = learning_curves(done)
         drawn["tasks"] = over_tasks(done)
     for arena, own in arenas.items():
-        name = arena.replace(", ", "-").replace(" ", "-")
+        name = file_name(arena)
         if not over_the_tasks:
             drawn[name] = learning_curves(own)
         routed = [job for job in own if "test_routes" in job.rows()[-1]]
@@ -69,18 +70,20 @@ def learning_curves(jobs: Sequence[Job]) -> Figure:
             runs = [job for job in own if job.entrant.name == name]
             if runs:
                 _curve(axes, runs, color := line_colour(number))
-                shown = [(e, v) for e, v in zip(EPOCHS, printed.get(name, ()), strict=False) if e <= runs[0].epochs]
-                if shown:
+                points = [(e, v) for e, v in zip(EPOCHS, printed.get(name, ()), strict=False) if e <= runs[0].epochs]
+                if points:
                     papers = True
-                    axes.plot(*zip(*shown, strict=True), color=color, marker="x", ls=":", alpha=0.8, lw=1)
+                    axes.plot(*zip(*points, strict=True), color=color, marker="x", ls=":", alpha=0.8, lw=1)
         axes.set_xlabel("epoch")
         axes.set_ylabel("test accuracy in %")
-        axes.set_title(f"{arena}: {scale(own)}", loc="left", fontsize=10)
+        axes.set_title(f"{shown(arena)}: {scale(own)}", loc="left", fontsize=10)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         plain(axes)
     for axes in panels[len(arenas) :]:
         axes.set_axis_off()
-    handles: list[Artist] = [Line2D([], [], color=line_colour(number), label=name) for number, name in enumerate(names)]
+    handles: list[Artist] = [
+        Line2D([], [], color=line_colour(number), label=shown(name)) for number, name in enumerate(names)
+    ]
     if len({job.seed for job in jobs}) > 1:
         handles.append(Patch(color="0.5", alpha=0.2, lw=0, label="95 % interval"))
     if papers:
@@ -126,7 +129,7 @@ def over_rho(jobs: Sequence[Job]) -> Figure:
         if axes.get_ylim()[0] < 0.5 * axes.get_ylim()[1]:
             _from_zero(axes)
         plain(axes)
-    title = f"Weight of the collaboration reward on {jobs[0].arena.name}: {scale(jobs)}"
+    title = f"Weight of the collaboration reward on {shown(jobs[0].arena.name)}: {scale(jobs)}"
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     return figure
 
@@ -169,7 +172,7 @@ def policies(jobs: Sequence[Job]) -> list[Path]:
     for job in reversed(list(first.values())):
         directory = RunDirectory(job.path)
         if "test_routes" in job.rows()[-1] and directory.checkpoint_path.exists():
-            run = Run.stored(directory.read_config())
+            run = Run.stored(directory, directory.read_config())
             run.restore(directory)
             paths.extend(run.draw(directory))
     return paths
@@ -183,7 +186,7 @@ def _curve(
     curves = np.array([[row[key] for row in job.rows()[: len(epochs)]] for job in runs], dtype=float)
     mean, half = mean_interval(scale * curves)
     top = 100 if scale == 100 else np.inf
-    axes.plot(epochs, mean, color=color, label=label, marker="." if len(epochs) < 3 else "")
+    axes.plot(epochs, mean, color=color, label=shown(label), marker="." if len(epochs) < 3 else "")
     axes.fill_between(epochs, np.maximum(mean - half, 0), np.minimum(mean + half, top), color=color, alpha=0.15, lw=0)
 
 
@@ -194,7 +197,7 @@ def _points(axes: Axes, jobs: Sequence[Job], place: Measure, measure: Measure, c
         values.setdefault(place(job), []).append(measure(job))
     places = sorted(values)
     means, halves = np.array([mean_interval(values[one]) for one in places]).T
-    axes.errorbar(places, means, halves, color=color, marker="o", ms=4, capsize=3, label=label)
+    axes.errorbar(places, means, halves, color=color, marker="o", ms=4, capsize=3, label=shown(label))
 
 
 def _last(job: Job) -> dict[str, Any]:

@@ -7,17 +7,20 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from routing_env.benchmark.jobs import Job
 from routing_env.data import DATASETS, load
+from routing_env.game.build import load_data
 from routing_env.game.settings import Given
+from routing_env.names import printable
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.display import Display, clock
 
@@ -37,12 +40,14 @@ def run_jobs(jobs: Sequence[Job], console: Console, *, workers: int) -> dict[Job
         The runs that failed, with the reason.
 
     Raises:
-        ValueError: fewer than one worker, or data that are not as they should be.
+        ValueError: fewer than one worker, or data that are not as they should be, or not those that the runs in these
+            folders were trained on.
         FileNotFoundError: files of a data set are missing.
     """
     if workers < 1:
         raise ValueError(f"workers is {workers}; it must be at least 1")
     by_path = {job.path: job for job in jobs}
+    _refuse_other_data(by_path)
     open_jobs = [job for job in by_path.values() if job.epochs_done() < job.epochs]
     if len(open_jobs) < len(by_path):
         console.print(f"{len(by_path) - len(open_jobs)} of {len(by_path)} runs had finished before", highlight=False)
@@ -57,7 +62,7 @@ def run_jobs(jobs: Sequence[Job], console: Console, *, workers: int) -> dict[Job
     failed: dict[Job, str] = {}
     waiting = open_jobs[::-1]
     free = [_pool() for _ in range(min(workers, len(open_jobs)))]
-    running: dict[Future[None], tuple[Job, ProcessPoolExecutor]] = {}
+    running: dict[Future[str], tuple[Job, ProcessPoolExecutor]] = {}
     try:
         with _Progress(open_jobs, console) as progress:
             while waiting or running:
@@ -68,7 +73,9 @@ def run_jobs(jobs: Sequence[Job], console: Console, *, workers: int) -> dict[Job
                 for future in done:
                     job, pool = running.pop(future)
                     error = future.exception()
-                    if isinstance(error, BrokenProcessPool):
+                    if error is None and (reason := future.result()):
+                        failed[job] = reason
+                    elif isinstance(error, BrokenProcessPool):
                         failed[job] = "its process was killed; is there enough memory for so many workers?"
                         pool.shutdown(wait=False)
                         pool = _pool()
@@ -83,6 +90,19 @@ def run_jobs(jobs: Sequence[Job], console: Console, *, workers: int) -> dict[Job
         for worker in multiprocessing.active_children():  # idle by now, or interrupted: a run resumes from its files
             worker.terminate()
     return failed
+
+
+def _refuse_other_data(jobs: Mapping[Path, Job]) -> None:
+    """Refuse data that differ from those of the runs which are there already, before anything is run."""
+    of_data = ("data", "data_dir", "validation", "fraction", "tasks", "seed")
+    fingerprints: dict[tuple[Any, ...], Mapping[str, str]] = {}
+    for path, job in jobs.items():
+        directory = RunDirectory(path)
+        if directory.config_path.is_file():
+            cut = tuple(job.given.get(name) for name in of_data)
+            if cut not in fingerprints:
+                fingerprints[cut] = load_data(job.given).fingerprint
+            directory.refuse_other_data(fingerprints[cut])
 
 
 def _pool() -> ProcessPoolExecutor:
@@ -129,7 +149,7 @@ class _Progress:
         name = f"{job.arena.name}: {job.entrant.name}, seed {job.seed}"
         counted = f"{self._ended:>3}/{len(self._jobs)}"
         line = f"{counted}  {name:<37} {what}  left {self._left()}"
-        self._console.print(line, highlight=False, soft_wrap=True, markup=False)
+        self._console.print(printable(line), highlight=False, soft_wrap=True, markup=False)
 
     def update(self) -> None:
         self._live.update(self._bar, completed=self._epochs(), left=self._left())
@@ -144,17 +164,25 @@ class _Progress:
         return clock((time.monotonic() - self._started) / (done - self._before) * (self._total - done))
 
 
-def _run(given: Given, path: Path) -> None:
-    """Train one run to its end, in a worker. Where another benchmark is training it, let that one finish it."""
-    from routing_env.runs.process import prepare
+def _run(given: Given, path: Path) -> str:
+    """Train one run to its end, in a worker. Where another benchmark is training it, let that one finish it.
+
+    Returns:
+        Why it failed; empty where it did not.
+    """
+    from routing_env.runs.process import explained, prepare
     from routing_env.runs.run import Run
 
     directory = RunDirectory(path)
-    with directory.held(wait=True):
-        run = Run.of(given)
-        prepare(run.settings.threads)
-        directory.write_config(run.settings)
-        run.train(directory, Display(Console(quiet=True)))
+    try:
+        with directory.held(wait=True):
+            run = Run.of(given)
+            prepare(run.settings.threads)
+            directory.write_config(run.settings, run.learner.data)
+            run.train(directory, Display(Console(quiet=True)))
+    except Exception as error:
+        return explained(error)  # here, since a traceback does not travel between processes
+    return ""
 
 
 def _start_worker() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,16 +13,14 @@ from typing import Any
 from routing_env.benchmark.suites import SUITES, Arena, Entrant, Suite, suite_on
 from routing_env.data import DATASETS
 from routing_env.game.settings import Given, Settings
-from routing_env.names import look_up, source_file
+from routing_env.names import file_name, look_up, source_file
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.learners import is_baseline
 from routing_env.runs.settings import SB3_PREFIX, BenchmarkOptions, RunSettings
+from routing_env.runs.sources import files_of
 
 _FAIRNESS = ("epochs", "validation")
 """Settings without which a comparison misleads where entrants differ in them."""
-
-_LONGEST_NAME = 100
-"""Letters of a report's folder."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +142,7 @@ def plan_jobs(
                     "reference": False,
                 }
                 given = {**own, "fraction": fraction, **arena.game, **entrant.game}
-                folder = f"{_file_name(arena.name)}-{_file_name(entrant.name)}-{_digest(given)}"
+                folder = f"{file_name(arena.name)}-{file_name(entrant.name)}-{_digest(given)}"
                 where = {} if data_dir is None else {"data_dir": data_dir}
                 jobs.append(Job(arena, entrant, {**given, **where, "seed": seed}, base / folder / f"seed{seed}"))
     return jobs
@@ -232,6 +229,30 @@ def _settings(run: RunSettings) -> dict[str, Any]:
     return {name: value for name, value in run.given().items() if name not in aside}
 
 
+def differences(jobs: Sequence[Job]) -> str:
+    """In what the runs of one table differ beside who routes and the seed; a sentence, or nothing.
+
+    Settings of the game and of the run are compared over all runs, and so are the versions that they began with. The
+    data are compared between runs of one seed, since a seed cuts the data.
+    """
+    values: dict[str, dict[str, None]] = {}
+    marks: dict[tuple[str, int], set[str]] = {}
+    for job in jobs:
+        directory = RunDirectory(job.path)
+        if not directory.config_path.is_file():
+            continue
+        versions = directory.read_versions()
+        told = {name: versions[name] for name in ("routing-env", "torch") if name in versions}
+        for name, value in {**_settings(directory.read_config()), **told}.items():
+            values.setdefault(name, {})[str(value)] = None
+        for split, mark in directory.read_fingerprint().items():
+            marks.setdefault((split, job.seed), set()).add(mark)
+    parts = [f"{name}: {', '.join(different)}" for name, different in values.items() if len(different) > 1]
+    if splits := dict.fromkeys(split for (split, _), different in marks.items() if len(different) > 1):
+        parts.append(f"the samples of the split{'s' if len(splits) > 1 else ''} {', '.join(splits)}")
+    return f"These runs differ in {'; '.join(parts)}." if parts else ""
+
+
 def scale(jobs: Sequence[Job]) -> str:
     """How long entrants were trained, how often, and on how much, in words."""
     counts = Counter((job.arena.name, job.entrant.name) for job in jobs)
@@ -257,31 +278,23 @@ def report_name(suite: str, jobs: Sequence[Job], entrants: Sequence[str] = ()) -
     if fraction != 1:
         parts.append(f"fraction{fraction:g}")
     parts.extend(entrants)
-    name = _file_name("-".join(parts))
-    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}-{_hash(name)}"
+    return file_name("-".join(parts))
 
 
 def _digest(given: Given) -> str:
     """Eight hexadecimal digits that change with any setting but seed and place of the data.
 
-    They change with the file of your own router or baseline as well.
+    They change with the files that the settings refer to as well, and with the module of your own router or baseline.
     """
     router: str = given["router"]
     own = source_file(router) if ":" in router and not router.startswith(SB3_PREFIX) else None
-    return _hash(json.dumps(given, sort_keys=True) + ("" if own is None else own.read_text(encoding="utf-8")))
+    paths = {str(own): own} if own else {}
+    paths |= {file: Path(file) for file in files_of(given) if Path(file).is_file()}
+    sources = "".join(path.read_text(encoding="utf-8") for path in paths.values())
+    return hashlib.sha256((json.dumps(given, sort_keys=True) + sources).encode()).hexdigest()[:8]
 
 
 def _count(numbers: Sequence[int], what: str) -> str:
     """As in "1 seed" or "1 to 3 seeds"."""
     span = str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
     return f"{span} {what}{'' if numbers[-1] == 1 else 's'}"
-
-
-def _hash(text: str) -> str:
-    """Eight hexadecimal digits of a text."""
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def _file_name(text: str) -> str:
-    """A name without what file systems mind."""
-    return re.sub(r"[^\w.]+", "-", text).strip("-")

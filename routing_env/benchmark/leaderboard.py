@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from routing_env.benchmark.columns import COLUMNS, Column, Entry, Rows, Value
-from routing_env.benchmark.jobs import Job, scale
+from routing_env.benchmark.jobs import Job, differences, scale
 from routing_env.benchmark.statistics import Comparison, paired_comparison
 
 REFERENCES = frozenset({"all-shared", "fixed", "oracle", "random", "round-robin"})
@@ -43,6 +43,7 @@ class Leaderboard:
     Attributes:
         arena: Name of the arena.
         scale: Epochs, seeds and share of the training samples, in words.
+        differences: In which settings, data and versions the runs differ, in a sentence; empty where they agree.
         best_baseline: Baseline with the best validation accuracy (or, if a run has no validation split, with the best
             training accuracy); None without a baseline.
         best_router: Router chosen in the same way among those that learn; None without such a router.
@@ -52,6 +53,7 @@ class Leaderboard:
 
     arena: str
     scale: str
+    differences: str
     best_baseline: str | None
     best_router: str | None
     columns: tuple[Column, ...]
@@ -105,7 +107,8 @@ def _leaderboard(arena: str, jobs: Sequence[Job], columns: tuple[Column, ...]) -
         )
 
     by_accuracy = sorted(runs, key=lambda name: -entries[name].mean("test_accuracy"))
-    return Leaderboard(arena, scale(jobs), best_baseline, best_router, columns, tuple(map(standing, by_accuracy)))
+    standings = tuple(map(standing, by_accuracy))
+    return Leaderboard(arena, scale(jobs), differences(jobs), best_baseline, best_router, columns, standings)
 
 
 def _compare(ours: Mapping[int, Rows], theirs: Mapping[int, Rows]) -> Comparison | None:

@@ -11,6 +11,7 @@ from routing_env.benchmark.comparison_figures import save_comparison_figures
 from routing_env.benchmark.jobs import Job
 from routing_env.benchmark.leaderboard import leaderboards
 from routing_env.benchmark.tables import save_tables, terminal_legend, terminal_table, verdict
+from routing_env.names import printable
 
 
 def save_report(jobs: Sequence[Job], folder: Path, console: Console) -> None:
@@ -34,8 +35,10 @@ def save_report(jobs: Sequence[Job], folder: Path, console: Console) -> None:
     for board in boards:
         console.print()
         console.print(terminal_table(board))
-        console.print(verdict(board), highlight=False, markup=False)
+        for line in (verdict(board), board.differences):
+            if line:
+                console.print(printable(line), highlight=False, markup=False)
     console.print()
     console.print(terminal_legend(boards[0].columns))
     for path in (*save_tables(boards, jobs, folder), *save_comparison_figures(jobs, folder)):
-        console.print(f"saved  {path}", soft_wrap=True, highlight=False, markup=False)
+        console.print(printable(f"saved  {path}"), soft_wrap=True, highlight=False, markup=False)

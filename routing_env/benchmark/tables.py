@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from routing_env.benchmark.columns import LEAST_P, RECORDED, Column, Place, p_value
 from routing_env.benchmark.jobs import Job
 from routing_env.benchmark.leaderboard import REFERENCES, Leaderboard, Standing
+from routing_env.names import printable
 
 
 def shown_in(columns: Sequence[Column], *places: Place) -> list[Column]:
@@ -32,17 +35,17 @@ def _entrant(row: Standing, board: Leaderboard) -> str:
     """The entrant's name, with a mark for the best baseline and the number of seeds if others have more."""
     most = max(other.seeds for other in board.standings)
     missing = "" if row.seeds == most else f" ({row.seeds} of {most} seeds)"
-    return row.name + (" *" if row.name == board.best_baseline else "") + missing
+    return printable(row.name) + (" *" if row.name == board.best_baseline else "") + missing
 
 
 def terminal_table(board: Leaderboard) -> Table:
     """The main columns, for a terminal of 80 columns; routers that learn are bold."""
-    title = f"{board.arena}: test accuracy in %, {board.scale}"
+    title = printable(f"{board.arena}: test accuracy in %, {board.scale}")
     table = Table(
-        title=title, title_justify="left", header_style="bold", box=None, pad_edge=False, collapse_padding=True
+        title=Text(title), title_justify="left", header_style="bold", box=None, pad_edge=False, collapse_padding=True
     )
     columns = shown_in(board.columns, "terminal")
-    table.add_column("entrant", no_wrap=True)
+    table.add_column("entrant", overflow="fold")
     for column in columns:
         table.add_column(escape(column.heading), justify="right", no_wrap=True)
     for row in board.standings:
@@ -86,8 +89,11 @@ def markdown(boards: Sequence[Leaderboard]) -> str:
     for board in boards:
         headings = ["", "entrant", *(column.heading for column in shown_in(board.columns, "markdown"))]
         parts.append(
-            f"## {board.arena}: {board.scale}\n\n{markdown_table(headings, cells(board))}\n\n{verdict(board)}\n"
+            f"## {in_markdown(board.arena)}: {board.scale}\n\n{markdown_table(headings, cells(board))}\n\n"
+            f"{in_markdown(verdict(board))}\n"
         )
+        if board.differences:
+            parts.append(f"{in_markdown(board.differences)}\n")
         parts += _routing_table(board)
     columns = {column.key: column for board in boards for column in board.columns}
     meanings = {column.heading: column.meaning for column in shown_in(list(columns.values()), "markdown", "routing")}
@@ -97,12 +103,12 @@ def markdown(boards: Sequence[Leaderboard]) -> str:
 
 
 def _routing_table(board: Leaderboard) -> list[str]:
-    """The table about routing, with the columns that all routers have; nothing without routers."""
+    """The table about routing, with the columns that some router has a value in; nothing without routers."""
     columns = shown_in(board.columns, "routing")
     routers = [row for row in board.standings if any(row.values[column.key] is not None for column in columns)]
     if not routers:
         return []
-    columns = [column for column in columns if all(row.values[column.key] is not None for row in routers)]
+    columns = [column for column in columns if any(row.values[column.key] is not None for row in routers)]
     lines = [[row.name, *(column.cell(row.values[column.key], "routing") for column in columns)] for row in routers]
     headings = ["router", *(column.heading for column in columns)]
     return [f"Routing on the test split, entropies in nats:\n\n{markdown_table(headings, lines)}\n"]
@@ -141,9 +147,9 @@ def save_tables(boards: Sequence[Leaderboard], jobs: Sequence[Job], folder: Path
         for row in job.rows()
     ]
     paths = [folder / "leaderboard.md", folder / "leaderboard.csv", folder / "runs.csv"]
-    paths[0].write_text(markdown(boards))
+    paths[0].write_text(markdown(boards), encoding="utf-8")
     for path, table in ((paths[1], entrants), (paths[2], epochs)):
-        with path.open("w", newline="") as file:
+        with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(table[0]) if table else [], lineterminator="\n")
             writer.writeheader()
             writer.writerows(table)
@@ -151,6 +157,12 @@ def save_tables(boards: Sequence[Leaderboard], jobs: Sequence[Job], folder: Path
 
 
 def markdown_table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Format a table in Markdown."""
+    """Format a table in Markdown; the texts are shown as they are."""
     rule = ["---"] * len(headings)
-    return "\n".join("| " + " | ".join(line) + " |" for line in (headings, rule, *lines))
+    shown = [[in_markdown(text) for text in line] for line in (headings, *lines)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in (shown[0], rule, *shown[1:]))
+
+
+def in_markdown(text: str) -> str:
+    """A text on one line, with what Markdown would take for a table, a link, emphasis, code or HTML escaped."""
+    return re.sub(r"([\\|`<]|\](?=\()|\*(?! |$))", r"\\\1", printable(text))

@@ -28,7 +28,7 @@ from routing_env.drawing.map_layout import (
     shares_of,
     side_by_side,
 )
-from routing_env.drawing.style import Colour, lightness, task_colours
+from routing_env.drawing.style import Colour, lightness, shown, task_colours
 from routing_env.types import GameSpec
 
 RIGHT, WRONG = "✓", "✗"
@@ -149,7 +149,7 @@ def routing_map(
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_axes((left / size[0], bottom / size[1], width / size[0], height / size[1]))
     draw_routing_map(axes, routes, spec, task_names, marks=marks, tasks=tasks)
-    figure.text(0.12 / size[0], 1 - 0.12 / size[1], title, ha="left", va="top", fontsize=10, color=INK)
+    figure.text(0.12 / size[0], 1 - 0.12 / size[1], shown(title, 120), ha="left", va="top", fontsize=10, color=INK)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
@@ -245,7 +245,7 @@ def _name_tasks(axes: Axes, names: Sequence[str], marks: Sequence[str], diameter
         _note(axes, mark, (x, 0), (0, lift), ha="center", va="bottom", color=MARK_COLOURS.get(mark, INK), size=11)
     for x, name in zip(columns(len(names)), names, strict=True):
         short = name if len(name) <= LONGEST else name[: LONGEST - 1].rstrip() + "…"
-        _note(axes, short, (x, 0), (0, lift + 14 * bool(marks)), va="bottom", color=INK, **style)
+        _note(axes, shown(short), (x, 0), (0, lift + 14 * bool(marks)), va="bottom", color=INK, **style)
 
 
 def _note(

@@ -6,10 +6,23 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import hsv_to_rgb, to_rgb
 
+from routing_env.names import printable
+
 Colour = tuple[float, float, float]
 
 DPI = 130
 """Dots per inch of every figure that is saved."""
+
+
+def shown(text: str, longest: int = 60) -> str:
+    """A name as matplotlib shows it unchanged: no formulas, no control characters, not hidden, and cut if very long.
+
+    matplotlib reads what stands between two dollar signs as a formula, and leaves labels that begin with an underscore
+    out of legends.
+    """
+    text = printable(text)
+    text = text if len(text) <= longest else text[: longest - 3] + "..."
+    return (" " if text.startswith("_") else "") + text.replace("$", r"\$")
 
 
 def plain(axes: Axes) -> None:

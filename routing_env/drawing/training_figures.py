@@ -13,7 +13,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from routing_env.drawing.style import plain, task_colours
+from routing_env.drawing.style import plain, shown, task_colours
 
 Rows = Sequence[Mapping[str, Any]]
 """The metrics of a run, a row for each epoch."""
@@ -52,7 +52,7 @@ def learning_curve(rows: Rows, reference: Rows, subject: str) -> Figure:
                 epochs = [row["epoch"] for row in runs]
                 upper.plot(epochs, values, style or line, color=color, alpha=alpha, label=prefix + label, marker=marker)
     upper.set_ylabel("loss" if regression else "%")
-    upper.set_title(f"Learning curve: {subject}", loc="left")
+    upper.set_title(f"Learning curve: {shown(subject)}", loc="left")
     upper.legend(frameon=False, fontsize=8)
     if routed:
         panels[1].plot(
@@ -105,11 +105,11 @@ def policy_over_time(
             axes.set_yticks([])
             axes.tick_params(labelsize=7)
             if depth == 0:
-                axes.set_ylabel(names[task], rotation=0, ha="right", va="center", fontsize=8)
+                axes.set_ylabel(shown(names[task], 30), rotation=0, ha="right", va="center", fontsize=8)
             if task == 0:
                 axes.set_title(f"depth {depth + 1}: {len(actions)} actions, top to bottom", fontsize=9)
     figure.supxlabel("training samples per task", fontsize=9)
-    figure.suptitle(f"Policy over time, dark = probable: {subject}", x=0.01, ha="left", fontsize=11)
+    figure.suptitle(f"Policy over time, dark = probable: {shown(subject)}", x=0.01, ha="left", fontsize=11)
     return figure
 
 
@@ -133,13 +133,19 @@ def block_probability(
     for depth, axes in enumerate(panels):
         block = int(np.abs(np.diff(policies[:, :, depth], axis=0)).sum((0, 1)).argmax())
         for task in range(tasks):
-            axes.plot(samples / tasks, policies[:, task, depth, block], color=colors[task], lw=1.3, label=names[task])
+            axes.plot(
+                samples / tasks,
+                policies[:, task, depth, block],
+                color=colors[task],
+                lw=1.3,
+                label=shown(names[task], 30),
+            )
         axes.set_ylabel(f"depth {depth + 1}\nP(block {block})")
         axes.set_ylim(-0.03, 1.03)
         axes.set_xlim(0, settled(samples, policies) / tasks)
         plain(axes)
     panels[-1].set_xlabel("training samples per task")
-    panels[0].set_title(f"Probability of each depth's most contested block: {subject}", loc="left")
+    panels[0].set_title(f"Probability of each depth's most contested block: {shown(subject)}", loc="left")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8, title="agent of task")
     return figure

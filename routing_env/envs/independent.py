@@ -26,7 +26,7 @@ from torch import Tensor
 from routing_env.data import SplitName
 from routing_env.envs.lanes import Lanes
 from routing_env.envs.observation import PARTS
-from routing_env.envs.sb3 import greedy, values_of
+from routing_env.envs.sb3 import ModelPolicy, values_of
 from routing_env.game.build import check_seed
 from routing_env.game.routing_game import RoutingGame
 from routing_env.game.settings import Settings
@@ -254,7 +254,7 @@ def evaluate_together(models: Sequence[BaseAlgorithm], split: SplitName = "test"
         TypeError: a model has neither Q-values nor a policy distribution.
     """
     turns, models = _in_order(models)
-    policies = [greedy(model, turns.lanes.format) for model in models]
+    policies = [ModelPolicy(model, turns.lanes.format) for model in models]
 
     def choose(state: State) -> Tensor:
         action = torch.zeros_like(state.task)

@@ -143,13 +143,15 @@ class LanesVecEnv(Shell, VecEnv):
             policy, batched = self.policy(policy), True
         return super().evaluate(policy, split, batched=batched)
 
-    def policy(self, model: BaseAlgorithm) -> Policy:
+    def policy(self, model: BaseAlgorithm) -> ModelPolicy:
         """The greedy policy of a model: a function from a :class:`~routing_env.types.State` to legal actions int64 [B].
+
+        Its method ``probability`` gives the model's own distribution, from which a recording measures the entropy.
 
         Raises:
             TypeError: the model has neither Q-values nor a policy distribution.
         """
-        return greedy(model, self.lanes.format)
+        return ModelPolicy(model, self.lanes.format)
 
     def evaluation_view(self, split: SplitName = "test", copies: int = 1) -> LanesVecEnv:
         """An environment for EvalCallback: lanes through the same blocks that train nothing.
@@ -228,8 +230,8 @@ class RoutingVecEnv(LanesVecEnv):
         super().__init__(lanes, render_mode)
 
 
-def greedy(model: BaseAlgorithm, seen: ObservationFormat) -> Policy:
-    """The policy that takes a model's highest-valued legal action, whether or not the model itself uses masks.
+class ModelPolicy:
+    """Takes a model's highest-valued legal action, whether or not the model itself uses masks.
 
     Args:
         model: has Q-values (DQN) or a policy distribution (PPO, A2C, MaskablePPO, TRPO).
@@ -239,13 +241,24 @@ def greedy(model: BaseAlgorithm, seen: ObservationFormat) -> Policy:
     Raises:
         TypeError: the model has neither.
     """
-    value = values_of(model)
 
-    def choose(state: State) -> Tensor:
-        values = value(seen.vectors(state)).to(state.legal.device)
-        return values.masked_fill(~state.legal, -torch.inf).argmax(1)
+    def __init__(self, model: BaseAlgorithm, seen: ObservationFormat) -> None:
+        self._value = values_of(model)
+        self._has_distribution = hasattr(model.policy, "get_distribution")
+        self._seen = seen
 
-    return choose
+    def __call__(self, state: State) -> Tensor:
+        """The greedy legal actions, int64 [B]."""
+        return self.values(state).argmax(1)
+
+    def probability(self, state: State) -> Tensor | None:
+        """The model's distribution over the legal actions, float32 [B, A]; None for a model with Q-values."""
+        return self.values(state).softmax(1) if self._has_distribution else None
+
+    def values(self, state: State) -> Tensor:
+        """Log-probabilities or Q-values of the legal actions, float32 [B, A]; -inf for the others."""
+        values = self._value(self._seen.vectors(state)).to(state.legal.device)
+        return values.masked_fill(~state.legal, -torch.inf)
 
 
 def values_of(model: BaseAlgorithm) -> Any:

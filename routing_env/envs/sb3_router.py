@@ -12,11 +12,12 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.utils import set_random_seed
+from torch import Tensor
 
 from routing_env.checkpoint import load_tree, save_tree
 from routing_env.envs.lanes import Lanes
 from routing_env.envs.observation import check_choice
-from routing_env.envs.sb3 import LanesVecEnv, values_of
+from routing_env.envs.sb3 import LanesVecEnv, ModelPolicy
 from routing_env.game.routing_game import RoutingGame
 from routing_env.names import import_object, look_up, suggestion
 from routing_env.types import Decision, Game, Router, State
@@ -72,16 +73,18 @@ class SB3Router(Router):
             env=self._env, **(usual | defaults(algorithm, game.spec.depth, lanes) | options)
         )
         self.model.action_space.seed(seed)
+        self._policy = ModelPolicy(self.model, self._env.lanes.format)
 
     def act(self, state: State, *, greedy: bool = False) -> Decision:
         """The most valued legal action, or one from the policy's distribution where the model has one."""
-        seen = self._env.lanes.format.vectors(state)
-        values = values_of(self.model)(seen).to(state.legal.device).masked_fill(~state.legal, -torch.inf)
-        if hasattr(self.model.policy, "q_net"):
-            return Decision(values.argmax(1))
-        probability = values.softmax(1)
-        action = values.argmax(1) if greedy else torch.multinomial(probability, 1)[:, 0]
-        return Decision(action, probability)
+        probability = self.probability(state)
+        if greedy or probability is None:
+            return Decision(self._policy(state))
+        return Decision(torch.multinomial(probability, 1)[:, 0], probability)
+
+    def probability(self, state: State) -> Tensor | None:
+        """The model's distribution over the legal actions, float32 [B, A]; None for DQN."""
+        return self._policy.probability(state)
 
     def play(self, game: Game, samples: int) -> None:
         """Let the model learn on its game until so many more samples have been dealt, in whole rollouts.

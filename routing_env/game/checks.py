@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import cast
+
 import torch
 from torch import Tensor
 
@@ -13,15 +16,76 @@ def check_decision(decision: Decision, state: State, playing: Tensor | None = No
     """Check a router's decision for the lanes that still play.
 
     Raises:
-        ValueError: a wrong shape or type, or an illegal action.
+        ValueError: something of the wrong kind, shape or type; an illegal action; or probabilities that are not a
+            distribution over the legal actions from which the action can have been drawn.
     """
+    kind = cast(object, decision)
+    if not isinstance(kind, Decision):
+        raise ValueError(
+            f"act must return a routing_env.Decision; it returned {_described(kind)}: write Decision(action), with "
+            "action int64 [B]"
+        )
     check_legal(decision.action, state, playing)
     for name, value, shape in (
         ("probability", decision.probability, state.legal.shape),
         ("gate", decision.gate, state.task.shape),
     ):
-        if value is not None and value.shape != shape:
-            raise ValueError(f"{name} must be of shape {list(shape)}; got {list(value.shape)}")
+        if value is not None and not _fits(value, shape, state.legal.device):
+            raise ValueError(
+                f"{name} must be a float tensor of shape {list(shape)} on {state.legal.device}; got {_described(value)}"
+            )
+    if decision.probability is not None:
+        _check_probability(decision.probability, decision.action, state, playing)
+
+
+_ROUNDING = 1e-3
+"""How far from 1 the sum of a lane's probabilities may be."""
+
+
+def _check_probability(probability: Tensor, action: Tensor, state: State, playing: Tensor | None) -> None:
+    """Check that each lane's probabilities are a distribution over legal actions and could have drawn its action."""
+    whole, legal = probability.abs().sum(1), (probability * state.legal).sum(1)  # equal 1 only if none is negative
+    fine = (whole < 1 + _ROUNDING) & (legal > 1 - _ROUNDING)
+    taken = probability.gather(1, action.clamp(0, probability.shape[1] - 1)[:, None])[:, 0]
+    fine &= taken > 0
+    if playing is not None:
+        fine |= ~playing
+    if not fine.all():
+        lane = int((~fine).nonzero()[0])
+        raise ValueError(
+            f"probability of lane {lane} at depth {state.depth + 1} is {probability[lane].tolist()}, and its action "
+            f"{int(action[lane])}; it must be a distribution over the legal actions "
+            f"{state.legal[lane].nonzero()[:, 0].tolist()}, with the action among those that it can draw"
+        )
+
+
+def check_learned(values: object) -> Mapping[str, float]:
+    """Check what a router's ``learn`` returned.
+
+    Raises:
+        ValueError: it is not a dict of floats by name.
+    """
+    if not isinstance(values, Mapping):
+        raise ValueError(
+            f"learn must return a dict of floats by name, or an empty one; it returned {_described(values)}"
+        )
+    for name, value in cast(Mapping[object, object], values).items():
+        if not isinstance(name, str):
+            raise ValueError(f"learn must name what it returns by strings; got {name!r}")
+        if not isinstance(value, float):
+            raise ValueError(f"learn must return floats; {name} is {_described(value)}")
+    return cast(Mapping[str, float], values)
+
+
+def _fits(value: object, shape: tuple[int, ...], device: torch.device) -> bool:
+    return isinstance(value, Tensor) and value.shape == shape and value.is_floating_point() and value.device == device
+
+
+def _described(value: object) -> str:
+    """The kind of a value, for messages; of a tensor also type, shape and device, of a plain value the value."""
+    if isinstance(value, Tensor):
+        return f"a tensor {value.dtype} of shape {list(value.shape)} on {value.device}"
+    return repr(value) if value is None or isinstance(value, bool | int | str) else f"a {type(value).__name__}"
 
 
 def check_legal(action: Tensor, state: State, playing: Tensor | None = None) -> None:
@@ -31,8 +95,13 @@ def check_legal(action: Tensor, state: State, playing: Tensor | None = None) -> 
         ValueError: wrong shape or type, or an illegal action, with its lane and the legal ones.
     """
     lanes, actions = state.legal.shape
+    kind = cast(object, action)
+    if not isinstance(kind, Tensor):
+        raise ValueError(f"actions must be an int64 tensor of shape [{lanes}]; got {_described(kind)}")
     if action.shape != (lanes,) or action.dtype != torch.int64:
         raise ValueError(f"actions must be int64 of shape [{lanes}]; got {action.dtype} of shape {list(action.shape)}")
+    if action.device != state.legal.device:
+        raise ValueError(f"actions must be on {state.legal.device}, as the state is; they are on {action.device}")
     inside = action.clamp(0, actions - 1)
     fine = state.legal.gather(1, inside[:, None])[:, 0] & (inside == action)
     if playing is not None:

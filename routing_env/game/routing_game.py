@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from routing_env.data import MultiTaskData, SplitName
-from routing_env.game.checks import check_batch, check_decision, check_legal, check_reward
+from routing_env.game.checks import check_batch, check_decision, check_learned, check_legal, check_reward
 from routing_env.game.evaluation import Score, evaluate
 from routing_env.game.network import Route, RoutedNetwork
 from routing_env.game.rewards import (
@@ -264,9 +264,13 @@ class RoutingGame:
             )
 
         def legal_policy(state: State) -> Tensor:
-            action = policy.act(state, greedy=True).action if isinstance(policy, Router) else policy(state)
-            check_legal(action, state)
-            return action
+            if not isinstance(policy, Router):
+                action = policy(state)
+                check_legal(action, state)
+                return action
+            decision = policy.act(state, greedy=True)
+            check_decision(decision, state)
+            return decision.action
 
         def forward(batch: Batch) -> tuple[Tensor, Tensor]:
             return self.network(batch.x, batch.task, legal_policy)
@@ -276,8 +280,12 @@ class RoutingGame:
             return evaluate(forward, self.data, self._score, split, depth=depth, actions=actions, batch_size=batch_size)
 
     def log(self, values: Mapping[str, float]) -> None:
-        """Keep the values that a router logs until :meth:`drain_log`."""
-        for name, value in values.items():
+        """Keep the values that a router logs until :meth:`drain_log`.
+
+        Raises:
+            ValueError: they are not floats by name.
+        """
+        for name, value in check_learned(values).items():
             total, count = self._log.get(name, (0.0, 0))
             self._log[name] = total + value, count + 1
 

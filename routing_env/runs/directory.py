@@ -1,6 +1,7 @@
 """The files of a run, ``runs/<name>/<run id>/``.
 
-- ``config.json``: all settings, seed and versions
+- ``config.json``: all settings and the seed; a fingerprint of the data; the versions that the run began with
+- ``source/``: copies of the Python files that the settings refer to
 - ``metrics.jsonl``: one object per evaluation
 - ``checkpoint.safetensors``: game, router and monitor; replaced in one step
 - ``figures/``: PNGs
@@ -24,11 +25,18 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from routing_env.checkpoint import load_tree, save_tree, write_atomically
+from routing_env.data import MultiTaskData
 from routing_env.game.settings import SettingError
-from routing_env.names import suggestion
+from routing_env.names import file_name, suggestion
 from routing_env.runs.settings import RunSettings
+from routing_env.runs.sources import Places, digest, files_of
 
-_VERSIONS = ("routing-env", "torch", "numpy", "gymnasium", "pettingzoo")
+_PACKAGES = ("routing-env", "torch", "numpy", "gymnasium", "pettingzoo")
+_TELLING = ("routing-env", "torch")
+"""Packages whose version may change what a run comes to."""
+
+_BESIDE_SETTINGS = ("recorded", "versions", "fingerprint", "sources")
+"""What else is in ``config.json``; it is written when the run begins and stays as it is."""
 
 
 class RunDirectory:
@@ -47,26 +55,36 @@ class RunDirectory:
         self.reference = path / "reference"
 
     @classmethod
-    def create(cls, base: Path, name: str, settings: RunSettings, *, recorded: bool = False) -> RunDirectory:
-        """A new folder ``base/name/<time>-seed<seed>`` with its config.
+    def create(
+        cls,
+        base: Path,
+        name: str,
+        settings: RunSettings,
+        data: MultiTaskData | None = None,
+        *,
+        recorded: bool = False,
+    ) -> RunDirectory:
+        """Make a new folder ``base/name/<time>-seed<seed>`` with its config.
 
         Args:
-            base: folder of all runs.
-            name: of its kind.
-            settings: of the run.
-            recorded: whether another loop trains it, whose policy is not in its checkpoint.
+            base: Folder of all runs.
+            name: What the runs of this kind are called; characters that file systems mind are replaced.
+            settings: Settings of the run.
+            data: What the run is trained on.
+            recorded: Whether another loop trains it, whose policy is not in its checkpoint.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: The folder cannot be written.
         """
+        kind = base / file_name(name)
         stamp = f"{datetime.now():%Y%m%d-%H%M%S}-seed{settings.game.seed}"
         try:
-            (base / name).mkdir(parents=True, exist_ok=True)
-            path = _first_free(base / name / stamp)
+            kind.mkdir(parents=True, exist_ok=True)
+            path = _first_free(kind / stamp)
         except OSError as error:
-            raise OSError(f"cannot make a run directory in {base / name}: {error}; choose another --run-dir") from error
+            raise OSError(f"cannot make a run directory in {kind}: {error}; choose another --run-dir") from error
         directory = cls(path)
-        directory.write_config(settings, recorded=recorded)
+        directory.write_config(settings, data, recorded=recorded)
         return directory
 
     @classmethod
@@ -104,14 +122,32 @@ class RunDirectory:
         except Timeout as error:
             raise OSError(f"another process is training in {self.path}; wait until it ends, or end it") from error
 
-    def write_config(self, settings: RunSettings, *, recorded: bool = False) -> None:
-        """Write settings; who trains the run, and the versions that it began with, are kept as they were."""
-        versions = {"python": platform.python_version(), **{name: version(name) for name in _VERSIONS}}
-        began = self._content() if self.config_path.exists() else {}
-        kept = {key: began.get(key, value) for key, value in {"recorded": recorded, "versions": versions}.items()}
-        content = {**settings.to_json(), **kept}
+    def write_config(
+        self,
+        settings: RunSettings,
+        data: MultiTaskData | None = None,
+        *,
+        places: Places | None = None,
+        recorded: bool = False,
+    ) -> None:
+        """Write the settings, and where the folder is new also what the run begins with.
+
+        Args:
+            settings: Settings of the run.
+            data: What the run is trained on; its fingerprint is kept.
+            places: Where the files lie that the settings refer to, if not where they say.
+            recorded: Whether another loop trains the run.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.config_path, lambda path: path.write_text(json.dumps(content, indent=2) + "\n"))
+        if self.config_path.exists():
+            content = self._content()
+            began = {key: content[key] for key in _BESIDE_SETTINGS if key in content}
+        else:
+            fingerprint = {} if data is None else data.fingerprint
+            sources = {file: self._keep(file, places or {}) for file in files_of(settings.given())}
+            began = {"recorded": recorded, "versions": versions(), "fingerprint": fingerprint, "sources": sources}
+        text = json.dumps({**settings.to_json(), **began}, indent=2) + "\n"
+        write_atomically(self.config_path, lambda path: path.write_text(text, encoding="utf-8"))
 
     def read_config(self) -> RunSettings:
         """The settings of the run.
@@ -121,7 +157,7 @@ class RunDirectory:
         """
         try:
             content = self._content()
-            for name in ("recorded", "versions"):
+            for name in _BESIDE_SETTINGS:
                 content.pop(name, None)
             return RunSettings.from_json(content)
         except (json.JSONDecodeError, UnicodeDecodeError, SettingError, AttributeError) as error:
@@ -145,14 +181,73 @@ class RunDirectory:
         """The versions of Python and of the packages that the run began with."""
         return self._content()["versions"]
 
+    def read_fingerprint(self) -> dict[str, str]:
+        """The fingerprint of each split that the run was trained with; empty where it was not told its data."""
+        return self._content().get("fingerprint", {})
+
+    def refuse_other_data(self, fingerprint: Mapping[str, str]) -> None:
+        """Raise where data differ from those of the run.
+
+        Args:
+            fingerprint: Of the data at hand, for each split.
+
+        Raises:
+            ValueError: A split differs; the message names it.
+        """
+        began = self.read_fingerprint()
+        changed = [
+            f"{name} was {mark}, is {fingerprint[name]}" for name, mark in began.items() if fingerprint[name] != mark
+        ]
+        if changed:
+            raise ValueError(
+                f"{self.path} was trained on other data ({'; '.join(changed)}): give the folder of its own with "
+                "--data-dir or ROUTING_ENV_DATA, or start a new run"
+            )
+
+    def places(self) -> dict[str, Path]:
+        """Where the files lie that the settings refer to: where they were, or if they changed since, in this folder.
+
+        Raises:
+            ValueError: A file has changed or is gone, and so is its copy.
+        """
+        found: dict[str, Path] = {}
+        for file, source in self._content().get("sources", {}).items():
+            original, copy = Path(source["path"]), self.path / source["copy"]
+            same = [place for place in (original, copy) if place.is_file() and digest(place) == source["sha256"]]
+            if not same:
+                raise ValueError(
+                    f"{file} has changed since the run began, and {copy} is not as it was; start a new run"
+                )
+            found[file] = same[0]
+        return found
+
+    def remarks(self) -> list[str]:
+        """What is not as it was when the run began, and may be; a line for each."""
+        now, began = versions(), self.read_versions()
+        changed = [f"{name} {began[name]} (now {now[name]})" for name in _TELLING if began.get(name) != now[name]]
+        lines = [f"this run began with {' and '.join(changed)}; its numbers may change"] if changed else []
+        for file, place in self.places().items():
+            if place.is_relative_to(self.path):
+                lines.append(f"{file} has changed or moved since this run began; its copy {place} is used")
+        return lines
+
+    def _keep(self, file: str, places: Places) -> dict[str, str]:
+        """Copy a file that the settings refer to; how it is found again."""
+        original = Path(places.get(file, file)).resolve()
+        mark = digest(original)
+        copy = Path("source", mark[:8], file_name(original.stem) + ".py")
+        (self.path / copy).parent.mkdir(parents=True, exist_ok=True)
+        (self.path / copy).write_bytes(original.read_bytes())
+        return {"path": str(original), "copy": copy.as_posix(), "sha256": mark}
+
     def _content(self) -> dict[str, Any]:
         """Everything in ``config.json``."""
-        return json.loads(self.config_path.read_text())
+        return json.loads(self.config_path.read_text(encoding="utf-8"))
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Add one evaluation; what has no value (NaN) is written as null."""
         clean = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in row.items()}
-        with self.metrics_path.open("a") as file:
+        with self.metrics_path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(clean) + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -164,7 +259,7 @@ class RunDirectory:
             ValueError: a damaged line before the last.
         """
         try:
-            lines = self.metrics_path.read_text().splitlines() if self.metrics_path.exists() else []
+            lines = self.metrics_path.read_text(encoding="utf-8").splitlines() if self.metrics_path.exists() else []
         except UnicodeDecodeError as error:
             raise ValueError(f"{self.metrics_path} is damaged: {error}; start a new run") from error
         rows: list[dict[str, Any]] = []
@@ -184,7 +279,7 @@ class RunDirectory:
         """Drop the evaluations after an epoch, which a resumed run will make again."""
         rows = [row for row in self.read_metrics() if row["epoch"] <= epoch]
         text = "".join(json.dumps(row) + "\n" for row in rows)
-        write_atomically(self.metrics_path, lambda path: path.write_text(text))
+        write_atomically(self.metrics_path, lambda path: path.write_text(text, encoding="utf-8"))
 
     def save_checkpoint(self, tree: Mapping[str, Any]) -> None:
         """Replace the checkpoint in one step."""
@@ -193,6 +288,11 @@ class RunDirectory:
     def load_checkpoint(self) -> dict[str, Any] | None:
         """The checkpoint, or None where the run has not come to one."""
         return load_tree(self.checkpoint_path) if self.checkpoint_path.exists() else None
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python and of the packages that matter, as they are now."""
+    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
 
 
 def _first_free(path: Path) -> Path:

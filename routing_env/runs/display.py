@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -18,6 +19,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+from routing_env.names import printable
 
 if TYPE_CHECKING:
     from routing_env.runs.run import Run
@@ -98,7 +101,8 @@ class Display:
             self._progress.update(self._bar, completed=self._run.learner.samples)
 
     def _description(self) -> str:
-        return f"{self._run.settings.router} epoch {min(self._run.epoch + 1, self._run.epochs)}/{self._run.epochs}"
+        router = escape(printable(self._run.settings.router))
+        return f"{router} epoch {min(self._run.epoch + 1, self._run.epochs)}/{self._run.epochs}"
 
 
 def _percent(share: float) -> str:

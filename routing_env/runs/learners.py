@@ -27,7 +27,7 @@ from routing_env.game.settings import SettingError, Settings
 from routing_env.game.training import LOSSES, BlockTrainer
 from routing_env.names import find, import_object, look_up
 from routing_env.runs.behaviour import routing_measures
-from routing_env.runs.monitor import Monitor
+from routing_env.runs.monitor import Monitor, Probability
 from routing_env.runs.settings import SB3_PREFIX, RunSettings, parse_options
 from routing_env.state_dicts import Stateful, restore
 from routing_env.types import Batch, Evaluation, Router, Trace
@@ -117,9 +117,11 @@ class GameLearner(Learner):
     Args:
         game: that is played; it was built from settings.
         every: training samples between two snapshots of the policy at the beginning.
+        policy: who plays. Its method ``probability``, from a state to float32 [B, A], is asked for the policy where
+            decisions come without probabilities.
     """
 
-    def __init__(self, game: RoutingGame, every: int) -> None:
+    def __init__(self, game: RoutingGame, every: int, policy: object) -> None:
         if game.settings is None:
             raise ValueError("the game was put together by hand; a run needs one that was built from settings")
         self.game = game
@@ -129,7 +131,8 @@ class GameLearner(Learner):
         self.pass_size = game.dealer.pass_size
         self.pass_action = game.network.pass_action
         self.description = f"{game.spec.depth} decisions among {game.spec.actions} actions"
-        self.monitor = Monitor(game.spec, every)
+        probability: Probability | None = getattr(policy, "probability", None)
+        self.monitor = Monitor(game.spec, every, probability)
 
     def measures(self) -> dict[str, float]:
         """Accuracy and loss while exploring, the policy's entropy, and what the router logged."""
@@ -144,18 +147,17 @@ class GameLearner(Learner):
         return {"test_routes": evaluation.routes.tolist(), **routing_measures(evaluation.routes.numpy(), legal)}
 
     def figures(self, rows: Rows, reference: Rows, subject: str) -> dict[str, Figure | Image]:
-        """The learning curve, and the paper's Figures 9, 10 and 11."""
+        """The learning curve, and the paper's Figures 9, 10 and 11; 9 and 10 only where the policy is known."""
         samples, policies = (part.numpy() for part in self.monitor.history())
         names, spec = self.data.task_names, self.game.spec
         legal = spec.legal.cpu().numpy()
         routes = np.array(rows[-1]["test_routes"])  # as the last evaluation found them
         title = f"Routing map: {subject}, test split"
-        return {
-            **super().figures(rows, reference, subject),
-            "policy_over_time": policy_over_time(samples, policies, names, subject, legal),
-            "block_probability": block_probability(samples, policies, names, subject),
-            "routing_map": routing_map(routes, spec, names, title=title),
-        }
+        drawn = super().figures(rows, reference, subject)
+        if not np.isnan(policies).any():
+            drawn["policy_over_time"] = policy_over_time(samples, policies, names, subject, legal)
+            drawn["block_probability"] = block_probability(samples, policies, names, subject)
+        return drawn | {"routing_map": routing_map(routes, spec, names, title=title)}
 
 
 class RouterLearner(GameLearner):
@@ -168,7 +170,7 @@ class RouterLearner(GameLearner):
 
     def __init__(self, settings: RunSettings, data: MultiTaskData) -> None:
         game, self.router = _game_and_router(settings, data)
-        super().__init__(game, settings.epochs * game.dealer.pass_size // FINEST_SNAPSHOTS)
+        super().__init__(game, settings.epochs * game.dealer.pass_size // FINEST_SNAPSHOTS, self.router)
         game.observers.append(self.monitor)
         if _forgets(self.router):
             self.warning = f"{settings.router} has no state_dict: the run can be neither resumed nor evaluated later"

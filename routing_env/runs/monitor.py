@@ -2,39 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from routing_env.state_dicts import AnyLength, check_state
-from routing_env.types import GameSpec, Trace
+from routing_env.types import Decision, GameSpec, State, Trace
+
+Probability = Callable[[State], Tensor | None]
+"""From a state to the policy float32 [B, A] that actions are drawn from; None where it has no distribution."""
 
 
 class Monitor:
     """An observer of a game.
 
     The policy of task t at depth i is the mean of the probabilities that the router gave for its lanes in the latest
-    deal with that task; where a router gives none, of its choices. Snapshots become rarer as the run goes on, since
-    policies move most at the beginning. Lanes that forfeited their route say nothing about policy and loss, as the game
-    has replaced their actions; they count as not correct.
+    deal with that task. Where a decision comes without probabilities and ``probability`` does not know them either, the
+    policy is NaN: the actions of one deal do not tell it. Snapshots become rarer as the run goes on, since policies
+    move most at the beginning. Lanes that forfeited their route say nothing about policy and loss, because the game has
+    replaced their actions; they count as not correct.
 
     Args:
-        spec: of the game.
-        every: training samples between two snapshots of the policy at the beginning; later 2 % of the samples so far.
+        spec: Specification of the game.
+        every: Training samples between the first snapshots of the policy; later snapshots are taken after 2 % more
+            samples each.
+        probability: Reads the policy where decisions come without probabilities, for loops that play through a shell.
 
     Attributes:
-        policy: float32 [T, D, A], the latest.
+        policy: float32 [T, D, A], the latest; NaN where it is not known.
         snapshots: earlier policies, each float32 [T, D, A].
         snapshot_samples: samples dealt at each snapshot.
     """
 
-    def __init__(self, spec: GameSpec, every: int) -> None:
+    def __init__(self, spec: GameSpec, every: int, probability: Probability | None = None) -> None:
         self.policy = (spec.legal / spec.legal.sum(1, keepdim=True)).repeat(spec.tasks, 1, 1)
         self.snapshots: list[Tensor] = []
         self.snapshot_samples: list[int] = []
         self._every = max(1, every)
+        self._probability = probability
         self._samples = 0
         self._clear()
 
@@ -44,14 +51,8 @@ class Monitor:
             self._keep()
         outcome, task = trace.outcome, trace.task
         played = (~outcome.forfeited).to(self.policy.dtype)
-        tasks, _, actions = self.policy.shape
-        given = [
-            decision.probability.detach()
-            if decision.probability is not None
-            else torch.nn.functional.one_hot(decision.action, actions).to(self.policy.dtype)
-            for decision in trace.decisions
-        ]
-        lanes = played.new_zeros(tasks).index_add_(0, task, played).view(-1, 1, 1)
+        given = [self._policy_of(*pair) for pair in zip(trace.states, trace.decisions, strict=True)]
+        lanes = played.new_zeros(len(self.policy)).index_add_(0, task, played).view(-1, 1, 1)
         counted = torch.stack(given, dim=1) * played.view(-1, 1, 1)
         total = torch.zeros_like(self.policy).index_add_(0, task, counted)
         self.policy = torch.where(lanes > 0, total / lanes, self.policy)
@@ -65,7 +66,7 @@ class Monitor:
             self._keep()
 
     def entropy(self) -> float:
-        """Mean over tasks and depths of the policy's entropy, in nats."""
+        """Mean over tasks and depths of the policy's entropy, in nats; NaN where the policy is not known."""
         return float(torch.special.entr(self.policy).sum(-1).mean())
 
     def drain(self) -> dict[str, float]:
@@ -102,6 +103,17 @@ class Monitor:
         self.snapshots = list(state["snapshots"])
         self.snapshot_samples = list(state["snapshot_samples"])
         self._samples = state["samples"]
+
+    def _policy_of(self, state: State, decision: Decision) -> Tensor:
+        """The policy that a decision was drawn from, float32 [B, A]; NaN where it is not known."""
+        policy = decision.probability
+        if policy is None and self._probability is not None:
+            policy = self._probability(state)
+        return (
+            torch.full_like(state.legal, torch.nan, dtype=self.policy.dtype)
+            if policy is None
+            else policy.detach().to(self.policy)
+        )
 
     def _keep(self) -> None:
         self.snapshots.append(self.policy.cpu().clone())

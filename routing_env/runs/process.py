@@ -1,13 +1,19 @@
-"""What concerns the whole process: its threads, and how it keeps memory. Only commands and workers call this."""
+"""What concerns the whole process: threads, memory, and what an error says. Only commands and workers call this."""
 
 from __future__ import annotations
 
 import ctypes
+import sysconfig
+import traceback
+from pathlib import Path
 
 import torch
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Of glibc's malloc.h."""
+
+_OF_THE_INPUT = (ValueError, OSError, ArithmeticError)
+"""Errors whose messages say what is wrong with the input."""
 
 
 def prepare(threads: int) -> None:
@@ -35,3 +41,33 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError, TypeError):
         return False
     return bool(mallopt(_M_MMAP_THRESHOLD, 32 << 20)) and bool(mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1))
+
+
+def explained(error: BaseException) -> str:
+    """What an error says, and where in the user's own code it came up, if it did.
+
+    Own code is what lies neither in this package nor among the installed ones.
+    """
+    package = Path(__file__).resolve().parents[1]
+    installed = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib", "platlib")]
+    places = list(traceback.extract_tb(error.__traceback__))
+    if isinstance(error, SyntaxError) and error.filename:
+        places.append(traceback.FrameSummary(error.filename, error.lineno, "the file itself"))
+    others = [package, (package / "agents").resolve(), (package / "baselines").resolve(), *installed]
+    own = [place for place in places if _is_own(place.filename, others)]
+    if own:
+        place = own[-1]
+        return f"{place.filename}, line {place.lineno}, in {place.name}: {_told(error)}"
+    if isinstance(error, _OF_THE_INPUT):
+        return str(error)
+    return f"{_told(error)}; set ROUTING_ENV_TRACEBACK=1 to see where, and please report it"
+
+
+def _told(error: BaseException) -> str:
+    """The kind of an error and the first line of its message."""
+    return f"{type(error).__name__}: {(str(error).strip() or 'without a message').splitlines()[0]}"
+
+
+def _is_own(file: str, others: list[Path]) -> bool:
+    path = Path(file)
+    return path.is_file() and not any(path.resolve().is_relative_to(other) for other in others)

@@ -25,7 +25,7 @@ from routing_env.runs.learners import GameLearner, Tick
 from routing_env.runs.run import Run
 from routing_env.runs.settings import RunSettings
 from routing_env.state_dicts import restore
-from routing_env.types import Evaluation, Policy, Trace
+from routing_env.types import Evaluation, Policy, Router, Trace
 
 SNAPSHOTS_PER_PASS = 20
 """Of the policy; how long the loop will go on is not known."""
@@ -57,8 +57,8 @@ class Recorded(Protocol):
 class _WatchedLearner(GameLearner):
     """A game that a third party's loop plays, with its policy for the measurements."""
 
-    def __init__(self, game: RoutingGame, policy: Policy) -> None:
-        super().__init__(game, game.dealer.pass_size // SNAPSHOTS_PER_PASS)
+    def __init__(self, game: RoutingGame, policy: Router | Policy) -> None:
+        super().__init__(game, game.dealer.pass_size // SNAPSHOTS_PER_PASS, policy)
         self._policy = policy
 
     def play(self, samples: int, tick: Tick) -> None:
@@ -93,11 +93,14 @@ class Recording:
         env: one of this package's environments, or a wrapper of one; only its game is watched. It must be new, or a
             seed must start its world over before the first deal ends: a run counts from blocks that know nothing.
         name: of the run's kind, and of who routes; runs of one name and of different seeds are one entrant.
-        policy: from a :class:`~routing_env.types.State` to legal actions int64 [B], for the measurements.
+        policy: a router, or a function from a :class:`~routing_env.types.State` to legal actions int64 [B], for the
+            measurements. The entropy of the exploring policy and the figures of it are left out unless the policy has a
+            method ``probability`` from a state to float32 [B, A], as ``env.policy(model)`` has for models with a
+            distribution.
         run_dir: folder of all runs.
     """
 
-    def __init__(self, env: Wrapped, name: str, policy: Policy, *, run_dir: Path | str = "runs") -> None:
+    def __init__(self, env: Wrapped, name: str, policy: Router | Policy, *, run_dir: Path | str = "runs") -> None:
         self._env: Recorded = env.unwrapped
         self._name, self._policy, self._run_dir = name, policy, Path(run_dir)
         self._directory: RunDirectory | None = None
@@ -162,7 +165,8 @@ class Recording:
 
     def _end_epoch(self) -> None:
         if self._directory is None:
-            self._directory = RunDirectory.create(self._run_dir, self._name, self._run.settings, recorded=True)
+            settings, data = self._run.settings, self._learner.data
+            self._directory = RunDirectory.create(self._run_dir, self._name, settings, data, recorded=True)
         self._run.end_epoch(self._directory, self._started)
         self._directory.write_config(replace(self._run.settings, epochs=self._run.epoch))
         self._started = time.perf_counter()

@@ -13,11 +13,12 @@ from PIL import Image
 
 from routing_env.data import MultiTaskData, SplitName
 from routing_env.game.build import find_device, load_data, resolve
-from routing_env.game.settings import Given, types_of
+from routing_env.game.settings import Given, Settings, types_of
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.display import Display
 from routing_env.runs.learners import Learner, make_learner
 from routing_env.runs.settings import SB3_PREFIX, RunSettings, split_given
+from routing_env.runs.sources import Places, relocated
 from routing_env.state_dicts import ANYTHING, check_state, restore_generator
 from routing_env.types import Evaluation
 
@@ -29,17 +30,28 @@ class Run:
         settings: of the run.
         data: the tasks, on their device.
         learner: in place of the one that the settings name.
+        places: where the files lie that the settings refer to, if not where they say.
 
     Attributes:
         settings: of the run; they describe the network as it was built.
+        places: as given.
         learner: a router with its game, or a baseline.
         epoch: passes completed.
         seconds: spent on training and evaluation, over all resumptions.
     """
 
-    def __init__(self, settings: RunSettings, data: MultiTaskData, learner: Learner | None = None) -> None:
-        self.learner = learner or make_learner(settings, data)
-        self.settings = replace(settings, game=self.learner.settings)
+    def __init__(
+        self,
+        settings: RunSettings,
+        data: MultiTaskData,
+        learner: Learner | None = None,
+        *,
+        places: Places | None = None,
+    ) -> None:
+        self.places: Places = places or {}
+        self.learner = learner or make_learner(relocated(settings, self.places), data)
+        as_built = {name: getattr(self.learner.settings, name) for name in Settings.OF_NETWORK}
+        self.settings = replace(settings, game=replace(settings.game, **as_built))
         self.epoch = 0
         self.seconds = 0.0
 
@@ -54,9 +66,20 @@ class Run:
         return cls(*resolve_run(given))
 
     @classmethod
-    def stored(cls, settings: RunSettings) -> Run:
-        """A run again, from the settings that its directory holds."""
-        return cls(settings, load_data(settings.given()).to(find_device(settings.game.device)))
+    def stored(cls, directory: RunDirectory, settings: RunSettings) -> Run:
+        """Build a run again, with the code and the data that it began with.
+
+        Args:
+            directory: Folder of the run.
+            settings: The settings in it, or those with another device or data directory.
+
+        Raises:
+            ValueError: The data are not those of the run, or a file that the settings refer to is lost.
+        """
+        places = directory.places()
+        data = load_data(relocated(settings, places).given())
+        directory.refuse_other_data(data.fingerprint)
+        return cls(settings, data.to(find_device(settings.game.device)), places=places)
 
     @property
     def epochs(self) -> int:

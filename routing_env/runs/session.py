@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.markup import escape
 
+from routing_env.names import printable
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.display import Display
 from routing_env.runs.run import Run, reference_settings
@@ -15,31 +16,29 @@ def train_and_show(run: Run, directory: RunDirectory, console: Console) -> None:
     """Train a run and, if asked to, its reference; then draw and print their results."""
     display = Display(console)
     data = run.learner.data
+    router, name = (escape(printable(text)) for text in (run.settings.router, data.name))
     console.print(
-        f"[bold]{escape(run.settings.router)}[/bold] on [bold]{escape(data.name)}[/bold]: {data.tasks} tasks, "
+        f"[bold]{router}[/bold] on [bold]{name}[/bold]: {data.tasks} tasks, "
         f"{len(data.train):,} training, {len(data.validation):,} validation and {len(data.test):,} test samples; "
         f"{run.learner.description}",
         highlight=False,
     )
     if run.learner.warning:
-        console.print(run.learner.warning, highlight=False, markup=False)
+        console.print(printable(run.learner.warning), highlight=False, markup=False)
     run.train(directory, display)
     evaluation = run.evaluate()
     reference = None
     if run.settings.reference and run.settings.router != "fixed":
         console.print("\nfor comparison, the [bold]fixed[/bold] router (a block per task and layer):", highlight=False)
-        fixed = Run(reference_settings(run.settings), data)
+        fixed = Run(reference_settings(run.settings), data, places=run.places)
         fixed_directory = RunDirectory(directory.reference)
-        fixed_directory.write_config(fixed.settings)
+        fixed_directory.write_config(fixed.settings, data, places=run.places)
         fixed.train(fixed_directory, display)
         reference = fixed.evaluate()
     figures = run.draw(directory)
     console.print()
-    title = f"{run.settings.router} on {escape(data.name)}: test split after {run.epoch} epochs"
+    title = f"{run.settings.router} on {data.name}: test split after {run.epoch} epochs"
     console.print(task_table(evaluation, data, title, pass_action=run.learner.pass_action, reference=reference))
-    console.print(f"run directory  {directory.path}", soft_wrap=True, highlight=False, markup=False)
-    for figure in figures:
-        console.print(f"figure         {figure}", soft_wrap=True, highlight=False, markup=False)
-    console.print(
-        f"again          routing-env evaluate {directory.path}", soft_wrap=True, highlight=False, markup=False
-    )
+    lines = [f"run directory  {directory.path}", *(f"figure         {figure}" for figure in figures)]
+    for line in (*lines, f"again          routing-env evaluate {directory.path}"):
+        console.print(printable(line), soft_wrap=True, highlight=False, markup=False)

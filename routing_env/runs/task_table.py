@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor
 
 from routing_env.data import MultiTaskData
+from routing_env.names import printable
 from routing_env.types import Evaluation
 
 
@@ -26,11 +28,12 @@ def task_table(
         pass_action: index of PASS, if there is one.
         reference: of the fixed router on the same split.
     """
-    table = Table(title=title, title_justify="left", show_footer=True, header_style="bold", footer_style="bold")
+    table = Table(title=Text(printable(title)), title_justify="left", header_style="bold", footer_style="bold")
+    table.show_footer = True
     table.caption = "in %"
     table.caption_justify = "left"
     regression = bool(evaluation.accuracy.isnan().all())
-    table.add_column("task", footer="all tasks")
+    table.add_column("task", footer="all tasks", overflow="fold", max_width=40)
     columns: list[tuple[str, Tensor, float]] = []
 
     def add(name: str, evaluation: Evaluation) -> None:
@@ -57,7 +60,11 @@ def task_table(
         table.add_column("route", no_wrap=True)
     for task, task_name in enumerate(data.task_names):
         values = [_number(float(column[task]), regression) for _, column, _ in columns]
-        table.add_row(task_name, *values, *([describe_route(evaluation.routes[task], pass_action)] if routed else []))
+        table.add_row(
+            Text(printable(task_name)),
+            *values,
+            *([describe_route(evaluation.routes[task], pass_action)] if routed else []),
+        )
     return table
 
 
