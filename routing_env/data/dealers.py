@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from routing_env.data.base import MultiTaskData, SplitName
 from routing_env.data.cuts import seeded
-from routing_env.state_dicts import AnyLength, Exactly, check_state, restore_generator
+from routing_env.state_dicts import AnyLength, Exactly, Stateful, check_state, restore_generator
 from routing_env.types import Batch
 
 _PLANNED = 32
 """Deals of one sample per task that are planned at a time, because the tasks take turns in a Python loop."""
+
+
+class Dealer(Stateful, Protocol):
+    """Decides which training samples are dealt next. A setting's function builds it from data, batch size and seed."""
+
+    @property
+    def pass_size(self) -> int:
+        """Samples in an epoch."""
+        ...
+
+    def next_batch(self) -> Batch:
+        """The next deal."""
+        ...
 
 
 class ShuffledPass:

@@ -9,12 +9,13 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import wraps
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
 from routing_env.data import MultiTaskData, SplitName
+from routing_env.data.dealers import Dealer
 from routing_env.game.checks import check_batch, check_decision, check_learned, check_legal, check_reward
 from routing_env.game.evaluation import Score, evaluate
 from routing_env.game.network import Route, RoutedNetwork
@@ -46,19 +47,6 @@ def _trainable(method: Callable[P, R]) -> Callable[P, R]:
             return method(*args, **kwargs)
 
     return call
-
-
-class Dealer(Stateful, Protocol):
-    """Decides which training samples are dealt next. A setting's function builds it from data, batch size and seed."""
-
-    @property
-    def pass_size(self) -> int:
-        """Samples in an epoch."""
-        ...
-
-    def next_batch(self) -> Batch:
-        """The next deal."""
-        ...
 
 
 @dataclass
