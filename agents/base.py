@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from routing_env.names import Range, is_number, require
+from routing_env.state_dicts import check_state, restore_generator
 from routing_env.types import Decision, GameSpec, Router, State, Trace
 
 Rate = float | Sequence[float]
@@ -200,9 +201,18 @@ class PolicyRouter(Router):
         return {"generator": self.generator.get_state(), "samples": self.samples}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore from :meth:`state_dict`."""
-        self.generator.set_state(state["generator"].cpu())
-        self.samples = int(state["samples"])
+        """Restore from :meth:`state_dict`.
+
+        Raises:
+            ValueError: The state does not fit. Nothing has changed.
+        """
+        check_state(state, self.fitting_state())
+        restore_generator(self.generator, state["generator"])
+        self.samples = state["samples"]
+
+    def fitting_state(self) -> dict[str, Any]:
+        """What :meth:`load_state_dict` compares a state with; an override says what may differ from the present one."""
+        return self.state_dict()
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch import Tensor
 from routing_env.agents import make_router
 from routing_env.agents.composite import sum_of_losses
 from routing_env.names import is_number, require
+from routing_env.state_dicts import restore
 from routing_env.types import Decision, GameSpec, Router, State, Trace
 
 
@@ -110,9 +111,16 @@ class DispatchedRouter(Router):
 
     def state_dict(self) -> dict[str, Any]:
         """The state of both parts."""
-        return {"router": self.agent_router.state_dict(), "dispatcher": self.dispatcher_router.state_dict()}
+        return {name: part.state_dict() for name, part in self._parts.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore from :meth:`state_dict`."""
-        self.agent_router.load_state_dict(state["router"])
-        self.dispatcher_router.load_state_dict(state["dispatcher"])
+        """Restore from :meth:`state_dict`.
+
+        Raises:
+            ValueError: The state of a part does not fit. Nothing has changed.
+        """
+        restore(self._parts, state)
+
+    @property
+    def _parts(self) -> dict[str, Router]:
+        return {"router": self.agent_router, "dispatcher": self.dispatcher_router}

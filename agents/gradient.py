@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from routing_env.agents.base import PolicyRouter, Rate, epsilon_greedy, of_taken
 from routing_env.agents.networks import ROUTER_NETWORKS, RouterNetwork
 from routing_env.names import find
+from routing_env.state_dicts import SomeOf, like_optimizer
 from routing_env.types import Decision, State, Trace
 
 OptimizerName = Literal["adam", "sgd"]
@@ -150,15 +151,16 @@ class GradientRouter(PolicyRouter):
 
     def state_dict(self) -> dict[str, Any]:
         """As the base, with the networks and the optimiser."""
-        state: Mapping[int, dict[str, Tensor | None]] = self._optimizer.state_dict()["state"]
         return {
             **super().state_dict(),
             "networks": {name: value.clone() for name, value in self.networks.state_dict().items()},
-            "optimizer": {
-                str(i): {name: value.clone() for name, value in row.items() if value is not None}
-                for i, row in state.items()
-            },
+            "optimizer": _by_parameter(self._optimizer.state_dict()["state"]),
         }
+
+    def fitting_state(self) -> dict[str, Any]:
+        """As the base; parameters that have not been stepped yet have no state in the optimiser."""
+        rows = like_optimizer(self._optimizer)["state"].like
+        return {**super().fitting_state(), "optimizer": SomeOf(_by_parameter(rows))}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore from :meth:`state_dict`."""
@@ -166,6 +168,13 @@ class GradientRouter(PolicyRouter):
         self.networks.load_state_dict(state["networks"])
         rows = {int(i): {name: value.clone() for name, value in row.items()} for i, row in state["optimizer"].items()}
         self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": rows})
+
+
+def _by_parameter(rows: Mapping[int, Mapping[str, Tensor | None]]) -> dict[str, dict[str, Tensor]]:
+    """The state of an optimiser for each parameter, with strings as keys."""
+    return {
+        str(i): {name: value.clone() for name, value in row.items() if value is not None} for i, row in rows.items()
+    }
 
 
 @dataclass(eq=False, kw_only=True)

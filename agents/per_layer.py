@@ -11,6 +11,7 @@ from torch import Tensor
 from routing_env.agents import make_router
 from routing_env.agents.composite import sum_of_losses
 from routing_env.names import is_number, require
+from routing_env.state_dicts import ANYTHING, check_state, restore
 from routing_env.types import Decision, GameSpec, Router, State, Trace
 
 
@@ -78,9 +79,14 @@ class PerLayer(Router):
         return {"routers": [router.state_dict() for router in self.parts]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore from :meth:`state_dict`."""
-        for router, own in zip(self.parts, state["routers"], strict=True):
-            router.load_state_dict(own)
+        """Restore from :meth:`state_dict`.
+
+        Raises:
+            ValueError: The state of a part does not fit. Nothing has changed.
+        """
+        check_state(state, {"routers": [ANYTHING] * len(self.parts)})
+        names = [f"depth {i + 1}" for i in range(len(self.parts))]
+        restore(dict(zip(names, self.parts, strict=True)), dict(zip(names, state["routers"], strict=True)))
 
 
 def _one_decision(spec: GameSpec, depth: int) -> GameSpec:

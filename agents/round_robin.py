@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from routing_env.state_dicts import check_state
 from routing_env.types import Decision, GameSpec, Router, State, Trace
 
 
@@ -43,5 +44,10 @@ class RoundRobin(Router):
         return {"samples": self.samples}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore from :meth:`state_dict`."""
-        self.samples = int(state["samples"])
+        """Restore from :meth:`state_dict`.
+
+        Raises:
+            ValueError: The state does not fit. Nothing has changed.
+        """
+        check_state(state, self.state_dict())
+        self.samples = state["samples"]

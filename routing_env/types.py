@@ -249,8 +249,14 @@ class Router(ABC):
         """Everything that a resumed run needs, as nested dicts and lists of tensors, numbers and strings."""
         return {}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027  # a router without state restores nothing
-        """Restore from :meth:`state_dict`."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore from :meth:`state_dict`.
+
+        Raises:
+            ValueError: The state does not fit. Nothing has changed.
+        """
+        if state:
+            raise ValueError(f"{type(self).__name__} restores nothing, and the state has {', '.join(map(str, state))}")
 
     @property
     def block_loss(self) -> Callable[[Trace], Tensor] | None:

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {"routing_env": ROOT / "routing_env", "agents": ROOT / "agents", "baselines": ROOT / "baselines"}
 
 LAYERS = [
-    {"types", "names", "checkpoint"},
+    {"types", "names", "checkpoint", "state_dicts"},
     {"data"},
     {"game"},
     {"drawing"},
@@ -36,7 +36,7 @@ LAYERS = [
 """Every part imports from the layers above it in this list, and from itself."""
 
 APART = {
-    "agents": {"agents", "types", "names"},
+    "agents": {"agents", "types", "names", "state_dicts"},
     "baselines": {"baselines", "types", "names", "game"},
 }
 """Parts that stand aside: what they import. Only runs, what stands on them, and the command line import them."""

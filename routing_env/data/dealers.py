@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from routing_env.data.base import MultiTaskData, SplitName
 from routing_env.data.cuts import seeded
+from routing_env.state_dicts import AnyLength, Exactly, Stateful, check_state, restore_generator
 from routing_env.types import Batch
 
 _PLANNED = 32
 """Deals of one sample per task that are planned at a time, because the tasks take turns in a Python loop."""
+
+
+class Dealer(Stateful, Protocol):
+    """Decides which training samples are dealt next. A setting's function builds it from data, batch size and seed."""
+
+    @property
+    def pass_size(self) -> int:
+        """Samples in an epoch."""
+        ...
+
+    def next_batch(self) -> Batch:
+        """The next deal."""
+        ...
 
 
 class ShuffledPass:
@@ -32,6 +47,7 @@ class ShuffledPass:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
         self.pass_size = len(data.train)
         self._data = data
+        self._batch_size = batch_size
         self._deals = -(-self.pass_size // batch_size)
         self._generator = seeded(seed)
         self._order = torch.empty(0, dtype=torch.int64, device="cpu")
@@ -47,14 +63,28 @@ class ShuffledPass:
         return self._data.gather(self._data.train[self._order[start:end]])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the order, the position in it and the state of the generator."""
-        return {"order": self._order.cpu(), "next": self._next, "generator": self._generator.get_state()}
+        """Return the order, the position in it, the state of the generator and the sizes of passes and deals."""
+        return {
+            "order": self._order.cpu(),
+            "next": self._next,
+            "generator": self._generator.get_state(),
+            "sizes": [self.pass_size, self._batch_size],
+        }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore from :meth:`state_dict`."""
-        self._order = state["order"].to(self._data.device)
-        self._next = int(state["next"])
-        self._generator.set_state(state["generator"])
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore from :meth:`state_dict`.
+
+        Raises:
+            ValueError: The state does not fit. Nothing has changed.
+        """
+        own = self.state_dict()
+        check_state(state, {**own, "order": AnyLength(self._order), "sizes": Exactly(own["sizes"])})
+        order, place = state["order"], state["next"]
+        _check_place(order, place, self.pass_size, self._deals)
+        if len(order) != (self.pass_size if place < self._deals else len(order)):
+            raise ValueError(f"the order has {len(order)} samples; a pass has {self.pass_size}")
+        restore_generator(self._generator, state["generator"])
+        self._order, self._next = order.to(self._data.device), place
 
 
 class EndlessPass:
@@ -85,13 +115,25 @@ class EndlessPass:
         return self._data.gather(self._data.train[self._rows.take(self._batch_size).to(self._data.device)])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the order, the position in it and the state of the generator."""
-        return {"order": self._rows.order, "next": self._rows.next, "generator": self._generator.get_state()}
+        """Return the order, the position in it, the state of the generator and the sizes of passes and deals."""
+        return {
+            "order": self._rows.order,
+            "next": self._rows.next,
+            "generator": self._generator.get_state(),
+            "sizes": [self.pass_size, self._batch_size],
+        }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore from :meth:`state_dict`."""
-        self._rows.order, self._rows.next = state["order"], int(state["next"])
-        self._generator.set_state(state["generator"])
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore from :meth:`state_dict`.
+
+        Raises:
+            ValueError: The state does not fit. Nothing has changed.
+        """
+        own = self.state_dict()
+        check_state(state, {**own, "order": AnyLength(own["order"]), "sizes": Exactly(own["sizes"])})
+        _check_place(state["order"], state["next"], self.pass_size)
+        restore_generator(self._generator, state["generator"])
+        self._rows.order, self._rows.next = state["order"], state["next"]
 
 
 class OnePerTask:
@@ -122,7 +164,7 @@ class OnePerTask:
         self._rows = [
             _Endless((task_of_row == task).nonzero().squeeze(1), self._generator) for task in range(data.tasks)
         ]
-        self._planned = torch.empty(0, 0, dtype=torch.int64, device="cpu")
+        self._planned = torch.empty(0, batch_size, dtype=torch.int64, device="cpu")
         self._next = 0
 
     def next_batch(self) -> Batch:
@@ -135,20 +177,31 @@ class OnePerTask:
         return self._data.gather(self._split[self._planned[self._next - 1]])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the planned deals, the orders, the positions in them and the state of the generator."""
+        """Return planned deals, orders, positions in them, the generator's state and the sizes of passes and deals."""
         return {
             "planned": self._planned[self._next :].cpu(),
             "orders": [rows.order for rows in self._rows],
             "next": [rows.next for rows in self._rows],
             "generator": self._generator.get_state(),
+            "sizes": [self.pass_size, self._planned.shape[1]],
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore from :meth:`state_dict`."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore from :meth:`state_dict`.
+
+        Raises:
+            ValueError: The state does not fit. Nothing has changed.
+        """
+        own = self.state_dict()
+        open_ended = {"planned": AnyLength(own["planned"]), "orders": [AnyLength(order) for order in own["orders"]]}
+        check_state(state, {**own, **open_ended, "sizes": Exactly(own["sizes"])})
+        _check_place(state["planned"], 0, self.pass_size)
+        for order, place in zip(state["orders"], state["next"], strict=True):
+            _check_place(order, place, self.pass_size)
+        restore_generator(self._generator, state["generator"])
         self._planned, self._next = state["planned"].to(self._data.device), 0
         for rows, order, place in zip(self._rows, state["orders"], state["next"], strict=True):
-            rows.order, rows.next = order, int(place)
-        self._generator.set_state(state["generator"])
+            rows.order, rows.next = order, place
 
 
 class _Endless:
@@ -168,6 +221,15 @@ class _Endless:
             self.next = 0
         self.next += number
         return self.order[self.next - number : self.next]
+
+
+def _check_place(order: Tensor, place: int, samples: int, last: int | None = None) -> None:
+    """Refuse an order of samples that do not exist, and a position behind its end."""
+    if len(order) and not 0 <= int(order.min()) <= int(order.max()) < samples:
+        raise ValueError(f"the order names samples from {int(order.min())} to {int(order.max())} of {samples}")
+    last = len(order) if last is None else last
+    if not 0 <= place <= last:
+        raise ValueError(f"the position in the order is {place}; the last one is {last}")
 
 
 def _shuffled(size: int, generator: torch.Generator) -> Tensor:

@@ -30,7 +30,7 @@ from torch import Tensor
 from routing_env.data import SplitName
 from routing_env.envs.lanes import Lanes
 from routing_env.envs.observation import PARTS, read_action
-from routing_env.envs.sb3 import ModelPolicy, values_of
+from routing_env.envs.sb3_policies import ModelPolicy, values_of, warn_of_untrained_blocks
 from routing_env.game.build import check_seed
 from routing_env.game.routing_game import RoutingGame
 from routing_env.game.settings import Settings
@@ -251,7 +251,8 @@ def learn_together(
     Raises:
         ValueError: a task has no model or two, the environments belong to different games, or ``callback`` cannot serve
             several models.
-        TypeError: a model's ``learn`` does not have one of the arguments.
+        TypeError: a model's ``learn`` does not have one of the arguments, or the model cannot be read, see
+            :class:`~routing_env.envs.sb3_policies.ModelPolicy`; nothing has learned.
         BaseException: the error that a model raised, after all models have ended.
     """
     turns, models = _in_order(models)
@@ -265,6 +266,7 @@ def learn_together(
         calls.append({"callback": own(task), **log, **shared})
         inspect.signature(model.learn).bind(total_timesteps, **calls[task])
     for model in models:
+        ModelPolicy(model, turns.lanes.format)  # refuses what could not go on routing when its loop has ended
         model._last_obs = None  # pyright: ignore[reportPrivateUsage]  # from a deal that has long ended
     turns.run(
         [
@@ -316,10 +318,11 @@ def evaluate_together(models: Sequence[BaseAlgorithm], split: SplitName = "test"
 
     Raises:
         ValueError: a task has no model or two, the environments belong to different games, or the split is empty.
-        TypeError: a model has neither Q-values nor a policy distribution.
+        TypeError: a model cannot be read, see :class:`~routing_env.envs.sb3_policies.ModelPolicy`.
     """
     turns, models = _in_order(models)
     policies = [ModelPolicy(model, turns.lanes.format) for model in models]
+    warn_of_untrained_blocks(models[0], turns.lanes.game, stacklevel=2)
 
     def choose(state: State) -> Tensor:
         action = torch.zeros_like(state.task)

@@ -15,19 +15,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
-from torch import Tensor
 
 from routing_env.data import SplitName
 from routing_env.envs.lanes import Lanes
-from routing_env.envs.observation import PARTS, ObservationFormat, check_choice
+from routing_env.envs.observation import PARTS, check_choice
+from routing_env.envs.sb3_policies import ModelPolicy, warn_of_untrained_blocks
 from routing_env.envs.shell import AgentPolicy, Progress, Shell
 from routing_env.game.build import check_seed
-from routing_env.types import Evaluation, Policy, Router, State
+from routing_env.types import Evaluation, Policy, Router
 
 
 class Lane:
@@ -136,11 +135,13 @@ class LanesVecEnv(Shell, VecEnv):
             batched: ``policy`` is a function from a :class:`~routing_env.types.State` to legal actions int64 [B].
 
         Raises:
-            TypeError: ``policy`` is none of these, or a model without Q-values or a policy distribution.
+            TypeError: ``policy`` is none of these, or a model that cannot be read, see
+                :class:`~routing_env.envs.sb3_policies.ModelPolicy`.
             ValueError: the split is empty, or an action is illegal.
         """
         if isinstance(policy, BaseAlgorithm):
-            policy, batched = self.policy(policy), True
+            warn_of_untrained_blocks(policy, self.game, stacklevel=2)
+            policy, batched = ModelPolicy(policy, self.lanes.format), True
         return super().evaluate(policy, split, batched=batched)
 
     def policy(self, model: BaseAlgorithm) -> ModelPolicy:
@@ -149,8 +150,9 @@ class LanesVecEnv(Shell, VecEnv):
         Its method ``probability`` gives the model's own distribution, from which a recording measures the entropy.
 
         Raises:
-            TypeError: the model has neither Q-values nor a policy distribution.
+            TypeError: the model cannot be read, see :class:`~routing_env.envs.sb3_policies.ModelPolicy`.
         """
+        warn_of_untrained_blocks(model, self.game, stacklevel=2)
         return ModelPolicy(model, self.lanes.format)
 
     def evaluation_view(self, split: SplitName = "test", copies: int = 1) -> LanesVecEnv:
@@ -166,8 +168,16 @@ class LanesVecEnv(Shell, VecEnv):
         return LanesVecEnv(self.lanes.view(split, copies), self.render_mode)
 
     def load_game(self, state: Mapping[str, Any]) -> None:
-        """Restore the game from ``game.state_dict()``; a seed set for the next reset is discarded."""
+        """Restore the game from ``game.state_dict()``; a seed set for the next reset is discarded.
+
+        Raises:
+            ValueError: The state does not fit. Nothing has changed.
+        """
         self.game.load_state_dict(state)
+        self.forget_seed()
+
+    def forget_seed(self) -> None:
+        """Discard a seed that was set for the next reset."""
         self._reset_seeds()
 
     def close(self) -> None:
@@ -229,62 +239,3 @@ class RoutingVecEnv(LanesVecEnv):
             raise ValueError(f"copies is {copies}; it must be at least 1")
         lanes = Lanes.of(settings, copies=copies, parts=parts, also=("copies", "parts", "render_mode"))
         super().__init__(lanes, render_mode)
-
-
-class ModelPolicy:
-    """Takes a model's highest-valued legal action, whether or not the model itself uses masks.
-
-    Args:
-        model: has Q-values (DQN) or a policy distribution (PPO, A2C, MaskablePPO, TRPO).
-        seen: the format of the observations that the model was trained on; if the model has a VecNormalize, it is
-            applied.
-
-    Raises:
-        TypeError: the model has neither.
-    """
-
-    def __init__(self, model: BaseAlgorithm, seen: ObservationFormat) -> None:
-        self._value = values_of(model)
-        self._has_distribution = hasattr(model.policy, "get_distribution")
-        self._seen = seen
-
-    def __call__(self, state: State) -> Tensor:
-        """The greedy legal actions, int64 [B]."""
-        return self.values(state).argmax(1)
-
-    def probability(self, state: State) -> Tensor | None:
-        """The model's distribution over the legal actions, float32 [B, A]; None for a model with Q-values."""
-        return self.values(state).softmax(1) if self._has_distribution else None
-
-    def values(self, state: State) -> Tensor:
-        """Log-probabilities or Q-values of the legal actions, float32 [B, A]; -inf for the others."""
-        values = self._value(self._seen.vectors(state)).to(state.legal.device)
-        return values.masked_fill(~state.legal, -torch.inf)
-
-
-def values_of(model: BaseAlgorithm) -> Any:
-    """A function from observation vectors float32 [B, n] to log-probabilities or Q-values float32 [B, A].
-
-    Raises:
-        TypeError: the model has neither.
-    """
-    policy: Any = model.policy
-    if hasattr(policy, "q_net"):
-        rate = policy.q_net
-    elif hasattr(policy, "get_distribution"):
-
-        def rate(observation: Tensor) -> Tensor:
-            return policy.get_distribution(observation).distribution.logits
-    else:
-        raise TypeError(
-            f"{type(model).__name__} has neither Q-values nor a policy distribution; use DQN, PPO, A2C or MaskablePPO"
-        )
-
-    def values(vectors: NDArray[np.float32]) -> Tensor:
-        normalise = model.get_vec_normalize_env()
-        given = vectors if normalise is None else normalise.normalize_obs(vectors)
-        policy.set_training_mode(False)
-        with torch.no_grad():
-            return rate(policy.obs_to_tensor(given)[0])
-
-    return values

@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from routing_env.data import EndlessPass, MultiTaskData, OnePerTask, ShuffledPass, first_tasks, load, training_share
+from routing_env.data.dealers import Dealer
 from routing_env.game.network import RoutedNetwork, mlp, simple_convnet
 from routing_env.game.rewards import COLLABORATIONS, FINAL_REWARDS
-from routing_env.game.routing_game import Dealer, RoutingGame
+from routing_env.game.routing_game import RoutingGame
 from routing_env.game.settings import Given, SettingError, Settings, check, is_function
 from routing_env.game.training import LOSSES, BlockTrainer
 from routing_env.names import as_integer, find

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
+from routing_env.state_dicts import Stateful, check_state
 from routing_env.types import GameSpec, Outcome
 
 FinalReward = Callable[[Outcome], Tensor]
@@ -40,7 +41,7 @@ FINAL_REWARDS: dict[str, FinalReward] = {
 }
 
 
-class CollaborationReward(Protocol):
+class CollaborationReward(Stateful, Protocol):
     """An immediate reward for each decision, by what was chosen before."""
 
     def reward(self, depth: int, action: Tensor) -> Tensor:
@@ -49,14 +50,6 @@ class CollaborationReward(Protocol):
 
     def record(self, depth: int, action: Tensor, probability: Tensor | None) -> None:
         """Add the decisions of some lanes to the history: actions int64 [N], probabilities float32 [N, A] or None."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """The history, as nested dicts and lists of tensors, numbers and strings."""
-        ...
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore from :meth:`state_dict`."""
         ...
 
 
@@ -154,7 +147,12 @@ class Collaboration:
         return {"average": self.average.clone(), "seen": list(self._seen)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore from :meth:`state_dict`."""
+        """Restore from :meth:`state_dict`.
+
+        Raises:
+            ValueError: The state does not fit. Nothing has changed.
+        """
+        check_state(state, self.state_dict())
         self.average.copy_(state["average"])
         self._seen = list(state["seen"])
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from routing_env.data import MultiTaskData, SplitName
+from routing_env.data.dealers import Dealer
 from routing_env.game.checks import check_batch, check_decision, check_learned, check_legal, check_reward
 from routing_env.game.evaluation import Score, evaluate
 from routing_env.game.network import Route, RoutedNetwork
@@ -27,28 +28,8 @@ from routing_env.game.rewards import (
 )
 from routing_env.game.settings import Settings
 from routing_env.game.training import BlockTrainer, Loss
+from routing_env.state_dicts import ANYTHING, AnyLength, Stateful, check_state, restore
 from routing_env.types import Batch, Decision, Evaluation, GameSpec, Outcome, Policy, Router, State, Trace, usual_torch
-
-
-class Dealer(Protocol):
-    """Decides which training samples are dealt next. A setting's function builds it from data, batch size and seed."""
-
-    @property
-    def pass_size(self) -> int:
-        """Samples in an epoch."""
-        ...
-
-    def next_batch(self) -> Batch:
-        """The next deal."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """What is needed to continue the sequence of deals."""
-        ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore from :meth:`state_dict`."""
-        ...
 
 
 @dataclass
@@ -296,14 +277,24 @@ class RoutingGame:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore from :meth:`state_dict`; the next call must be :meth:`reset`."""
-        self.network.load_state_dict(state["network"])
-        self.trainer.load_state_dict(state["trainer"])
-        self.dealer.load_state_dict(state["dealer"])
-        self.collaboration.load_state_dict(state["collaboration"])
+        """Restore from :meth:`state_dict`; the next call must be :meth:`reset`.
+
+        Raises:
+            ValueError: The state does not fit this game. Nothing has changed, nor has a deal under way.
+        """
+        parts: dict[str, Stateful] = {"dealer": self.dealer, "collaboration": self.collaboration}
+        parts |= {"trainer": self.trainer, "network": self.network}  # undoing the last would break a deal's graph
+        check_state(state, {**dict.fromkeys(parts, ANYTHING), "pending": AnyLength([self._like_pending()])})
+        restore(parts, {name: state[name] for name in parts})
         pending = [[tensor.to(self.data.device) for tensor in collected] for collected in state["pending"]]
         self._pending = [(Batch(x, task, target), actions) for x, task, target, actions in pending]
         self._deal = self._trace = None
+
+    def _like_pending(self) -> list[AnyLength]:
+        """Inputs, tasks, targets and actions of a deal that the blocks have not been trained on yet."""
+        x = next(self.network.parameters()).new_empty(0, *self.network.input_shape)
+        train = self.data.train
+        return [AnyLength(part) for part in (x, train.task, train.target, train.task.new_empty(0, self.spec.depth))]
 
     def _end(self, deal: _Deal) -> Trace:
         """Score the routes, reward them, and train their blocks."""

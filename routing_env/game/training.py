@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from routing_env.state_dicts import check_state, like_optimizer
+
 Loss = Callable[[Tensor, Tensor], Tensor]
 """From output [B, O] and target [B] or [B, O] to a loss float32 [B] per lane."""
 
@@ -163,7 +165,11 @@ class BlockTrainer:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore from :meth:`state_dict`."""
+        """Restore from :meth:`state_dict`.
+
+        Raises:
+            ValueError: The state does not fit. Nothing has changed.
+        """
+        check_state(state, {"optimizer": like_optimizer(self.optimizer), "samples": 0, "epoch": 0})
         self.optimizer.load_state_dict(deepcopy(dict(state["optimizer"])))
-        self.samples = int(state["samples"])
-        self.epoch = int(state["epoch"])
+        self.samples, self.epoch = state["samples"], state["epoch"]

@@ -29,6 +29,7 @@ from routing_env.names import find, import_object, look_up
 from routing_env.runs.behaviour import routing_measures
 from routing_env.runs.monitor import Monitor, Probability
 from routing_env.runs.settings import SB3_PREFIX, RunSettings, parse_options
+from routing_env.state_dicts import Stateful, restore
 from routing_env.types import Batch, Evaluation, Router, Trace
 
 FINEST_SNAPSHOTS = 2000
@@ -102,7 +103,11 @@ class Learner(ABC):
 
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore from :meth:`state_dict`."""
+        """Restore from :meth:`state_dict`.
+
+        Raises:
+            ValueError: the state does not fit. Nothing has changed.
+        """
         ...
 
 
@@ -187,24 +192,26 @@ class RouterLearner(GameLearner):
         return self.game.evaluate(self.router, split)
 
     def state_dict(self) -> dict[str, Any]:
-        """Game, router and monitor."""
-        parts = {"game": self.game, "router": self.router, "monitor": self.monitor}
-        return {name: part.state_dict() for name, part in parts.items()}
+        """Monitor, router and game."""
+        return {name: part.state_dict() for name, part in self._parts.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore from :meth:`state_dict`.
 
         Raises:
-            ValueError: the router learns but does not say what it has learned.
+            ValueError: the state does not fit, or the router learns but does not say what it has learned. Nothing has
+                changed.
         """
         if _forgets(self.router):
             raise ValueError(
                 f"{type(self.router).__name__} learns, but has no state_dict: what it has learned is not in the "
                 "checkpoint; give it state_dict and load_state_dict, and train it again"
             )
-        self.game.load_state_dict(state["game"])
-        self.router.load_state_dict(state["router"])
-        self.monitor.load_state_dict(state["monitor"])
+        restore(self._parts, state)
+
+    @property
+    def _parts(self) -> dict[str, Stateful]:
+        return {"monitor": self.monitor, "router": self.router, "game": self.game}
 
 
 class BaselineLearner(Learner):
@@ -266,14 +273,19 @@ class BaselineLearner(Learner):
 
     def state_dict(self) -> dict[str, Any]:
         """Network, optimiser, order of the samples."""
-        parts = {"network": self.network, "trainer": self.trainer, "dealer": self.dealer}
-        return {name: part.state_dict() for name, part in parts.items()}
+        return {name: part.state_dict() for name, part in self._parts.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore from :meth:`state_dict`."""
-        self.network.load_state_dict(state["network"])
-        self.trainer.load_state_dict(state["trainer"])
-        self.dealer.load_state_dict(state["dealer"])
+        """Restore from :meth:`state_dict`.
+
+        Raises:
+            ValueError: the state does not fit. Nothing has changed.
+        """
+        restore(self._parts, state)
+
+    @property
+    def _parts(self) -> dict[str, Stateful]:
+        return {"dealer": self.dealer, "trainer": self.trainer, "network": self.network}
 
     def _clear(self) -> None:
         self._correct = torch.zeros((), dtype=torch.int64, device=self.data.device)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from routing_env.state_dicts import AnyLength, check_state
 from routing_env.types import Decision, GameSpec, State, Trace
 
 Probability = Callable[[State], Tensor | None]
@@ -83,17 +84,25 @@ class Monitor:
         """Policy and snapshots; call it right after :meth:`drain`."""
         return {
             "policy": self.policy,
-            "snapshots": torch.stack(self.snapshots),
-            "snapshot_samples": self.snapshot_samples,
+            "snapshots": torch.stack(self.snapshots) if self.snapshots else self.policy.cpu()[None][:0],
+            "snapshot_samples": list(self.snapshot_samples),
             "samples": self._samples,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore from :meth:`state_dict`."""
+        """Restore from :meth:`state_dict`.
+
+        Raises:
+            ValueError: The state does not fit. Nothing has changed.
+        """
+        own = self.state_dict()
+        check_state(state, {**own, "snapshots": AnyLength(own["snapshots"]), "snapshot_samples": AnyLength([0])})
+        if len(state["snapshots"]) != len(state["snapshot_samples"]):
+            raise ValueError(f"{len(state['snapshots'])} snapshots at {len(state['snapshot_samples'])} times")
         self.policy = state["policy"].to(self.policy.device)
         self.snapshots = list(state["snapshots"])
         self.snapshot_samples = list(state["snapshot_samples"])
-        self._samples = int(state["samples"])
+        self._samples = state["samples"]
 
     def _policy_of(self, state: State, decision: Decision) -> Tensor:
         """The policy that a decision was drawn from, float32 [B, A]; NaN where it is not known."""

@@ -24,6 +24,7 @@ from routing_env.runs.directory import RunDirectory
 from routing_env.runs.learners import GameLearner, Tick
 from routing_env.runs.run import Run
 from routing_env.runs.settings import RunSettings
+from routing_env.state_dicts import restore
 from routing_env.types import Evaluation, Policy, Router, Trace
 
 SNAPSHOTS_PER_PASS = 20
@@ -73,9 +74,12 @@ class _WatchedLearner(GameLearner):
         return {"game": self.game.state_dict(), "monitor": self.monitor.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore game and monitor."""
-        self.game.load_state_dict(state["game"])
-        self.monitor.load_state_dict(state["monitor"])
+        """Restore game and monitor.
+
+        Raises:
+            ValueError: The state does not fit. Nothing has changed.
+        """
+        restore({"monitor": self.monitor, "game": self.game}, state)
 
 
 class Recording:

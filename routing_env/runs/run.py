@@ -19,6 +19,7 @@ from routing_env.runs.display import Display
 from routing_env.runs.learners import Learner, make_learner
 from routing_env.runs.settings import SB3_PREFIX, RunSettings, split_given
 from routing_env.runs.sources import Places, relocated
+from routing_env.state_dicts import ANYTHING, check_state, restore_generator
 from routing_env.types import Evaluation, usual_torch
 
 
@@ -180,11 +181,13 @@ class Run:
         if state is None:
             return False
         try:
+            generator = torch.get_rng_state()
+            check_state(state, {"epoch": 0, "seconds": 0.0, "learner": ANYTHING, "torch_generator": generator})
+            restore_generator(torch.Generator(), state["torch_generator"])  # a trial
             self.learner.load_state_dict(state["learner"])
-        except (KeyError, RuntimeError, TypeError) as error:
+        except ValueError as error:
             raise ValueError(f"{directory.checkpoint_path} does not fit the run's settings: {error}") from error
-        self.epoch = int(state["epoch"])
-        self.seconds = float(state["seconds"])
+        self.epoch, self.seconds = state["epoch"], state["seconds"]
         torch.set_rng_state(state["torch_generator"])
         return True
 

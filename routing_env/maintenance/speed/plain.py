@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from routing_env.baselines import Baseline, Plan
 from routing_env.baselines.base import fully_connected
 from routing_env.data import MultiTaskData
+from routing_env.data.dealers import Dealer
 from routing_env.game.network import RoutedNetwork
-from routing_env.game.routing_game import Dealer
 from routing_env.types import Batch
 
 
