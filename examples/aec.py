@@ -2,7 +2,7 @@
 
     python examples/aec.py --episodes 200
 
-Each agent keeps to the block of its own number, so every task trains a separate network; agents that choose at random
+Each agent keeps to the block with its own number, so every task trains a separate network; agents that choose at random
 share everything. Needs nothing beyond the package itself (written with pettingzoo 1.27.0).
 """
 

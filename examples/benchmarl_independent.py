@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from benchmarl.algorithms import IppoConfig, IqlConfig
 from benchmarl.environments import PettingZooClass
-from benchmarl.experiment import Experiment, ExperimentConfig
+from benchmarl.experiment import Callback, Experiment, ExperimentConfig
 from benchmarl.models.mlp import MlpConfig
 from tensordict import TensorDict
 from torch.nn.functional import one_hot
@@ -30,26 +30,29 @@ from routing_env import RoutingParallelEnv, State, parallel_env
 from routing_env.agents import make_router
 
 GAME: dict[str, Any] = {"data": "digits", "network": "mlp", "hidden": 32, "final_reward": "negative_loss"}
+NAME = "benchmarl"
 
 
-def build(seed: int) -> RoutingParallelEnv:
+def build(seed: int, world: str | None = None, split: str | None = None) -> RoutingParallelEnv:
     """Ten agents with plain observations; the masks go into the infos, where TorchRL finds them."""
-    return parallel_env(**GAME, parts=("task", "depth"), mask="info", seed=seed)
+    return parallel_env(**GAME, parts=("task", "depth"), mask="info", seed=seed, world=world, split=split)
 
 
 class RoutingTask(PettingZooClass):
-    """BenchMARL's PettingZoo task, with an environment object in place of a name.
+    """BenchMARL's PettingZoo task: one world, whose blocks one environment trains while another one evaluates them.
 
-    Every environment that BenchMARL asks for is the same world and trains its blocks.
+    BenchMARL pickles its task, which therefore knows the world by its name.
     """
 
-    def __init__(self, world: RoutingParallelEnv) -> None:
+    def __init__(self, name: str, seed: int, depth: int) -> None:
         super().__init__("ROUTING", {})
-        self.world = world
+        self.name, self.seed, self.depth = name, seed, depth
+        self.splits = ["validation", None]
 
     def get_env_fun(self, num_envs: int, continuous_actions: bool, seed: int | None, device: Any) -> Callable[[], Any]:
-        """Wrap the world, which was seeded when it was made."""
-        return lambda: PettingZooWrapper(self.world, return_state=True, device=device)
+        """BenchMARL asks first for the environment that it evaluates in, then for the one that it trains in."""
+        env = build(self.seed, self.name, self.splits.pop(0))
+        return lambda: PettingZooWrapper(env, return_state=True, device=device)
 
     def supports_discrete_actions(self) -> bool:
         """Return True: an action is the choice of a block."""
@@ -61,7 +64,7 @@ class RoutingTask(PettingZooClass):
 
     def max_steps(self, env: Any) -> int:
         """Return the depth of the network, the length of every episode."""
-        return self.world.game.spec.depth
+        return self.depth
 
     @staticmethod
     def env_name() -> str:
@@ -69,10 +72,22 @@ class RoutingTask(PettingZooClass):
         return "routing"
 
 
+class Progress(Callback):
+    """Prints what each evaluation finds."""
+
+    def on_evaluation_end(self, rollouts: list[Any]) -> None:
+        """Print the mean return of the validation samples."""
+        returns = torch.stack([rollout["next", "task", "reward"].sum(0) for rollout in rollouts])
+        done, episodes = self.experiment.total_frames // rollouts[0].shape[0], len(rollouts)
+        print(f"after {done:,} episodes: mean return {returns.mean():.3f} in {episodes} validation episodes", flush=True)
+
+
 def experiment(world: RoutingParallelEnv, algorithm: str, seed: int, episodes: int, folder: str) -> Experiment:
     """Reduce BenchMARL's defaults, which are meant for millions of frames, to what digits needs."""
     config = ExperimentConfig.get_from_yaml()
-    config.evaluation = False  # it would play another episode of the same world, and so train its blocks
+    config.evaluation, config.evaluation_static = True, True  # from the first validation sample each time
+    config.evaluation_interval = 100 * 30
+    config.evaluation_episodes = int(world.game.data.validation.task.bincount().max())  # a whole pass
     config.loggers, config.create_json, config.save_folder = [], False, folder
     config.share_policy_params = False  # a network for each task
     config.gamma, config.max_n_frames = 1.0, episodes * world.game.spec.depth
@@ -89,7 +104,8 @@ def experiment(world: RoutingParallelEnv, algorithm: str, seed: int, episodes: i
         chosen = IppoConfig.get_from_yaml()
         chosen.lmbda, chosen.share_param_critic = 1.0, False
     model = MlpConfig(num_cells=[], layer_class=torch.nn.Linear, activation_class=torch.nn.Tanh)
-    return Experiment(RoutingTask(world), chosen, model, seed, config)
+    task = RoutingTask(NAME, seed, world.game.spec.depth)
+    return Experiment(task, chosen, model, seed, config, callbacks=[Progress()])
 
 
 def evaluate(world: RoutingParallelEnv, policy: Any) -> float:
@@ -123,7 +139,7 @@ def main(algorithm: str, episodes: int, seed: int) -> None:
     """Train and print both test accuracies."""
     torch.set_num_threads(1)  # the networks are small: a second thread would only wait for the first
     warnings.filterwarnings("ignore", message="PettingZoo in TorchRL is tested")
-    world = build(seed)
+    world = build(seed, NAME)
     with tempfile.TemporaryDirectory() as folder:
         run = experiment(world, algorithm, seed, episodes, folder)
         run.run()

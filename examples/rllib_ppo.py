@@ -24,11 +24,12 @@ from routing_env import RoutingParallelEnv, parallel_env
 from routing_env.agents import make_router
 
 GAME: dict[str, Any] = {"data": "digits", "network": "mlp", "hidden": 32, "final_reward": "negative_loss"}
+NAME = "rllib"
 
 
-def build(seed: int) -> RoutingParallelEnv:
+def build(seed: int, world: str | None = None, split: str | None = None) -> RoutingParallelEnv:
     """Ten agents with plain observations, because RLlib's own networks take no masks."""
-    return parallel_env(**GAME, parts=("task", "depth"), mask="none", seed=seed)
+    return parallel_env(**GAME, parts=("task", "depth"), mask="none", seed=seed, world=world, split=split)
 
 
 def random_router(seed: int, episodes: int) -> float:
@@ -45,7 +46,7 @@ def configure(world: RoutingParallelEnv, seed: int, shared: bool) -> PPOConfig:
     network = {"fcnet_hiddens": [64], "fcnet_activation": "tanh"}
     policies = ["shared"] if shared else world.possible_agents
     specs: Any = {policy: RLModuleSpec(model_config=network) for policy in policies}
-    register_env("routing", lambda _: ParallelPettingZooEnv(world))
+    register_env("routing", lambda config: ParallelPettingZooEnv(build(seed, NAME, config.get("split"))))
     return (
         PPOConfig()
         .environment("routing")
@@ -62,6 +63,12 @@ def configure(world: RoutingParallelEnv, seed: int, shared: bool) -> PPOConfig:
             use_kl_loss=False,
             vf_clip_param=float("inf"),
         )
+        .evaluation(
+            evaluation_interval=100,
+            evaluation_num_env_runners=0,  # in this process: it evaluates the blocks that are being trained
+            evaluation_duration=int(world.game.data.validation.task.bincount().max()),  # a whole pass
+            evaluation_config={"env_config": {"split": "validation"}, "explore": False},
+        )
         .debugging(seed=seed, log_level="ERROR")
     )
 
@@ -69,11 +76,14 @@ def configure(world: RoutingParallelEnv, seed: int, shared: bool) -> PPOConfig:
 def main(episodes: int, seed: int, shared: bool) -> None:
     """Train and print both test accuracies."""
     torch.set_num_threads(1)  # the networks are small: a second thread would only wait for the first
-    world = build(seed)
+    world = build(seed, NAME)
     ray.init(num_cpus=1, include_dashboard=False, logging_level="ERROR")
     algorithm = configure(world, seed, shared).build_algo()
-    for _ in range(max(episodes // 10, 1)):
-        algorithm.train()
+    for iteration in range(1, max(episodes // 10, 1) + 1):
+        result: Any = algorithm.train()
+        if "evaluation" in result:
+            mean = result["evaluation"]["env_runners"]["episode_return_mean"] / world.game.spec.tasks
+            print(f"after {10 * iteration:,} episodes: mean return of a validation sample {mean:.3f}", flush=True)
     modules: dict[str, Any] = {
         agent: algorithm.get_module("shared" if shared else agent) for agent in world.possible_agents
     }
@@ -83,9 +93,7 @@ def main(episodes: int, seed: int, shared: bool) -> None:
         logits = modules[agent].forward_inference({"obs": torch.from_numpy(observation)[None]})["action_dist_inputs"]
         return int(logits.argmax())
 
-    env: Any = algorithm.env_runner
-    played: RoutingParallelEnv = env.env.envs[0].unwrapped.par_env  # Ray has pickled the world and plays a copy
-    test = played.evaluate(choose).overall_accuracy
+    test = world.evaluate(choose).overall_accuracy
     algorithm.stop()
     print(f"PPO: test accuracy {test:.1%}; random router: {random_router(seed, episodes):.1%}")
 

@@ -1,4 +1,4 @@
-"""The form of the data: standardisation, the validation cut, tasks of one's own, summaries."""
+"""The form of the data: standardisation, the validation cut, your own tasks, summaries."""
 
 import io
 import re
@@ -82,7 +82,7 @@ def test_a_cut_that_leaves_a_task_without_samples_is_refused() -> None:
         MultiTaskData.from_arrays(arrays, validation=1.0)
 
 
-# Tasks of one's own
+# Your own tasks
 
 
 def test_arrays_become_tasks_with_class_counts_of_their_own() -> None:

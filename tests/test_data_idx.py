@@ -43,7 +43,7 @@ def test_idx_is_read_as_written(tmp_path: Path) -> None:
         (gzip.compress(idx(IMAGES))[:-9], "damaged or no gzip file"),
         (flipped(gzip.compress(idx(IMAGES), 0), 40), "damaged or no gzip file"),
         (gzip.compress(idx(np.zeros(7, np.uint8))), "images and labels swapped"),
-        (gzip.compress(idx(IMAGES, kind=13)), "no IDX file of bytes"),
+        (gzip.compress(idx(IMAGES, kind=13)), "not an IDX file of bytes"),
         (gzip.compress(idx(IMAGES[:1])), r"has shape \(1, 3, 4\), not \(2, 3, 4\)"),
         (gzip.compress(idx(IMAGES)[:10]), r"has shape \(2,\)"),
         (gzip.compress(idx(IMAGES)[:-1]), "holds 23 values, not 24"),

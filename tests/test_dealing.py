@@ -41,7 +41,7 @@ def test_a_pass_deals_every_sample_once_in_even_deals(batch_size: int, per_task:
         for batch in deals:
             assert torch.equal(batch.target, data.train.target[dealt(data, batch)])
             assert torch.equal(batch.task, data.train.task[dealt(data, batch)])
-    assert passes[0] != passes[1], "every pass has an order of its own"
+    assert passes[0] != passes[1], "every pass has its own order"
 
 
 def test_one_per_task_deals_lane_t_to_task_t_and_wastes_no_sample() -> None:

@@ -26,7 +26,7 @@ def own_route(state: State) -> Tensor:
 def test_evaluate_equals_a_plain_loop(batch_size: int) -> None:
     network = BLUEPRINT.network(stem=nn.BatchNorm1d(3))
     game = little_game(network, little_data(3, CLASSES, per_task=40))
-    play(game, BLUEPRINT.routes)  # so that batch norm has statistics of its own
+    play(game, BLUEPRINT.routes)  # so that batch norm has statistics
     evaluation = game.evaluate(own_route, "test", batch_size=batch_size)
 
     network.eval()

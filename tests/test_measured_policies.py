@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -107,7 +108,7 @@ def test_a_leaderboard_shows_a_dash_beside_known_entropies(tmp_path: Path) -> No
         env.seed(0)
         env.reset()
         for _ in range(3 * len(DATA.train)):
-            env.step([0] * env.num_envs)
+            env.step(np.zeros(env.num_envs, int))
     wpl = RunDirectory(tmp_path / "wpl" / "one")
     run = Run.of({**SMALL, "router": "wpl", "epochs": 1})
     wpl.write_config(run.settings)

@@ -1,4 +1,4 @@
-"""Environments in several processes: refused where a wrapper would give each a world of its own, else untouched."""
+"""Environments in several processes: refused where a wrapper would give each a separate world, else untouched."""
 
 from __future__ import annotations
 

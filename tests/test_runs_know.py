@@ -178,13 +178,9 @@ def test_a_benchmark_does_not_take_runs_on_other_data_for_todays(
 
 
 def test_files_are_found_wherever_a_setting_names_them() -> None:
-    given = {
-        "router": "a/b.py:X",
-        "router_options": ("network=c.py:Y", 'routers=["d.py:Z", "wpl"]', "step=0.1"),
-        "loss": "mse",
-    }
-    assert files_of(given) == ["a/b.py", "c.py", "d.py"]
-    settings = RunSettings(router="a/b.py:X", router_options=given["router_options"], game=Settings(network="e.py:net"))
+    options = ("network=c.py:Y", 'routers=["d.py:Z", "wpl"]', "step=0.1")
+    assert files_of({"router": "a/b.py:X", "router_options": options, "loss": "mse"}) == ["a/b.py", "c.py", "d.py"]
+    settings = RunSettings(router="a/b.py:X", router_options=options, game=Settings(network="e.py:net"))
     moved = relocated(settings, {"d.py": Path("/new/d.py"), "e.py": Path("/new/e.py")})
     assert moved.router == "a/b.py:X"
     assert moved.router_options[1] == 'routers=["/new/d.py:Z", "wpl"]'

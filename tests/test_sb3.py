@@ -323,16 +323,17 @@ def test_each_model_has_its_own_copy_of_a_callback() -> None:
 
 def test_a_callback_that_cannot_serve_several_models_is_refused_and_nothing_has_changed(tmp_path: Path) -> None:
     envs, models = ten_models()
-    view = RoutingVecEnv(**{**SMALL, "train": False})
+    view = RoutingVecEnv(train=False, **SMALL)
     before = weights(envs[0]), [bits(model.policy.state_dict()) for model in models]
     evaluation = EvalCallback(view, eval_freq=3, verbose=0)
     saving = CheckpointCallback(3, str(tmp_path))
-    for callback, message in (
+    refused: list[tuple[Any, str]] = [
         (evaluation, "EvalCallback evaluates in one environment"),
         ([Counting(), saving], "CheckpointCallback writes to one path"),
         (EveryNTimesteps(3, CallbackList([saving])), "CheckpointCallback writes to one path"),
         (Held(threading.Lock()), "cannot be copied for each model"),
-    ):
+    ]
+    for callback, message in refused:
         with pytest.raises(ValueError, match=message):
             learn_together(models, 6, callback=callback)
     with pytest.raises(ValueError, match="give one of them"):

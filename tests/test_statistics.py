@@ -71,7 +71,7 @@ def test_intervals_and_paired_comparison_are_scipys() -> None:
 
 
 def simulated(seeds: int, effect: float, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A benchmark of two entrants: some seeds are easier for both, each run has luck of its own."""
+    """A benchmark of two entrants: some seeds are easier for both, each run has its own luck."""
     easy = generator.normal(0, 0.05, seeds)
     ours, theirs = (0.7 + easy + generator.normal(0, 0.01, seeds) for _ in range(2))
     return ours + effect, theirs

@@ -164,7 +164,7 @@ def little_data(
     regression: int | None = None,
     seed: int = 0,
 ) -> MultiTaskData:
-    """Tasks with inputs of their own; the class follows from the input, so that there is something to learn.
+    """Tasks with separate inputs; the class follows from the input, so that there is something to learn.
 
     Args:
         features: of an input.
@@ -196,7 +196,7 @@ def little_data(
 
 
 def bits(tensors: dict[str, Tensor]) -> dict[str, bytes]:
-    """A copy to compare bit by bit."""
+    """A copy for a bitwise comparison."""
     return {name: tensor.detach().numpy().tobytes() for name, tensor in tensors.items()}
 
 
@@ -211,7 +211,7 @@ def little_game(
     loss: Loss | None = None,
     block_batch: int | None = None,
 ) -> RoutingGame:
-    """A game over a network and data of one's own; by default trained by SGD with step 0.1."""
+    """A game over a given network and data; by default trained by SGD with step 0.1."""
     return RoutingGame(
         data,
         network,

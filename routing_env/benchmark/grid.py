@@ -1,4 +1,4 @@
-"""The benchmark: a grid of runs in parallel processes, each in a folder of its own that a second start finds again."""
+"""The benchmark: a grid of runs in parallel processes, each in its own folder, which a second start finds again."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def asked_for(suite: str, config: BenchmarkOptions) -> tuple[str, list[Job]]:
 
 
 def choose_entrants(arena: Arena, names: Sequence[str]) -> Arena:
-    """The arena with other entrants: some of its own by their names, or any router, baseline or class.
+    """The arena with other entrants: some of its usual ones by their names, or any router, baseline or class.
 
     Raises:
         ValueError: an unknown name, with the nearest known one.
@@ -265,7 +265,7 @@ def scale(jobs: Sequence[Job]) -> str:
 
 
 def report_name(suite: str, jobs: Sequence[Job], entrants: Sequence[str] = ()) -> str:
-    """Folder of a suite's tables and figures: its name and scale, and who took part instead of its own entrants.
+    """Folder of a suite's tables and figures: its name and scale, and who took part, unless these are its usual entrants.
 
     Args:
         suite: its name.

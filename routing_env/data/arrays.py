@@ -185,7 +185,7 @@ def _task_names(tasks: Any) -> list[str]:
         _check_name("a task's name", name)
     names = list(tasks)
     if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"task {twice[0]!r} occurs twice; give each task a name of its own")
+        raise ValueError(f"task {twice[0]!r} occurs twice; give each task a different name")
     return names
 
 

@@ -69,7 +69,7 @@ def read_idx(path: Path, shape: tuple[int, ...] | None = None) -> Tensor:
             if magic[:3] != _UNSIGNED_BYTE or not dimensions or (shape and dimensions != len(shape)):
                 expected = (_UNSIGNED_BYTE + bytes([len(shape)])).hex() if shape else f"{_UNSIGNED_BYTE.hex()}.."
                 raise ValueError(
-                    f"{path} begins with {magic.hex() or 'nothing'}, not {expected}: it is no IDX file of bytes"
+                    f"{path} begins with {magic.hex() or 'nothing'}, not {expected}: it is not an IDX file of bytes"
                     + (f" in {len(shape)} dimensions; are images and labels swapped?" if shape else "")
                     + ("; it is packed, so add .gz to its name" if magic[:2] == _GZIP else "")
                 )

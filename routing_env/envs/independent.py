@@ -281,7 +281,7 @@ def _copied(callback: MaybeCallback) -> MaybeCallback:
     """A model's own copy of a callback that was given once for all models.
 
     Raises:
-        ValueError: it plays an environment of its own, writes to a path of its own, or cannot be copied.
+        ValueError: it plays one environment, writes to one path, or cannot be copied.
     """
     waiting: list[Any] = [callback]
     while waiting:

@@ -1,4 +1,4 @@
-"""Refuses wrappers that would run environments in processes of their own, where each would train its own blocks."""
+"""Refuses wrappers that would run environments in separate processes, where each would train its own blocks."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _WORKERS = {
 }
 """Functions, by their modules, that build or run environments only where these are spread over processes.
 
-Their names are all that tells such a wrapper from a process in which a user plays a world of its own, which is fine:
+Their names are all that tells such a wrapper from a process in which a user plays a separate world, which is fine:
 the wrappers build a first environment in the main process, and ``multiprocessing.parent_process()`` is set in both.
 """
 
 
 def refuse_worker_processes() -> None:
-    """Raise where a vectorising wrapper is about to run environments in processes of their own.
+    """Raise where a vectorising wrapper is about to run environments in separate processes.
 
     Raises:
         RuntimeError: it is.

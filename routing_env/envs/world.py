@@ -210,7 +210,7 @@ class World:
         for other in filter(self._is_like, list(_PLAYED)):
             self._compared = other._compared = True
             warnings.warn(
-                "a second world of the same data and settings learns in this process, with blocks of its own; if this "
+                "a second world of the same data and settings learns in this process, with separate blocks; if this "
                 "environment is to evaluate what another one trains, make both with the same world=..., and this one "
                 "with split='validation' or 'test'; train=False freezes the blocks of a private world",
                 stacklevel=5,

@@ -92,7 +92,7 @@ class RunDirectory:
         """A folder that exists.
 
         Raises:
-            FileNotFoundError: it is no run.
+            FileNotFoundError: the folder is not a run.
         """
         directory = cls(path)
         if not path.is_dir():
@@ -101,7 +101,7 @@ class RunDirectory:
             raise FileNotFoundError(f"there is no run directory {path}{hint}")
         if not directory.config_path.is_file():
             raise FileNotFoundError(
-                f"{path} is no run directory: it has no config.json; name a folder runs/<name>/<run id>"
+                f"{path} is not a run directory: it has no config.json; name a folder runs/<name>/<run id>"
             )
         return directory
 
@@ -200,7 +200,7 @@ class RunDirectory:
         ]
         if changed:
             raise ValueError(
-                f"{self.path} was trained on other data ({'; '.join(changed)}): give the folder of its own with "
+                f"{self.path} was trained on other data ({'; '.join(changed)}): give the folder of the original data with "
                 "--data-dir or ROUTING_ENV_DATA, or start a new run"
             )
 

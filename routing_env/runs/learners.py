@@ -265,7 +265,7 @@ class BaselineLearner(Learner):
         return evaluate(forward, self.data, self._score, split)
 
     def measures(self) -> dict[str, float]:
-        """Accuracy and loss on the training deals; there is no policy."""
+        """Accuracy and loss on the training deals; a baseline has no policy."""
         dealt = max(1, self._dealt)
         row = {"train_accuracy": float(self._correct) / dealt, "train_loss": float(self._loss) / dealt}
         self._clear()
