@@ -79,7 +79,9 @@ class Progress(Callback):
         """Print the mean return of the validation samples."""
         returns = torch.stack([rollout["next", "task", "reward"].sum(0) for rollout in rollouts])
         done, episodes = self.experiment.total_frames // rollouts[0].shape[0], len(rollouts)
-        print(f"after {done:,} episodes: mean return {returns.mean():.3f} in {episodes} validation episodes", flush=True)
+        print(
+            f"after {done:,} episodes: mean return {returns.mean():.3f} in {episodes} validation episodes", flush=True
+        )
 
 
 def experiment(world: RoutingParallelEnv, algorithm: str, seed: int, episodes: int, folder: str) -> Experiment:

@@ -109,11 +109,11 @@ OTHERS: dict[str, tuple[tuple[Any, ...], dict[str, Any], str]] = {
     "algorithm": ((A2C, {"n_steps": 3}), {}, "algorithm is '.*PPO' in the state, and '.*A2C' here"),
     "optimiser": ((DQN, REPLAY), {}, "lacks replay; .*algorithm is '.*PPO'"),
     "policy": ((MaskablePPO, ROLLOUT), {}, "policy is '.*:ActorCriticPolicy' in the state, and '.*:Maskable"),
-    "lanes": ((PPO, ROLLOUT), {"copies": 3}, "lanes is 6 in the state, and 9 here"),
+    "lanes": ((PPO, ROLLOUT), {"copies": 3}, "settings/batch_size is 6 in the state, and 9 here"),
     "parts": ((PPO, ROLLOUT), {"parts": ("task",)}, r"observation_space is 'Box.* in the state, and 'Box"),
     "net": ((PPO, {**ROLLOUT, "policy_kwargs": {"net_arch": [5]}}), {}, r"float32 \[64, .*, and float32 \[5, "),
     "optimizer": (
-        (PPO, {**ROLLOUT, "policy_kwargs": {"optimizer_class": torch.optim.RMSprop}}), {}, "optimizer.* lacks alpha",
+        (PPO, {**ROLLOUT, "policy_kwargs": {"optimizer_class": torch.optim.RMSprop}}), {}, "/state/0 lacks square_avg",
     ),
     "normalised": ((PPO, ROLLOUT, VecNormalize), {}, r"Normalize is \[\] in the state, and \['obs_rms', 'ret_rms'\]"),
     "blocks": ((PPO, ROLLOUT), {"hidden": 5}, "settings/hidden is 4 in the state, and 5 here"),
@@ -177,6 +177,7 @@ def test_a_damaged_state_is_refused_wherever_the_damage_is(kind: str, tmp_path: 
         ("torch", torch.zeros_like(good["model"]["torch"])),
         ("numpy", [torch.zeros(624, dtype=torch.int64), 10**6, 0, 0.0]),
         ("numpy", [torch.zeros(3, dtype=torch.int64), 0, 0, 0.0]),
+        ("numpy", [torch.full([624], -1), 0, 0, 0.0]),
         ("actions", {**good["model"]["actions"], "bit_generator": "MT19937"}),
         ("counters", {**good["model"]["counters"], "num_timesteps": 1.5}),
     ]
@@ -265,7 +266,7 @@ def test_a_plain_zip_on_other_blocks_is_warned_of_once(tmp_path: Path) -> None:
     model.save(tmp_path / "plain.zip")
     fresh = RoutingVecEnv(**SMALL, copies=2)
     plain = PPO.load(tmp_path / "plain.zip", env=fresh)
-    with pytest.warns(UserWarning, match="has trained for 72 steps, but the blocks .* sb3_models") as caught:
+    with pytest.warns(UserWarning, match="has trained for 72 steps, but the blocks .*sb3_models") as caught:
         fresh.evaluate(plain)
     assert [warning.filename for warning in caught] == [__file__]
     save(tmp_path / "both", model)

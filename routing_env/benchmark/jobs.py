@@ -265,7 +265,7 @@ def scale(jobs: Sequence[Job]) -> str:
 
 
 def report_name(suite: str, jobs: Sequence[Job], entrants: Sequence[str] = ()) -> str:
-    """Folder of a suite's tables and figures: its name and scale, and who took part, unless these are its usual entrants.
+    """Folder of a suite's tables and figures: its name and scale, and the entrants if they are not the usual ones.
 
     Args:
         suite: its name.

@@ -89,7 +89,7 @@ def markdown(boards: Sequence[Leaderboard]) -> str:
     for board in boards:
         headings = ["", "entrant", *(column.heading for column in shown_in(board.columns, "markdown"))]
         parts.append(
-            f"## {in_markdown(board.arena)}: {board.scale}\n\n{markdown_table(headings, cells(board))}\n\n"
+            f"## {in_markdown(board.arena)}: {board.scale}\n\n{markdown_table(headings, _escaped(cells(board)))}\n\n"
             f"{in_markdown(verdict(board))}\n"
         )
         if board.differences:
@@ -111,7 +111,7 @@ def _routing_table(board: Leaderboard) -> list[str]:
     columns = [column for column in columns if any(row.values[column.key] is not None for row in routers)]
     lines = [[row.name, *(column.cell(row.values[column.key], "routing") for column in columns)] for row in routers]
     headings = ["router", *(column.heading for column in columns)]
-    return [f"Routing on the test split, entropies in nats:\n\n{markdown_table(headings, lines)}\n"]
+    return [f"Routing on the test split, entropies in nats:\n\n{markdown_table(headings, _escaped(lines))}\n"]
 
 
 def save_tables(boards: Sequence[Leaderboard], jobs: Sequence[Job], folder: Path) -> list[Path]:
@@ -157,10 +157,14 @@ def save_tables(boards: Sequence[Leaderboard], jobs: Sequence[Job], folder: Path
 
 
 def markdown_table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Format a table in Markdown; the texts are shown as they are."""
+    """Format a table whose headings and cells are Markdown."""
     rule = ["---"] * len(headings)
-    shown = [[in_markdown(text) for text in line] for line in (headings, *lines)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in (shown[0], rule, *shown[1:]))
+    return "\n".join("| " + " | ".join(line) + " |" for line in (headings, rule, *lines))
+
+
+def _escaped(lines: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The same texts in Markdown, which shows them as they are."""
+    return [[in_markdown(text) for text in line] for line in lines]
 
 
 def in_markdown(text: str) -> str:

@@ -252,8 +252,10 @@ class SavedModel:
             if not 0 <= replay["pos"] < self._replay.buffer_size or {*map(len, replay["arrays"].values())} != {rows}:
                 raise ValueError(f"the replay buffer stands at {replay['pos']}, which does not fit what it holds")
         restore_generator(torch.Generator(), state["torch"])
+        keys, place, has_gauss, _ = state["numpy"]
+        if not (0 <= place <= len(keys) and keys.min() >= 0 and keys.max() < 2**32 and has_gauss in (0, 1)):
+            raise ValueError("numpy is not the state of a Mersenne Twister")
         try:
-            np.random.RandomState().set_state(_numpy_state(state))
             type(self._model.action_space.np_random.bit_generator)().state = state["actions"]
         except (TypeError, ValueError) as error:
             raise ValueError(f"this is not the state of a NumPy generator: {error}") from error

@@ -49,9 +49,9 @@ class ModelPolicy:
     """
 
     def __init__(self, model: BaseAlgorithm, seen: ObservationFormat) -> None:
-        _check_observations(model, seen)
         self._model = model
         self._values = values_of(model)
+        _check_observations(model, seen)
         self._has_distribution = hasattr(model.policy, "get_distribution")
         self._seen = seen
 

@@ -200,8 +200,8 @@ class RunDirectory:
         ]
         if changed:
             raise ValueError(
-                f"{self.path} was trained on other data ({'; '.join(changed)}): give the folder of the original data with "
-                "--data-dir or ROUTING_ENV_DATA, or start a new run"
+                f"{self.path} was trained on other data ({'; '.join(changed)}): give the folder of the original data "
+                "with --data-dir or ROUTING_ENV_DATA, or start a new run"
             )
 
     def places(self) -> dict[str, Path]:
