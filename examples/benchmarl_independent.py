@@ -90,7 +90,8 @@ def experiment(world: RoutingParallelEnv, algorithm: str, seed: int, episodes: i
     config.evaluation, config.evaluation_static = True, True  # from the first validation sample each time
     config.evaluation_interval = 100 * 30
     config.evaluation_episodes = int(world.game.data.validation.task.bincount().max())  # a whole pass
-    config.loggers, config.create_json, config.save_folder = [], False, folder
+    config.render, config.loggers, config.save_folder = False, [], folder
+    config.create_json = True  # without any log, BenchMARL skips the evaluation
     config.share_policy_params = False  # a network for each task
     config.gamma, config.max_n_frames = 1.0, episodes * world.game.spec.depth
     config.on_policy_n_envs_per_worker = config.off_policy_n_envs_per_worker = 1  # one world
