@@ -235,4 +235,4 @@ class World:
 
 _NAMED: WeakValueDictionary[str, World] = WeakValueDictionary()
 _PLAYED: WeakSet[World] = WeakSet()
-_REMEDY = "leave it out, or give the world another name"
+_REMEDY = "give all environments of one world the same settings, or give this one another world"
