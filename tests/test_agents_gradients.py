@@ -126,16 +126,16 @@ def test_router_gradients_reach_the_blocks_on_request_only() -> None:
 
     batch = by_hand.dealer.next_batch()
     by_hand.network.train()
-    route = by_hand.network.start(batch.x)
+    route = by_hand.network.start(batch.x, batch.task)
     attached: list[State] = []
     for action in summed.trace.actions.T:
-        attached.append(route.observe(batch.task, attached=True))
-        route = route.apply(action)
+        attached.append(route.observe(attached=True))
+        route.apply(Decision(action))
     decisions = tuple(Decision(action) for action in summed.trace.actions.T)
     trace = Trace(
         tuple(attached), decisions, summed.trace.action_rewards, summed.trace.final_reward, summed.trace.outcome
     )
-    total = F.cross_entropy(route.v, batch.target) + routers[2].loss(trace).mean()
+    total = F.cross_entropy(route.output, batch.target) + routers[2].loss(trace).mean()
     names, parameters = zip(*by_hand.network.named_parameters(), strict=True)
     gradients = torch.autograd.grad(total, parameters, allow_unused=True, materialize_grads=True)
 

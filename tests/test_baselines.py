@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional as F
+from worlds import layered
 
 from routing_env.agents import make_router
 from routing_env.baselines import BASELINES, Baseline, Plan, make_baseline
@@ -176,7 +177,7 @@ def test_options_are_checked() -> None:
 def test_the_stem_is_the_routed_networks_own() -> None:
     settings, data = resolve_run({"router": "cross_stitch", "epochs": 1, "data": "digits", "hidden": 16})
     game, learner = build_game(settings.game, data), BaselineLearner(settings, data)
-    theirs = game.network.stem.state_dict()
+    theirs = layered(game.network).stem.state_dict()
     for key, value in learner.network.stem.state_dict().items():
         assert torch.equal(value, theirs[key]), key
     plan = plan_beside(build_network(settings.game, data), data.tasks, settings.game)
@@ -189,7 +190,7 @@ def test_separate_networks_learn_what_the_fixed_router_learns() -> None:
     planted: dict[str, Any] = {"data": "planted", "momentum": 0.9, "blocks": 12, "layers": 2, "hidden": 16}
     settings, data = resolve_run({"router": "task_specific_all_fc", "epochs": 1, **planted})
     game, learner = build_game(settings.game, data), BaselineLearner(settings, data)
-    routed = [parameter for bank in game.network.banks for parameter in bank.parameters()]
+    routed = [parameter for bank in layered(game.network).banks for parameter in bank.parameters()]
     with torch.no_grad():
         for mine, theirs in zip(learner.network.parameters(), routed, strict=True):
             mine.copy_(theirs)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from rich.console import Console
+from worlds import layered
 
 from routing_env import parallel_env
 from routing_env.data import EndlessPass, MultiTaskData, OnePerTask, ShuffledPass, Split, load, make_data
@@ -106,7 +107,7 @@ def test_arrays_become_tasks_with_class_counts_of_their_own() -> None:
     game.reset()
     evaluation = game.evaluate(first_legal, "test")
     assert evaluation.samples.tolist() == [10, 15]
-    game.network.bank(2).blocks[0].get_parameter("bias").data.copy_(torch.tensor([0.0, 0.0, 9.0, 9.0, 9.0]))
+    layered(game.network).bank(2).blocks[0].get_parameter("bias").data.copy_(torch.tensor([0.0, 0.0, 9.0, 9.0, 9.0]))
     batch = data.gather(data.test)
     state: State | None = game.reset(batch, train=False)
     while state is not None:

@@ -8,7 +8,7 @@ import torch
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from torch import Tensor, nn
 from torch.nn import functional as F
-from worlds import Blueprint, little_data, little_game, play, snapshot
+from worlds import Blueprint, layered, little_data, little_game, play, snapshot
 
 from routing_env.types import Decision, State
 
@@ -79,7 +79,7 @@ def test_regression_has_a_loss_and_no_accuracy() -> None:
     evaluation = game.evaluate(lambda state: torch.zeros_like(state.task))
     batch = game.data.gather(game.data.test)
     with torch.no_grad():
-        error = (game.network.bank(0).blocks[0](batch.x) - batch.target).square().mean(1)
+        error = (layered(game.network).bank(0).blocks[0](batch.x) - batch.target).square().mean(1)
     for task in range(2):
         torch.testing.assert_close(float(evaluation.loss[task]), float(error[batch.task == task].mean()))
     for figure in (evaluation.accuracy, evaluation.balanced_accuracy, evaluation.majority):

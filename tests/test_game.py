@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
-from worlds import Blueprint, bits, legal_routes, little_data, little_game, noise, play, playable, snapshot
+from worlds import Blueprint, bits, layered, legal_routes, little_data, little_game, noise, play, playable, snapshot
 
 from routing_env.data import MultiTaskData
 from routing_env.game.network import RoutedNetwork
@@ -210,7 +210,7 @@ def test_outputs_beyond_a_tasks_classes_are_never_predicted_and_never_trained() 
     game = little_game(blueprint.network().double(), little_data(3, (2, 3, 4), per_task=24))
     batch = samples(40, game.data)
     only_two = batch.task == 0
-    network = deepcopy(game.network)
+    network = deepcopy(layered(game.network))
 
     outcome = play(game, [[0]], batch).outcome
     assert (outcome.prediction < torch.tensor([2, 3, 4])[batch.task]).all()
@@ -220,7 +220,7 @@ def test_outputs_beyond_a_tasks_classes_are_never_predicted_and_never_trained() 
     )
 
     play(game, [[0]], Batch(batch.x[only_two], batch.task[only_two], batch.target[only_two]))
-    gradient = next(game.network.bank(0).blocks[0].parameters()).grad
+    gradient = next(layered(game.network).bank(0).blocks[0].parameters()).grad
     assert gradient is not None
     assert gradient[:2].all()
     assert not gradient[2:].any()
@@ -230,7 +230,7 @@ def test_regression_is_rewarded_with_the_negative_loss() -> None:
     blueprint = Blueprint((3, 2), (2,), depth=1)
     game = little_game(blueprint.network().double(), little_data(3, [2] * 3, regression=2))
     batch = samples(5, game.data)
-    plain = deepcopy(game.network)
+    plain = deepcopy(layered(game.network))
     routes = [[0], [1], [1], [0], [1]]
     outcome = play(game, routes, batch).outcome
     output = blueprint.output(plain, batch.x, routes).detach()
@@ -256,7 +256,7 @@ def test_epochs_and_the_schedule_go_by_samples_dealt() -> None:
 def test_a_gates_gradient_is_that_of_the_loss_with_respect_to_the_blocks_output() -> None:
     blueprint = Blueprint((3, 4, 2), (2, 2), depth=2)
     game = little_game(blueprint.network().double(), data_for(blueprint))
-    plain, batch = deepcopy(game.network), samples(4, game.data)
+    plain, batch = deepcopy(layered(game.network)), samples(4, game.data)
     gates = torch.ones(2, 4, dtype=torch.float64, requires_grad=True)
     state = game.reset(batch)
     routes = [[0, 1], [1, 1], [0, 0], [1, 0]]

@@ -12,6 +12,7 @@ from torch import nn
 from worlds import Blueprint, blueprints, legal_routes, noise, playable
 
 from routing_env.game.network import RoutedNetwork, linear_layers, mlp, simple_convnet
+from routing_env.types import Decision
 
 
 @given(blueprint=blueprints())
@@ -25,13 +26,13 @@ def test_an_action_is_legal_iff_some_route_continues_with_it(blueprint: Blueprin
     assert network.actions == blueprint.actions
     spec = network.spec(tasks=2, device=torch.device("cpu"))
     lanes = torch.tensor(routes)
-    route = network.start(torch.zeros(len(routes), blueprint.widths[0]))
+    route = network.start(torch.zeros(len(routes), blueprint.widths[0]), torch.zeros(len(routes), dtype=torch.int64))
     for depth in range(blueprint.depth):
         expected = [{other[depth] for other in routes if other[:depth] == mine[:depth]} for mine in routes]
-        legal = route.observe(torch.zeros(len(routes), dtype=torch.int64)).legal
+        legal = route.observe().legal
         assert [set(row.nonzero().flatten().tolist()) for row in legal] == expected
         assert set(spec.legal[depth].nonzero().flatten().tolist()) == {route[depth] for route in routes}
-        route = route.apply(lanes[:, depth])
+        route.apply(Decision(lanes[:, depth]))
 
 
 @given(blueprint=playable(), data=st.data())
@@ -42,25 +43,25 @@ def test_a_route_is_the_plain_composition_of_its_blocks(blueprint: Blueprint, da
     plain = blueprint.compose(network, x, routes)
     features = max(blueprint.widths)
 
-    route = network.start(x)
+    route = network.start(x, task)
     for depth, actions in enumerate(zip(*routes, strict=True)):
-        state = route.observe(task)
+        state = route.observe()
         assert state.v.shape == (len(routes), features)
         assert not state.v.requires_grad
         for lane, history in enumerate(plain):
             width = history[depth].shape[1]
             torch.testing.assert_close(state.v[lane, :width], history[depth][0], rtol=1e-12, atol=1e-12)
             assert not state.v[lane, width:].any(), "behind the representation there are zeros"
-        route = route.apply(torch.tensor(actions))
+        route.apply(Decision(torch.tensor(actions)))
         if depth < blueprint.depth - 1:
             passes = torch.tensor([blueprint.is_pass(action) for action in actions])
-            assert torch.equal(route.observe(task).v[passes], state.v[passes]), "PASS leaves v bitwise alone"
-    torch.testing.assert_close(route.v, torch.cat([history[-1] for history in plain]), rtol=1e-12, atol=1e-12)
+            assert torch.equal(route.observe().v[passes], state.v[passes]), "PASS leaves v bitwise alone"
+    torch.testing.assert_close(route.output, torch.cat([history[-1] for history in plain]), rtol=1e-12, atol=1e-12)
 
     taken = torch.tensor(routes)
-    output, actions = network(x, task, lambda state: taken[:, state.depth])
-    assert torch.equal(output, route.v)
-    assert torch.equal(actions, taken)
+    output, taken_route = network(x, task, lambda state: taken[:, state.depth])
+    assert torch.equal(output, route.output)
+    assert torch.equal(taken_route.actions, taken)
 
 
 def test_legality_by_hand() -> None:
@@ -73,8 +74,10 @@ def test_legality_by_hand() -> None:
         [1, 1, 1, 0, 0, 1],
         [0, 0, 0, 1, 1, 0],
     ]
-    route = network.start(torch.zeros(2, 4)).apply(torch.tensor([5, 0])).apply(torch.tensor([5, 5]))
-    assert route.observe(torch.zeros(2, dtype=torch.int64)).legal.int().tolist() == [
+    route = network.start(torch.zeros(2, 4), torch.zeros(2, dtype=torch.int64))
+    route.apply(Decision(torch.tensor([5, 0])))
+    route.apply(Decision(torch.tensor([5, 5])))
+    assert route.observe().legal.int().tolist() == [
         [1, 1, 0, 0, 0, 0],
         [0, 0, 1, 0, 0, 1],
     ]
@@ -113,11 +116,18 @@ def test_the_gate_scales_the_output_and_carries_its_gradient() -> None:
     x = noise(2, 2)
     gate = torch.ones(2, dtype=torch.float64, requires_grad=True)
     first = torch.tensor([0, 1])
-    plain = network.start(x).apply(first)
-    gated = network.start(x).apply(first, gate=gate)
-    assert torch.equal(gated.v, plain.v)
-    gated.v.sum().backward()
-    torch.testing.assert_close(gate.grad, plain.v.sum(1))
+    second = Decision(torch.zeros_like(first))
+    plain, gated = (network.start(x, torch.zeros_like(first)) for _ in range(2))
+    plain.apply(Decision(first))
+    gated.apply(Decision(first, gate=gate))
+    assert torch.equal(gated.observe().v, plain.observe().v)
+    plain.apply(second)
+    gated.apply(second)
+    assert torch.equal(gated.output, plain.output)
+    gated.output.sum().backward()
+    hidden = plain.states[1].v.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(network.bank(1).blocks[0](hidden).sum(), hidden)
+    torch.testing.assert_close(gate.grad, (slope * hidden).sum(1))
 
 
 def test_the_papers_network_has_128_features_for_cifar() -> None:

@@ -69,8 +69,8 @@ def test_the_papers_network_takes_every_size_of_picture(shape: tuple[int, ...], 
     ]
     x, routes = torch.randn(6, *shape), random_routes([4, 4, 4], 6)
     network.eval()
-    output, actions = network(x, torch.zeros(6, dtype=torch.int64), along(routes))
-    assert torch.equal(actions, routes)
+    output, route = network(x, torch.zeros(6, dtype=torch.int64), along(routes))
+    assert torch.equal(route.actions, routes)
     torch.testing.assert_close(output, composed(network, x, routes))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from worlds import layered
 from zoo import MASKS, RECURSIVE, TOPOLOGIES, legal_actions, play, same, small_data, weights
 
 from routing_env import Decision, MultiTaskData, State, make_game, parallel_env
@@ -179,7 +180,7 @@ def test_an_illegal_action_loses_the_route_and_trains_nothing(digits: MultiTaskD
     env = parallel_env(data=digits, **RECURSIVE)
     observations, _ = env.reset(seed=0)
     start = weights(env)
-    last_layer = env.game.network.own_actions(2)[0]
+    last_layer = layered(env.game.network).own_actions(2)[0]
     assert not observations["task_0"]["action_mask"][last_layer]
     with pytest.warns(UserWarning, match=f"task_0 chose action {last_layer}") as warned:
         observations, rewards, _, _, infos = env.step(dict.fromkeys(env.agents, last_layer))
@@ -211,7 +212,7 @@ def test_an_illegal_action_loses_the_route_and_trains_nothing(digits: MultiTaskD
 def test_a_lost_route_ends_where_it_was_lost(small: MultiTaskData) -> None:
     env = parallel_env(data=small, **RECURSIVE)
     env.reset()
-    last_layer = env.game.network.own_actions(2)
+    last_layer = layered(env.game.network).own_actions(2)
     env.step(dict.fromkeys(env.agents, 1))
     with pytest.warns(UserWarning, match="task_1 chose action"):
         env.step({"task_0": 3, "task_1": last_layer[0], "task_2": 4})

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from worlds import little_data
+from worlds import layered, little_data
 from zoo import RECURSIVE, legal_actions, play, same, weights
 
 from routing_env import Decision, make_game, parallel_env
@@ -119,7 +119,7 @@ def test_an_illegal_action_is_shared_by_all_who_share_the_route() -> None:
     env.reset()
     start = weights(env)
     env.step({"dispatcher_0": 3})
-    last_layer = env.game.network.own_actions(2)[0]
+    last_layer = layered(env.game.network).own_actions(2)[0]
     with pytest.warns(UserWarning, match=f"router_3 chose action {last_layer}"):
         _, rewards, _, _, infos = env.step({"router_3": last_layer})
     assert rewards == {"dispatcher_0": 0.0, "router_3": 0.0}

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from routing_env.data import MultiTaskData, ShuffledPass, Split, make_data
 from routing_env.game.network import RoutedNetwork
 from routing_env.game.rewards import Collaboration
+from routing_env.game.routed_model import RoutedModel
 from routing_env.game.routing_game import RoutingGame
 from routing_env.game.training import BlockTrainer, Loss
 from routing_env.types import Batch, Decision, State, Trace
@@ -198,6 +199,12 @@ def little_data(
 def bits(tensors: dict[str, Tensor]) -> dict[str, bytes]:
     """A copy for a bitwise comparison."""
     return {name: tensor.detach().numpy().tobytes() for name, tensor in tensors.items()}
+
+
+def layered(network: RoutedModel) -> RoutedNetwork:
+    """A game's network, where it consists of layers."""
+    assert isinstance(network, RoutedNetwork)
+    return network
 
 
 def little_game(

@@ -7,7 +7,8 @@ receive no gradient at all, which is what makes every optimiser leave them bitwi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -15,61 +16,96 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+Representation = Any
+"""A tensor whose first axis are the lanes, or a tuple of representations, such as the input and the state of a cell."""
+
+
+def tensors_of(v: Representation) -> list[Tensor]:
+    """The tensors of a representation."""
+    return [v] if isinstance(v, Tensor) else [tensor for part in v for tensor in tensors_of(part)]
+
+
+def map_tensors(function: Callable[..., Tensor], v: Representation, *others: Representation) -> Representation:
+    """A function of each tensor of representations of one form."""
+    if isinstance(v, Tensor):
+        return function(v, *others)
+    return tuple(map_tensors(function, *parts) for parts in zip(v, *others, strict=True))
+
+
+def in_rows(v: Representation, rows: Tensor) -> Representation:
+    """Some rows, int64 [n], of a representation."""
+    return map_tensors(lambda part: part.index_select(0, rows), v)
+
 
 class BlockBank(nn.Module):
-    """Blocks of one input and one output shape.
+    """Blocks that take and return something of one form.
 
     Blocks may be any modules. Where all of them are ``nn.Linear``, or all are ``nn.Sequential(nn.Linear, activation)``
     with the same element-wise activation, they take a path that spares autograd's work per block; not while a chosen
     block has hooks, is reparametrised, or has been replaced.
 
+    Blocks of several arguments take a tuple as ``v``, such as ``(x, (h, c))`` for ``nn.LSTMCell``.
+
     Args:
         blocks: the K modules.
-        in_shape: shape of one sample's representation before the block.
+        in_shape: shape of one sample's representation before the block, if the blocks are to be tried on it.
 
     Raises:
         ValueError: no blocks, a block that cannot take ``in_shape``, or blocks whose output shapes differ.
     """
 
-    def __init__(self, blocks: Sequence[nn.Module], in_shape: Sequence[int]) -> None:
+    def __init__(self, blocks: Iterable[nn.Module], in_shape: Sequence[int] | None = None) -> None:
         super().__init__()
+        blocks = list(blocks)
+        if not blocks:
+            raise ValueError("a layer needs at least one block; got none")
         self.blocks = nn.ModuleList(blocks)
-        self.in_shape = tuple(in_shape)
-        self.out_shape = _common_output_shape(blocks, self.in_shape)
-        self._linears = _as_linears(blocks) if len(self.in_shape) == 1 else None
+        self.in_shape = () if in_shape is None else tuple(in_shape)
+        self.out_shape = () if in_shape is None else _common_output_shape(blocks, self.in_shape)
+        self._linears = _as_linears(blocks)
         first = blocks[0]
         self._activation = first[1] if self._linears and isinstance(first, nn.Sequential) and len(first) == 2 else None
 
     def __len__(self) -> int:
         return len(self.blocks)
 
-    def forward(self, v: Tensor, choice: Tensor) -> Tensor:
+    def forward(self, v: Representation, choice: Tensor) -> Representation:
         """Apply ``blocks[choice[b]]`` to row b.
 
         Args:
-            v: float [B, *in_shape].
+            v: float [B, *in_shape], or a tuple of arguments.
             choice: int64 [B], each in [0, K).
 
         Returns:
-            float [B, *out_shape].
+            float [B, *out_shape], or what the blocks return.
         """
         order = torch.argsort(choice, stable=True)
         counts = torch.bincount(choice, minlength=len(self)).tolist()
         chosen = [k for k, count in enumerate(counts) if count]
         rows = [counts[k] for k in chosen]
-        linears = self._linear_maps(chosen)
+        linears = self._linear_maps(chosen, v)
         if linears is None:
-            parts = [v.index_select(0, lanes) for lanes in order.split(rows)]
-            output = torch.cat([self.blocks[k](part) for k, part in zip(chosen, parts, strict=True)])
-            return output[torch.argsort(order)]
+            parts = [in_rows(v, lanes) for lanes in order.split(rows)]
+            outputs = [_called(self.blocks[k], part) for k, part in zip(chosen, parts, strict=True)]
+            back = torch.argsort(order)
+            return map_tensors(lambda *tensors: torch.cat(tensors)[back], *outputs)
         weights = [linear["weight"] for linear in linears]
         biases = [linear["bias"] for linear in linears if linear["bias"] is not None]
         output = cast(Tensor, _GroupedLinear.apply(v, order, rows, *weights, *biases))
         return output if self._activation is None else self._activation(output)
 
-    def _linear_maps(self, chosen: list[int]) -> list[_Parameters] | None:
+    def blank(self, v: Representation) -> Representation:
+        """Zeros of the form that the blocks return for all rows of ``v``; the state of the blocks is left alone."""
+        two = map_tensors(lambda part: part.new_zeros(2, *part.shape[1:]), v)
+        lanes = len(tensors_of(v)[0])
+        with tried(self.blocks[0]) as block:
+            return map_tensors(lambda part: part.new_zeros(lanes, *part.shape[1:]), _called(block, two))
+
+    def _linear_maps(self, chosen: list[int], v: Representation) -> list[_Parameters] | None:
         """The parameters of the chosen blocks, where they are still the linear maps that they were; None otherwise."""
-        if self._linears is None:
+        if self._linears is None or not isinstance(v, Tensor) or v.dim() != 2:
+            return None
+        if torch.is_autocast_enabled(v.device.type):
             return None
         maps: list[_Parameters] = []
         blocks = self.blocks._modules  # pyright: ignore[reportPrivateUsage]
@@ -137,9 +173,23 @@ def _as_linears(blocks: Sequence[nn.Module]) -> list[_Linear] | None:
     return linears if len(kinds) == 1 else None
 
 
+def _called(block: nn.Module, v: Representation) -> Representation:
+    return block(*v) if isinstance(v, tuple) else block(v)
+
+
+@contextmanager
+def tried(module: nn.Module) -> Generator[nn.Module]:
+    """A module in evaluation mode and without gradients; its mode is restored."""
+    training = [part for part in module.modules() if part.training]
+    try:
+        with torch.no_grad():
+            yield module.eval()
+    finally:
+        for part in training:
+            part.training = True
+
+
 def _common_output_shape(blocks: Sequence[nn.Module], in_shape: tuple[int, ...]) -> tuple[int, ...]:
-    if not blocks:
-        raise ValueError("a layer needs at least one block; got none")
     shapes = [output_shape(block, in_shape, f"block {k}") for k, block in enumerate(blocks)]
     if len(set(shapes)) > 1:
         described = ", ".join(f"block {k}: {shape}" for k, shape in enumerate(shapes))
@@ -158,14 +208,9 @@ def output_shape(module: nn.Module, in_shape: Sequence[int], name: str) -> tuple
     Raises:
         ValueError: the module does not take the samples.
     """
-    training = [part for part in module.modules() if part.training]
     parameter = next(module.parameters(), torch.empty(0))
     try:
-        with torch.no_grad():
-            output = module.eval()(parameter.new_zeros(2, *in_shape))
-        return tuple(output.shape[1:])
+        with tried(module):
+            return tuple(module(parameter.new_zeros(2, *in_shape)).shape[1:])
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         raise ValueError(f"{name} ({module}) does not take samples of shape {tuple(in_shape)}: {error}") from error
-    finally:
-        for part in training:
-            part.training = True

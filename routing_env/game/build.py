@@ -14,16 +14,17 @@ from routing_env.data import EndlessPass, MultiTaskData, OnePerTask, ShuffledPas
 from routing_env.data.dealers import Dealer
 from routing_env.game.network import RoutedNetwork, mlp, simple_convnet
 from routing_env.game.rewards import COLLABORATIONS, FINAL_REWARDS
+from routing_env.game.routed_model import RoutedModel
 from routing_env.game.routing_game import RoutingGame
 from routing_env.game.settings import Given, SettingError, Settings, check, is_function
 from routing_env.game.training import LOSSES, BlockTrainer
 from routing_env.names import as_integer, find
 from routing_env.types import usual_torch
 
-NetworkFactory = Callable[[MultiTaskData], RoutedNetwork]
+NetworkFactory = Callable[[MultiTaskData], RoutedModel]
 """Builds a network for a data set, new on every call."""
 
-NETWORKS: dict[str, Callable[..., RoutedNetwork]] = {"mlp": mlp, "simple_convnet": simple_convnet}
+NETWORKS: dict[str, Callable[..., RoutedModel]] = {"mlp": mlp, "simple_convnet": simple_convnet}
 
 DEALERS: dict[str, Callable[[MultiTaskData, int, int], Dealer]] = {
     "shuffled": ShuffledPass,
@@ -94,7 +95,7 @@ def build_game(settings: Settings, data: MultiTaskData) -> RoutingGame:
         torch.manual_seed(settings.seed)
         network = build_network(settings, data)
     network = network.to(data.device)
-    spec = network.spec(data.tasks, data.device)
+    spec = network.spec(data.tasks, data.device, data.input_shape)
     game = RoutingGame(
         data,
         network,
@@ -125,13 +126,15 @@ def load_data(given: Given) -> MultiTaskData:
     return data if fraction == 1 else training_share(data, fraction, seed=seed)
 
 
-def build_network(settings: Settings, data: MultiTaskData) -> RoutedNetwork:
-    """The routed network of resolved settings; its weights come from torch's own generator."""
+def build_network(settings: Settings, data: MultiTaskData) -> RoutedModel:
+    """The network of resolved settings; its weights come from torch's own generator."""
     build = find("network", settings.network, NETWORKS)
     if is_function(settings.network):
         network: object = build(data)
-        if not isinstance(network, RoutedNetwork):
-            raise SettingError(f"the network function returned {type(network).__name__}, not a RoutedNetwork")
+        if not isinstance(network, RoutedModel):
+            raise SettingError(
+                f"the network function returned {type(network).__name__}, not a RoutedNetwork or another RoutedModel"
+            )
         return network
     for name in ("hidden", "layers", "blocks", "depth"):
         if getattr(settings, name) < 1:
@@ -148,10 +151,15 @@ def build_network(settings: Settings, data: MultiTaskData) -> RoutedNetwork:
     )
 
 
-def as_built(settings: Settings, network: RoutedNetwork) -> Settings:
+def as_built(settings: Settings, network: RoutedModel) -> Settings:
     """The settings that describe a network that a function has built; ``blocks`` is the size of the largest layer."""
     if not is_function(settings.network):
         return settings
+    passes = network.pass_action is not None
+    if not isinstance(network, RoutedNetwork):
+        largest = network.actions - passes
+        sizes = {"hidden": network.features, "layers": network.depth, "depth": network.depth, "blocks": largest}
+        return replace(settings, **sizes, recursive=False, pass_action=passes)
     banks = [network.bank(layer) for layer in range(len(network.banks))]
     return replace(
         settings,
@@ -159,7 +167,7 @@ def as_built(settings: Settings, network: RoutedNetwork) -> Settings:
         layers=len(banks),
         blocks=max(map(len, banks)),
         recursive=network.recursive,
-        pass_action=network.pass_action is not None,
+        pass_action=passes,
         depth=network.depth,
     )
 

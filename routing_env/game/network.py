@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from routing_env.game.blocks import BlockBank, output_shape
-from routing_env.types import GameSpec, Policy, State
+from routing_env.game.choices import Choice
+from routing_env.game.routed_model import RoutedModel, Walk
+from routing_env.types import GameSpec
 
 
-class RoutedNetwork(nn.Module):
+class RoutedNetwork(RoutedModel):
     """A stem that always applies, then D routed decisions over layers of blocks.
 
     In a layered network the blocks of layer i apply at depth i, and an action is the index within the layer. In a
@@ -72,9 +74,9 @@ class RoutedNetwork(nn.Module):
             shape = bank.out_shape
         self.recursive = recursive
         self.depth = depth or len(layers)
-        self.output_shape = shape
         if len(shape) != 1:
             raise ValueError(f"the last layer must give one vector per sample; it gives {shape}")
+        self.output_shape = shape
 
         sizes = [len(blocks) for blocks in layers]
         self.offsets = [sum(sizes[:i]) if recursive else 0 for i in range(len(sizes))]
@@ -96,8 +98,11 @@ class RoutedNetwork(nn.Module):
         """The actions that name the blocks of one layer."""
         return list(range(self.offsets[layer], self.offsets[layer] + len(self.bank(layer))))
 
-    def spec(self, tasks: int, device: torch.device) -> GameSpec:
-        """What a router for this network needs to know."""
+    def spec(
+        self, tasks: int, device: torch.device | None = None, input_shape: Sequence[int] | None = None
+    ) -> GameSpec:
+        """What a router for this network needs to know; here it follows from the layers, without a trial."""
+        device = device or self.legal.device
         return GameSpec(
             tasks=tasks,
             depth=self.depth,
@@ -109,28 +114,36 @@ class RoutedNetwork(nn.Module):
             pass_action=self.pass_action,
         )
 
-    def forward(self, x: Tensor, task: Tensor, policy: Policy) -> tuple[Tensor, Tensor]:
-        """Algorithm 1: route every sample to the end.
+    def route(self, x: Tensor, task: Tensor) -> Walk:
+        """The stem, then one decision per depth."""
+        v, shape = self.stem(x), None  # shape: of each lane, int64 [B]; None where it is the same for all
+        for depth in range(self.depth):
+            legal, candidates, after = self.legal[depth], self.candidates(depth), self.reachable[depth + 1]
+            legal = legal[self.reachable[depth][0]].expand(len(task), -1) if shape is None else legal[shape]
+            if shape is None and len(candidates) == 1 and self.pass_action is None:
+                bank, first = self.bank(candidates[0]), self.offsets[candidates[0]]
+                v = yield Choice(_Numbered(bank, first) if first else bank, v, legal)
+                continue
+            padded, banks = self.padded(v), _Candidates(self, depth)
+            if len(after) == 1:
+                padded = yield Choice(banks, padded, legal)
+                v, shape = self.narrowed(padded, after[0]), None
+            else:
+                before = torch.full_like(task, self.reachable[depth][0]) if shape is None else shape
+                v, shape = yield Choice(banks, (padded, before), legal, observed=padded)
+                if depth + 1 < self.depth:  # a lane that has lost its route may stand where nothing is legal
+                    shape = shape.where(self.legal[depth + 1].any(1)[shape], after[0])
+        return v
 
-        Args:
-            x: float32 [B, *input_shape].
-            task: int64 [B].
-            policy: from the state at each depth to actions int64 [B].
+    def padded(self, v: Tensor) -> Tensor:
+        """Flattened to [B, F], padded with zeros."""
+        v = v.flatten(1)
+        missing = self.features - v.shape[1]
+        return F.pad(v, (0, missing)) if missing else v
 
-        Returns:
-            The output float32 [B, O] and the actions int64 [B, D].
-        """
-        route = self.start(x)
-        actions: list[Tensor] = []
-        for _ in range(self.depth):
-            action = policy(route.observe(task))
-            route = route.apply(action)
-            actions.append(action)
-        return route.v, torch.stack(actions, dim=1)
-
-    def start(self, x: Tensor) -> Route:
-        """Apply the stem."""
-        return Route(self, 0, self.stem(x), None)
+    def narrowed(self, v: Tensor, shape: int) -> Tensor:
+        """The first numbers of each row of [B, F] in the shape with that index."""
+        return v[:, : prod(self.shapes[shape])].unflatten(1, self.shapes[shape])
 
     def candidates(self, depth: int) -> list[int]:
         """The layers whose blocks may apply at a depth."""
@@ -188,72 +201,61 @@ class RoutedNetwork(nn.Module):
         return legal, follow, reachable
 
 
-class Route:
-    """The lanes of one deal on their way through a network.
+class _Numbered:
+    """A bank whose blocks are numbered from ``first`` on.
+
+    Args:
+        bank: the bank.
+        first: the action that names its first block.
+    """
+
+    def __init__(self, bank: BlockBank, first: int) -> None:
+        self._bank = bank
+        self._first = first
+
+    def __len__(self) -> int:
+        return self._first + len(self._bank)
+
+    def __call__(self, v: Tensor, choice: Tensor) -> Tensor:
+        return self._bank(v, choice - self._first)
+
+    def blank(self, v: Tensor) -> Tensor:
+        """Zeros of the form that the blocks return."""
+        return self._bank.blank(v)
+
+
+class _Candidates:
+    """All actions of a depth where several layers may apply, or PASS, to representations padded to one width.
 
     Args:
         network: the network.
         depth: number of decisions taken so far.
-        v: float32 [B, *shape] where every lane has the same shape, else flattened and zero-padded [B, F].
-        shape: int64 [B], the index of each lane's shape; None where it is the same for all.
     """
 
-    def __init__(self, network: RoutedNetwork, depth: int, v: Tensor, shape: Tensor | None) -> None:
-        self.network = network
-        self.depth = depth
-        self.v = v
-        self.shape = shape
+    def __init__(self, network: RoutedNetwork, depth: int) -> None:
+        self._network = network
+        self._depth = depth
 
-    def observe(self, task: Tensor, *, attached: bool = False) -> State:
-        """The state at this depth, detached from the graph unless ``attached``."""
-        network, legal = self.network, self.network.legal[self.depth]
-        if self.shape is None:
-            legal = legal[network.reachable[self.depth][0]].expand(len(task), -1)
-        else:
-            legal = legal[self.shape]
-        return State(self._padded(self.v if attached else self.v.detach()), task, self.depth, legal)
+    def __len__(self) -> int:
+        return self._network.actions
 
-    def apply(self, action: Tensor, *, playing: Tensor | None = None, gate: Tensor | None = None) -> Route:
-        """Apply one block per lane, or PASS.
+    def __call__(self, v: Tensor | tuple[Tensor, Tensor], choice: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Apply the actions to v float32 [B, F], or to v and the indices of the lanes' shapes."""
+        network, depth = self._network, self._depth
+        if not isinstance(v, Tensor):
+            after = network.follow[depth][v[1], choice]
+            return cast(Tensor, self(v[0], choice)), after
+        for layer in network.candidates(depth):
+            bank, block = network.bank(layer), choice - network.offsets[layer]
+            rows = ((block >= 0) & (block < len(bank))).nonzero().squeeze(1)
+            if len(rows):
+                inputs = v[rows, : prod(bank.in_shape)].unflatten(1, bank.in_shape)
+                v = v.index_copy(0, rows, network.padded(bank(inputs, block[rows])))
+        return v
 
-        Args:
-            action: int64 [B], legal in every playing lane.
-            playing: bool [B], the lanes that have not forfeited their route; the others keep their v. None: all.
-            gate: float32 [B] of value 1, see :class:`~routing_env.types.Decision`.
-        """
-        network, depth = self.network, self.depth
-        candidates = network.candidates(depth)
-        everyone_takes_a_block = playing is None and network.pass_action is None
-        shape = None
-        if self.shape is None and len(candidates) == 1 and everyone_takes_a_block:
-            v = network.bank(candidates[0])(self.v, action - network.offsets[candidates[0]])
-        else:
-            v = self._padded(self.v)
-            for layer in candidates:
-                bank, choice = network.bank(layer), action - network.offsets[layer]
-                here = (choice >= 0) & (choice < len(bank))
-                rows = (here if playing is None else here & playing).nonzero().squeeze(1)
-                if len(rows):
-                    inputs = v[rows, : prod(bank.in_shape)].unflatten(1, bank.in_shape)
-                    v = v.index_copy(0, rows, self._padded(bank(inputs, choice[rows])))
-            after = network.reachable[depth + 1]
-            if len(after) == 1:
-                uniform = network.shapes[after[0]]
-                v = v[:, : prod(uniform)].unflatten(1, uniform)
-            else:
-                before = network.reachable[depth][0] if self.shape is None else self.shape
-                shape = network.follow[depth][before, action]
-                if playing is not None:
-                    shape = shape.where(playing, after[0])
-        if gate is not None:
-            v = v * gate.view(-1, *[1] * (v.dim() - 1))
-        return Route(network, depth + 1, v, shape)
-
-    def _padded(self, v: Tensor) -> Tensor:
-        """Flattened to [B, F], padded with zeros."""
-        v = v.flatten(1)
-        missing = self.network.features - v.shape[1]
-        return F.pad(v, (0, missing)) if missing else v
+    def blank(self, v: Tensor | tuple[Tensor, Tensor]) -> Tensor | tuple[Tensor, Tensor]:
+        """As it is, because the form stays."""
+        return v
 
 
 def linear_layers(

@@ -15,9 +15,8 @@ from torch import Tensor
 
 from routing_env.data import MultiTaskData, SplitName
 from routing_env.data.dealers import Dealer
-from routing_env.game.checks import check_batch, check_decision, check_learned, check_legal, check_reward
+from routing_env.game.checks import check_batch, check_decision, check_learned, check_reward
 from routing_env.game.evaluation import Score, evaluate
-from routing_env.game.network import Route, RoutedNetwork
 from routing_env.game.rewards import (
     FINAL_REWARDS,
     FORFEIT,
@@ -26,6 +25,7 @@ from routing_env.game.rewards import (
     correct_or_not,
     negative_loss,
 )
+from routing_env.game.routed_model import Route, RoutedModel
 from routing_env.game.settings import Settings
 from routing_env.game.training import BlockTrainer, Loss
 from routing_env.state_dicts import ANYTHING, AnyLength, Stateful, check_state, restore
@@ -39,9 +39,7 @@ class _Deal:
     batch: Batch
     route: Route
     train: bool
-    states: list[State]
     playing: Tensor | None = None
-    decisions: list[Decision] = field(default_factory=list[Decision])
     rewards: list[Tensor] = field(default_factory=list[Tensor])
 
 
@@ -50,7 +48,7 @@ class RoutingGame:
 
     Args:
         data: the tasks.
-        network: routed; its parameters are changed by ``trainer`` alone.
+        network: any routed model; its parameters are changed by ``trainer`` alone.
         trainer: of the blocks and the stem.
         dealer: of training samples.
         collaboration: the immediate rewards.
@@ -72,7 +70,7 @@ class RoutingGame:
     def __init__(
         self,
         data: MultiTaskData,
-        network: RoutedNetwork,
+        network: RoutedModel,
         trainer: BlockTrainer,
         dealer: Dealer,
         collaboration: CollaborationReward,
@@ -81,6 +79,7 @@ class RoutingGame:
         loss: Loss | None = None,
         block_batch: int | None = None,
     ) -> None:
+        spec = network.spec(data.tasks, data.device, data.input_shape)
         if network.output_shape != (data.outputs,):
             raise ValueError(f"the network gives {network.output_shape} outputs; {data.name} needs ({data.outputs},)")
         if network.input_shape != data.input_shape:
@@ -92,7 +91,7 @@ class RoutingGame:
         self.trainer = trainer
         self.dealer = dealer
         self.collaboration = collaboration
-        self.spec: GameSpec = replace(network.spec(data.tasks, data.device), groups=data.groups)
+        self.spec: GameSpec = replace(spec, groups=data.groups)
         self.settings: Settings | None = None
         self.observers: list[Callable[[Trace], None]] = []
         self.router_loss: Callable[[Trace], Tensor] | None = None
@@ -157,10 +156,9 @@ class RoutingGame:
         else:
             check_batch(batch, self.data, next(self.network.parameters()).dtype)
         with self._mode(train=train and self._block_batch is None):
-            route = self.network.start(batch.x)
-        self._deal = _Deal(batch, route, train, [route.observe(batch.task, attached=self._attached(train))])
-        self._trace = None
-        return self._deal.states[0]
+            route = self.network.start(batch.x, batch.task)
+        self._deal, self._trace = _Deal(batch, route, train), None
+        return route.observe(attached=self._attached(train))
 
     @usual_torch(keep_gradients=True)  # libraries play under settings in which blocks cannot be trained
     def step(self, decision: Decision, *, forfeit: Tensor | None = None) -> State | None:
@@ -186,7 +184,7 @@ class RoutingGame:
         playing = deal.playing
         if forfeit is not None and forfeit.any():
             playing = ~forfeit if playing is None else playing & ~forfeit
-        state = deal.states[-1]
+        state = deal.route.states[-1]
         check_decision(decision, state, playing)
         if decision.gate is not None and self._block_batch is not None and decision.gate.requires_grad:
             raise ValueError("a gate's gradient needs every deal to be a step of the blocks; leave block_batch out")
@@ -195,7 +193,7 @@ class RoutingGame:
             decision = replace(decision, action=decision.action.where(playing, state.legal.int().argmax(1)))
         depth, action = deal.route.depth, decision.action
         with self._mode(train=deal.train and self._block_batch is None):
-            deal.route = deal.route.apply(action, playing=playing, gate=decision.gate)
+            deal.route.apply(decision, playing=playing)
         reward = self.collaboration.reward(depth, action)
         if deal.train:
             counted = action if playing is None else action[playing]
@@ -204,11 +202,9 @@ class RoutingGame:
                 probability = probability[playing]
             self.collaboration.record(depth, counted, probability)
         deal.playing = playing
-        deal.decisions.append(decision)
         deal.rewards.append(reward if playing is None else reward.where(playing, 0.0))
-        if deal.route.depth < self.network.depth:
-            deal.states.append(deal.route.observe(deal.batch.task, attached=self._attached(deal.train)))
-            return deal.states[-1]
+        if deal.route.depth < self.spec.depth:
+            return deal.route.observe(attached=self._attached(deal.train))
         self._deal = None
         self._trace = self._end(deal)
         if deal.train:
@@ -234,19 +230,11 @@ class RoutingGame:
                 "actions int64 [B]"
             )
 
-        def legal_policy(state: State) -> Tensor:
-            if not isinstance(policy, Router):
-                action = policy(state)
-                check_legal(action, state)
-                return action
-            decision = policy.act(state, greedy=True)
-            check_decision(decision, state)
-            return decision.action
-
         def forward(batch: Batch) -> tuple[Tensor, Tensor]:
-            return self.network(batch.x, batch.task, legal_policy)
+            output, route = self.network(batch.x, batch.task, policy)
+            return output, route.actions
 
-        depth, actions = self.network.depth, self.network.actions
+        depth, actions = self.spec.depth, self.spec.actions
         with self._mode(train=False):
             return evaluate(forward, self.data, self._score, split, depth=depth, actions=actions, batch_size=batch_size)
 
@@ -292,7 +280,7 @@ class RoutingGame:
 
     def _like_pending(self) -> list[AnyLength]:
         """Inputs, tasks, targets and actions of a deal that the blocks have not been trained on yet."""
-        x = next(self.network.parameters()).new_empty(0, *self.network.input_shape)
+        x = next(self.network.parameters()).new_empty(0, *self.data.input_shape)
         train = self.data.train
         return [AnyLength(part) for part in (x, train.task, train.target, train.task.new_empty(0, self.spec.depth))]
 
@@ -301,10 +289,10 @@ class RoutingGame:
         batch, playing = deal.batch, deal.playing
         forfeited = torch.zeros_like(batch.task, dtype=torch.bool) if playing is None else ~playing
         with self._mode(train=deal.train and self._block_batch is None):
-            prediction, loss, correct = self._score(deal.route.v, batch)
+            prediction, loss, correct = self._score(deal.route.output, batch)
         outcome = Outcome(
             task=batch.task,
-            output=deal.route.v.detach(),
+            output=deal.route.output.detach(),
             prediction=prediction,
             target=batch.target,
             loss=loss.detach(),
@@ -312,7 +300,8 @@ class RoutingGame:
             forfeited=forfeited,
         )
         rewards = torch.stack(deal.rewards, dim=1)
-        trace = Trace(tuple(deal.states), tuple(deal.decisions), rewards, self._reward(outcome, playing), outcome)
+        states, decisions = tuple(deal.route.states), tuple(deal.route.decisions)
+        trace = Trace(states, decisions, rewards, self._reward(outcome, playing), outcome)
         if self.router_loss is not None and deal.train:
             with torch.enable_grad():
                 loss = loss + self.router_loss(trace)

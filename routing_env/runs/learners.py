@@ -22,6 +22,7 @@ from routing_env.drawing.training_figures import Rows, block_probability, learni
 from routing_env.game.build import DEALERS, as_built, build_game, build_network, build_trainer
 from routing_env.game.evaluation import Score, evaluate
 from routing_env.game.network import RoutedNetwork
+from routing_env.game.routed_model import RoutedModel
 from routing_env.game.routing_game import RoutingGame
 from routing_env.game.settings import SettingError, Settings
 from routing_env.game.training import LOSSES, BlockTrainer
@@ -328,8 +329,17 @@ def is_baseline(name: str) -> bool:
     return inspect.isclass(found) and issubclass(found, Baseline)
 
 
-def plan_beside(network: RoutedNetwork, tasks: int, settings: Settings) -> Plan:
-    """The plan of a baseline beside a routed network, whose stem it takes over."""
+def plan_beside(network: RoutedModel, tasks: int, settings: Settings) -> Plan:
+    """The plan of a baseline beside a routed network, whose stem it takes over.
+
+    Raises:
+        ValueError: The network does not consist of a stem and layers.
+    """
+    if not isinstance(network, RoutedNetwork):
+        raise ValueError(
+            f"baselines take over stem and layers of a RoutedNetwork; {type(network).__name__} has none: choose "
+            "another network, or compare with the routers fixed, random and all-shared"
+        )
     banks = [network.bank(layer) for layer in range(len(network.banks))]
     return Plan(
         stem=network.stem,

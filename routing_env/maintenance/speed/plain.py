@@ -13,11 +13,13 @@ from routing_env.baselines.base import fully_connected
 from routing_env.data import MultiTaskData
 from routing_env.data.dealers import Dealer
 from routing_env.game.network import RoutedNetwork
+from routing_env.game.routed_model import RoutedModel
 from routing_env.types import Batch
 
 
-def plain_network(network: RoutedNetwork) -> nn.Sequential:
+def plain_network(network: RoutedModel) -> nn.Sequential:
     """Chain the stem and the first block of each layer, as one would without a router; the modules are not copied."""
+    assert isinstance(network, RoutedNetwork)
     return nn.Sequential(network.stem, *(network.bank(layer).blocks[0] for layer in range(len(network.banks))))
 
 
