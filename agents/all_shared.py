@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from routing_env.agents.base import certain
 from routing_env.types import Decision, GameSpec, Router, State
 
 
@@ -19,6 +20,5 @@ class AllShared(Router):
         self._block = [layer[0] for layer in spec.layers]
 
     def act(self, state: State, *, greedy: bool = False) -> Decision:
-        """Take the first block of this depth in every lane."""
-        action = torch.full_like(state.task, self._block[state.depth])
-        return Decision(action, torch.nn.functional.one_hot(action, state.legal.shape[1]).to(torch.float32))
+        """Take the first block of this depth in every lane; where it is not legal, the first that is."""
+        return certain(torch.full_like(state.task, self._block[state.depth]), state.legal)

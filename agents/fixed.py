@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from routing_env.agents.base import certain
 from routing_env.types import Decision, GameSpec, Router, State
 
 
@@ -20,6 +21,5 @@ class Fixed(Router):
         self.routes = torch.tensor(routes, device=spec.device)
 
     def act(self, state: State, *, greedy: bool = False) -> Decision:
-        """Take the task's own block."""
-        action = self.routes[state.task, state.depth]
-        return Decision(action, torch.nn.functional.one_hot(action, state.legal.shape[1]).to(torch.float32))
+        """Take the task's own block; where it is not legal, the first that is."""
+        return certain(self.routes[state.task, state.depth], state.legal)

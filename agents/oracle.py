@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from routing_env.agents.base import certain
 from routing_env.types import Decision, GameSpec, Router, State
 
 
@@ -27,6 +28,5 @@ class Oracle(Router):
         self._block = torch.tensor([[layer[g] for g in spec.groups] for layer in spec.layers], device=spec.device)
 
     def act(self, state: State, *, greedy: bool = False) -> Decision:
-        """Take the block of each lane's group."""
-        action = self._block[state.depth][state.task]
-        return Decision(action, torch.nn.functional.one_hot(action, state.legal.shape[1]).to(torch.float32))
+        """Take the block of each lane's group; where it is not legal, the first that is."""
+        return certain(self._block[state.depth][state.task], state.legal)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from routing_env.agents.base import certain
 from routing_env.state_dicts import check_state
 from routing_env.types import Decision, GameSpec, Router, State, Trace
 
@@ -32,7 +33,7 @@ class RoundRobin(Router):
         number = torch.arange(len(state.task), device=state.task.device) + (0 if greedy else self.samples)
         rank = number % state.legal.sum(1)
         action = (state.legal.cumsum(1) == rank.unsqueeze(1) + 1).int().argmax(1)
-        return Decision(action, torch.nn.functional.one_hot(action, state.legal.shape[1]).to(torch.float32))
+        return certain(action, state.legal)
 
     def learn(self, trace: Trace) -> dict[str, float]:
         """Count the samples."""

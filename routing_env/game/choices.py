@@ -37,9 +37,10 @@ class Choice:
         bank: The blocks. A tuple ``v`` is passed to a block as several arguments.
         v: The representation, see ``Representation``.
         legal: bool [B, K], or [K] for all lanes; None: every block.
-        active: bool [B], the lanes that take part; None: all. The others can only PASS: they keep v where blocks return
-            something of its form, and get zeros otherwise.
-        may_pass: Whether active lanes may PASS as well; the blocks must then return something of the form of v.
+        active: bool [B], the lanes that take part; None: all. The others can only PASS.
+        may_pass: Whether active lanes may PASS as well.
+        otherwise: What lanes that PASS get, of the form that blocks return; by default v. If v has another form, lanes
+            that are not active get zeros, and active lanes may not PASS.
         observed: float [B, ...], what routers see as v; by default v itself, a tuple's tensors side by side.
     """
 
@@ -48,6 +49,7 @@ class Choice:
     legal: Tensor | None = None
     active: Tensor | None = None
     may_pass: bool = False
+    otherwise: Representation | None = None
     observed: Tensor | None = None
 
     @property
@@ -83,13 +85,11 @@ class Choice:
         return map_tensors(lambda old, new: old.to(new.dtype).index_copy(0, rows, new), kept, output)
 
     def _kept(self, zeros: Representation) -> Representation:
-        """What the lanes that take no block go on with: v, if blocks return something of its form."""
-        before, after = tensors_of(self.v), tensors_of(zeros)
-        if [part.shape for part in before] == [part.shape for part in after]:
-            return self.v
-        if self.may_pass:
-            raise ValueError(
-                "lanes may PASS a bank whose blocks return something of another form: "
-                f"{[list(part.shape[1:]) for part in before]} becomes {[list(part.shape[1:]) for part in after]}"
-            )
+        """What the lanes that take no block go on with."""
+        kept = self.v if self.otherwise is None else self.otherwise
+        forms = [[list(part.shape[1:]) for part in tensors_of(parts)] for parts in (kept, zeros)]
+        if forms[0] == forms[1]:
+            return kept
+        if self.may_pass or self.otherwise is not None:
+            raise ValueError(f"lanes that PASS would go on with {forms[0]}, but the blocks return {forms[1]}")
         return zeros
