@@ -128,7 +128,7 @@ class GradientRouter(PolicyRouter):
 
     @abstractmethod
     def loss(self, trace: Trace) -> Tensor:
-        """The loss to minimise, float32 [B]."""
+        """The loss to minimise, float32 [B]; a loss without a gradient leaves everything as it is."""
         ...
 
     def act(self, state: State, *, greedy: bool = False) -> Decision:
@@ -148,8 +148,9 @@ class GradientRouter(PolicyRouter):
         value = loss.item()
         if not abs(value) < torch.inf:
             raise FloatingPointError(f"the router's loss is {value}: lower its learning_rate")
-        loss.backward()
-        self.descend(trace)
+        if loss.requires_grad:
+            loss.backward()
+            self.descend(trace)
         super().learn(trace)
         return {"loss": value}
 
