@@ -128,7 +128,7 @@ class GradientRouter(PolicyRouter):
 
     @abstractmethod
     def loss(self, trace: Trace) -> Tensor:
-        """The loss to minimise, float32 [B]; a loss without a gradient leaves everything as it is."""
+        """The loss to minimise, float32 [B]."""
         ...
 
     def act(self, state: State, *, greedy: bool = False) -> Decision:
@@ -148,9 +148,8 @@ class GradientRouter(PolicyRouter):
         value = loss.item()
         if not abs(value) < torch.inf:
             raise FloatingPointError(f"the router's loss is {value}: lower its learning_rate")
-        if loss.requires_grad:
-            loss.backward()
-            self.descend(trace)
+        loss.backward()
+        self.descend(trace)
         super().learn(trace)
         return {"loss": value}
 

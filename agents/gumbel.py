@@ -67,13 +67,17 @@ class GumbelSoftmax(SoftmaxRouter):
         return Decision((log_policy + noise).argmax(-1), log_policy.exp(), gate, info=noise)
 
     def loss(self, trace: Trace) -> Tensor:
-        """The loss of the blocks, with its straight-through gradient; without one if the deal trained no blocks."""
-        gates = [decision.gate for decision in trace.decisions]
-        slopes = [gate.grad for gate in gates if gate is not None and gate.grad is not None]
-        loss = trace.outcome.loss
-        if len(slopes) < len(gates):
-            return loss
+        """The loss of the blocks, with the straight-through gradient that it has left in the gates."""
+        slopes = [decision.gate.grad for decision in trace.decisions if decision.gate is not None]
+        slope = torch.stack([slope for slope in slopes if slope is not None], dim=1)
         noise = torch.stack([decision.info for decision in trace.decisions], dim=1)
         gate = straight_through(self.log_policy(trace), noise, trace.actions, self.now(self.temperature))
         trained = (~trace.outcome.forfeited).sum()  # the blocks minimise the mean over these lanes
-        return loss + trained * (torch.stack(slopes, dim=1) * (gate - 1)).sum(1)
+        return trace.outcome.loss + trained * (slope * (gate - 1)).sum(1)
+
+    def learn(self, trace: Trace) -> dict[str, float]:
+        """As the base; a deal that trained no blocks teaches nothing."""
+        if any(decision.gate is None or decision.gate.grad is None for decision in trace.decisions):
+            self.samples += len(trace.task)
+            return {"loss": trace.outcome.loss.mean().item()}
+        return super().learn(trace)

@@ -13,6 +13,7 @@ from routing_env.agents.gumbel import GumbelSoftmax, gumbel, straight_through
 from routing_env.agents.reinforce import Reinforce
 from routing_env.agents.relax import conditional_perturbed, relax_gradient
 from routing_env.game.build import make_game
+from routing_env.state_dicts import same_state
 from routing_env.types import Decision, State, Trace
 
 LOGITS = torch.tensor([[0.5, 0.0, -0.5], [-0.3, 0.6, 0.1]], dtype=torch.float64)
@@ -135,6 +136,20 @@ def test_gumbel_softmax_learns_as_if_its_policy_were_in_the_graph_of_the_blocks(
     assert all(gradient.any() for gradient in gradients)
     for after, before, gradient in zip(router.policy.parameters(), policy.parameters(), gradients, strict=True):
         torch.testing.assert_close(after, before - gradient)
+
+
+def test_gumbel_softmax_learns_nothing_from_a_deal_that_trained_no_blocks() -> None:
+    game = make_game(network="mlp", batch_size=16)
+    router = GumbelSoftmax(game.spec)
+    router.play(game, 32)
+    before = router.state_dict()
+    state: State | None = game.reset(train=False)
+    while state is not None:
+        state = game.step(router.act(state))
+    assert router.learn(game.trace) == {"loss": game.trace.outcome.loss.mean().item()}
+    after = router.state_dict()
+    for part in ("networks", "agent_optimizer"):
+        assert same_state(after[part], before[part])
 
 
 def test_router_gradients_reach_the_blocks_on_request_only() -> None:
