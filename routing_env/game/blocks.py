@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
 
 Representation = Any
 """A tensor whose first axis are the lanes, or a tuple of representations, such as the input and the state of a cell."""
@@ -63,6 +64,7 @@ class BlockBank(nn.Module):
         self.in_shape = () if in_shape is None else tuple(in_shape)
         self.out_shape = () if in_shape is None else _common_output_shape(blocks, self.in_shape)
         self._linears = _as_linears(blocks)
+        self._has_batch_norm = any(isinstance(part, _BatchNorm) for part in self.modules())
         first = blocks[0]
         self._activation = first[1] if self._linears and isinstance(first, nn.Sequential) and len(first) == 2 else None
 
@@ -86,7 +88,7 @@ class BlockBank(nn.Module):
         linears = self._linear_maps(chosen, v)
         if linears is None:
             parts = [in_rows(v, lanes) for lanes in order.split(rows)]
-            outputs = [_called(self.blocks[k], part) for k, part in zip(chosen, parts, strict=True)]
+            outputs = [self._apply_block(k, part) for k, part in zip(chosen, parts, strict=True)]
             back = torch.argsort(order)
             return map_tensors(lambda *tensors: torch.cat(tensors)[back], *outputs)
         weights = [linear["weight"] for linear in linears]
@@ -100,6 +102,13 @@ class BlockBank(nn.Module):
         lanes = len(tensors_of(v)[0])
         with tried(self.blocks[0]) as block:
             return map_tensors(lambda part: part.new_zeros(lanes, *part.shape[1:]), _called(block, two))
+
+    def _apply_block(self, k: int, rows: Representation) -> Representation:
+        """Apply one block to the rows that chose it."""
+        if not self._has_batch_norm or len(tensors_of(rows)[0]) > 1:
+            return _called(self.blocks[k], rows)
+        with _running_statistics(self.blocks[k]):
+            return _called(self.blocks[k], rows)
 
     def _linear_maps(self, chosen: list[int], v: Representation) -> list[_Parameters] | None:
         """The parameters of the chosen blocks, where they are still the linear maps that they were; None otherwise."""
@@ -115,6 +124,23 @@ class BlockBank(nn.Module):
                 return None
             maps.append(parameters)
         return maps
+
+
+@contextmanager
+def _running_statistics(block: nn.Module) -> Generator[None]:
+    """Inside, batch norms that train and are given one value per channel normalise as in evaluation mode."""
+
+    def evaluate_if_single(norm: nn.Module, args: tuple[Tensor, ...]) -> None:
+        norm.training = args[0].numel() > args[0].shape[1]
+
+    training = [part for part in block.modules() if isinstance(part, _BatchNorm) and part.training]
+    handles = [norm.register_forward_pre_hook(evaluate_if_single) for norm in training]
+    try:
+        yield
+    finally:
+        for norm, handle in zip(training, handles, strict=True):
+            handle.remove()
+            norm.training = True
 
 
 class _GroupedLinear(torch.autograd.Function):
