@@ -235,3 +235,16 @@ def test_the_oracle_learns_the_functions() -> None:
     shared, _ = play("all-shared", 5)
     assert shared.overall_accuracy < 0.5
     assert program_score(shared.routes, programs_of(game.data), pass_action=game.spec.pass_action) < 0.6
+
+
+def test_wpl_finds_the_programs_when_the_blocks_are_the_hidden_functions() -> None:
+    data, hidden = load("compose"), hidden_functions(3, 12, 8, seeded(2018))
+    game = exact_game(data, hidden, learning_rate=1e-12)
+    with torch.no_grad():
+        for block in game.network.bank(1).blocks:
+            block.get_parameter("weight").copy_(hidden.readout)
+    router = make_router("wpl", game.spec, seed=0, rule="full-vector")
+    router.play(game, 5 * len(data.train))
+    found = game.evaluate(router, "validation")
+    assert found.overall_accuracy > 0.85
+    assert program_score(found.routes, programs_of(data), pass_action=game.spec.pass_action) > 0.85
