@@ -1,4 +1,4 @@
-"""The best sharing, if the data know it: the yardstick on ``planted``."""
+"""The best sharing or the best route, if the data know it: the yardstick on ``planted`` and ``compose``."""
 
 from __future__ import annotations
 
@@ -9,24 +9,60 @@ from routing_env.types import Decision, GameSpec, Router, State
 
 
 class Oracle(Router):
-    """Oracle: the tasks of group g take block g of each layer.
+    """Oracle: the tasks of group g take block g of each layer, or a task takes the blocks of its program.
+
+    Where the data know programs, function k is block k of the first layer, PASS follows a program that is shorter than
+    the routes, and the first block of the last layer classifies.
 
     Args:
-        spec: The specification of a game whose data know their groups.
+        spec: The specification of a game whose data know their groups or programs.
         seed: Ignored; present because every router is built with one.
 
     Raises:
-        ValueError: The data have no groups, or a layer has fewer blocks than there are groups.
+        ValueError: The data know neither, or the network cannot represent what they know.
     """
 
     def __init__(self, spec: GameSpec, *, seed: int = 0) -> None:
-        if spec.groups is None:
-            raise ValueError("the oracle needs data that know which tasks belong together; use the data set 'planted'")
-        groups, blocks = max(spec.groups) + 1, min(map(len, spec.layers))
-        if blocks < groups:
-            raise ValueError(f"a layer has {blocks} blocks for {groups} groups; raise blocks")
-        self._block = torch.tensor([[layer[g] for g in spec.groups] for layer in spec.layers], device=spec.device)
+        if spec.programs is not None:
+            routes = _routes_of_programs(spec, spec.programs)
+        elif spec.groups is not None:
+            routes = _routes_of_groups(spec, spec.groups)
+        else:
+            raise ValueError(
+                "the oracle needs data that know which tasks belong together; use the data set 'planted' or 'compose'"
+            )
+        self._action = torch.tensor(routes, device=spec.device)
+        self._by_groups = spec.programs is None
 
     def act(self, state: State, *, greedy: bool = False) -> Decision:
-        """Take the block of each lane's group; where it is not legal, the first that is."""
-        return certain(self._block[state.depth][state.task], state.legal)
+        """Take the known action of each lane's task. A group's block may be illegal; then take the first legal one."""
+        legal = state.legal if self._by_groups else torch.ones_like(state.legal)
+        return certain(self._action[state.depth][state.task], legal)
+
+
+def _routes_of_groups(spec: GameSpec, groups: tuple[int, ...]) -> list[list[int]]:
+    """The actions [D, T] that give each group a separate block of each layer."""
+    needed, blocks = max(groups) + 1, min(map(len, spec.layers))
+    if blocks < needed:
+        raise ValueError(f"a layer has {blocks} blocks for {needed} groups; raise blocks")
+    return [[layer[g] for g in groups] for layer in spec.layers]
+
+
+def _routes_of_programs(spec: GameSpec, programs: tuple[tuple[int, ...], ...]) -> list[list[int]]:
+    """The actions [D, T] that apply to each task the functions of its program, block k of the first layer for k."""
+    first, last, steps = spec.layers[0], spec.layers[-1], spec.depth - 1
+    shortest, longest = min(map(len, programs)), max(map(len, programs))
+    functions = 1 + max(map(max, programs))
+    if steps < longest:
+        raise ValueError(f"depth is {spec.depth}; raise it to {longest + 1} for programs of {longest} functions")
+    if set(first) & set(last):
+        raise ValueError("a block of a layered network applies at one depth only; set recursive=True")
+    if len(first) < functions:
+        raise ValueError(f"the first layer has {len(first)} blocks for {functions} functions; raise blocks")
+    if spec.pass_action is None and shortest < steps:
+        raise ValueError(f"a program has {shortest} functions for {steps} decisions; set pass_action=True")
+    routes = torch.full((steps + 1, len(programs)), spec.pass_action or 0)
+    for task, program in enumerate(programs):
+        routes[: len(program), task] = torch.tensor([first[k] for k in program])
+    routes[-1] = last[0]
+    return routes.tolist()

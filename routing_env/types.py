@@ -192,6 +192,8 @@ class GameSpec:
         device: where the game's tensors are.
         pass_action: the PASS action, if there is one.
         groups: the group of each task, if the data know the best sharing; else None.
+        programs: for each task the hidden functions that make its labels, in the order in which they apply, if the data
+            know the best route; else None.
         agents: number of deciding agents; None stands for one per task (Figure 3b), 1 for a single agent (Figure 3a).
     """
 
@@ -204,6 +206,7 @@ class GameSpec:
     device: torch.device
     pass_action: int | None = None
     groups: tuple[int, ...] | None = None
+    programs: tuple[tuple[int, ...], ...] | None = None
     agents: int | None = None
 
 

@@ -73,6 +73,8 @@ class MultiTaskData:
         mean: float32 mean of the training inputs, shaped to broadcast over a sample.
         std: float32 standard deviation of the training inputs, shaped like ``mean``; nowhere 0.
         groups: group of each task if the best sharing is known (``planted``), else None.
+        programs: for each task the hidden functions that make its labels, in the order in which they apply, if the best
+            route is known (``compose``), else None.
         usual: values of settings that these data are usually trained with, by the names of the settings; settings that
             are not listed take the paper's values.
     """
@@ -87,6 +89,7 @@ class MultiTaskData:
     mean: Tensor
     std: Tensor
     groups: tuple[int, ...] | None = None
+    programs: tuple[tuple[int, ...], ...] | None = None
     usual: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @staticmethod

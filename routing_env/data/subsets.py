@@ -63,6 +63,7 @@ def first_tasks(data: MultiTaskData, tasks: int) -> MultiTaskData:
         task_names=data.task_names[:tasks],
         classes=None if data.classes is None else data.classes[:tasks],
         groups=None if data.groups is None else data.groups[:tasks],
+        programs=None if data.programs is None else data.programs[:tasks],
         mean=mean,
         std=std,
     )

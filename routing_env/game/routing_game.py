@@ -91,7 +91,7 @@ class RoutingGame:
         self.trainer = trainer
         self.dealer = dealer
         self.collaboration = collaboration
-        self.spec: GameSpec = replace(spec, groups=data.groups)
+        self.spec: GameSpec = replace(spec, groups=data.groups, programs=data.programs)
         self.settings: Settings | None = None
         self.observers: list[Callable[[Trace], None]] = []
         self.router_loss: Callable[[Trace], Tensor] | None = None
