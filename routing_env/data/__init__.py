@@ -95,6 +95,20 @@ DATASETS: dict[str, DatasetInfo] = {
             "threads": 1,
         },
     ),
+    "sequences": DatasetInfo(
+        "routing_env.data.sequences",
+        "sequences of digits; 9 tasks compose the same operations; for recurrent networks, in a minute",
+        {
+            "network": "routed_lstm",
+            "hidden": 16,
+            "blocks": 4,
+            "optimizer": "adam",
+            "learning_rate": 0.01,
+            "batch_size": 64,
+            "epochs": 20,
+            "threads": 1,
+        },
+    ),
     "mnist": DatasetInfo(
         "routing_env.data.mnist",
         "MNIST-MTL: 10 one-vs-rest tasks over 28x28 digits (paper, section 4)",

@@ -13,6 +13,7 @@ from torch import nn
 from routing_env.data import EndlessPass, MultiTaskData, OnePerTask, ShuffledPass, first_tasks, load, training_share
 from routing_env.data.dealers import Dealer
 from routing_env.game.network import RoutedNetwork, mlp, simple_convnet
+from routing_env.game.recurrent import RoutedGRU, RoutedLSTM, steps_and_features
 from routing_env.game.rewards import COLLABORATIONS, FINAL_REWARDS
 from routing_env.game.routed_model import RoutedModel
 from routing_env.game.routing_game import RoutingGame
@@ -24,7 +25,12 @@ from routing_env.types import usual_torch
 NetworkFactory = Callable[[MultiTaskData], RoutedModel]
 """Builds a network for a data set, new on every call."""
 
-NETWORKS: dict[str, Callable[..., RoutedModel]] = {"mlp": mlp, "simple_convnet": simple_convnet}
+RECURRENT: dict[str, Callable[..., RoutedModel]] = {
+    "routed_lstm": RoutedLSTM.from_settings,
+    "routed_gru": RoutedGRU.from_settings,
+}
+
+NETWORKS: dict[str, Callable[..., RoutedModel]] = {"mlp": mlp, "simple_convnet": simple_convnet, **RECURRENT}
 
 DEALERS: dict[str, Callable[[MultiTaskData, int, int], Dealer]] = {
     "shuffled": ShuffledPass,
@@ -231,10 +237,14 @@ def _usual(data: MultiTaskData) -> dict[str, Any]:
 def _derived(given: Given, data: MultiTaskData) -> dict[str, Any]:
     """The defaults that follow from the data or from other settings."""
     regression = data.classes is None
-    layers = given.get("layers", _usual(data).get("layers", default_of("layers")))
+    chosen = {**_usual(data), **given}
+    network = chosen.get("network", default_of("network"))
+    recurrent = isinstance(network, str) and network in RECURRENT
+    layers = chosen.get("layers", 1 if recurrent else default_of("layers"))
     return {
         "blocks": len(set(data.groups or range(data.tasks))),
-        "depth": layers,
+        "layers": layers,
+        "depth": layers * (steps_and_features(data.input_shape)[0] if recurrent else 1),
         "loss": "squared_error" if regression else "cross_entropy",
         "final_reward": "negative_loss" if regression else "correct",
     }

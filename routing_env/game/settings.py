@@ -41,12 +41,13 @@ class Settings:
     tasks: int | None = None
     """Use only the first tasks of the data set, this many; without it all."""
     network: Named = "mlp"
-    """mlp (fully connected layers), simple_convnet (the paper's four convolutions under them), or a function from the
-    data to a RoutedNetwork, which settles the six settings below itself."""
+    """mlp (fully connected layers), simple_convnet (the paper's four convolutions under them), routed_lstm, routed_gru
+    (recurrent cells, for sequences), or a function from the data to a RoutedModel, which settles the six settings below
+    itself."""
     hidden: int = 64
     """Width between routed layers."""
     layers: int = 3
-    """Routed layers."""
+    """Routed layers; of recurrent networks by default 1."""
     blocks: int = 0
     """Blocks per layer; by default one per task, as in the paper, or one per group where the data know groups."""
     recursive: bool = False
@@ -54,7 +55,8 @@ class Settings:
     pass_action: bool = False
     """Add the PASS action, which leaves the representation as it is (paper, section 7.2)."""
     depth: int = 0
-    """Decisions per sample; by default the number of layers. Only a recursive game can have another depth."""
+    """Decisions per sample; by default the number of layers, which only a recursive game can change. In recurrent
+    networks by default one per step and layer; the number of layers means one per sequence."""
     loss: Named = ""
     """Loss per sample that the blocks minimise: cross_entropy, squared_error, or a function of output and target; by
     default the first for classes, the second for regression."""
