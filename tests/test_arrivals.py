@@ -1,0 +1,189 @@
+"""Tasks that arrive: their dealer, growing routers, measures and runs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from routing_env.data import MultiTaskData, Split
+from routing_env.data.arrivals import TaskSequence, arriving, parse_stages
+from routing_env.data.base import channel_statistics, make_data
+from routing_env.data.digits import load as load_digits
+from routing_env.data.planted import load as load_planted
+from routing_env.runs.transfer import (
+    arrival_stages,
+    average_accuracy,
+    backward_transfer,
+    forgetting,
+    forward_transfer,
+)
+from routing_env.types import Batch
+
+
+@pytest.fixture(scope="module")
+def planted() -> MultiTaskData:
+    return load_planted(validation=0.1, seed=0)
+
+
+def sequence(data: MultiTaskData, stages: tuple[int, ...], samples: tuple[int, ...], **options: float) -> TaskSequence:
+    return TaskSequence(data, 10, 3, stages=stages, samples=samples, **options)
+
+
+def tasks_of(batch: Batch) -> set[int]:
+    return set(batch.task.tolist())
+
+
+def test_stages_are_read_from_a_sum() -> None:
+    assert parse_stages("9+1") == (9, 1)
+    assert parse_stages("5 + 3 + 2") == (5, 3, 2)
+    for text in ("", "9+", "9,1", "9+-1", "9+x"):
+        with pytest.raises(ValueError, match="arrivals is"):
+            parse_stages(text)
+
+
+def test_tasks_are_numbered_in_the_order_of_their_arrival(planted: MultiTaskData) -> None:
+    tasks = planted.tasks
+    order = list(reversed(range(tasks)))
+    data = arriving(planted, (tasks - 1, 1), order=order)
+    assert data.task_names == tuple(reversed(planted.task_names))
+    assert planted.groups is not None
+    assert data.groups == tuple(reversed(planted.groups))
+    assert torch.equal(data.test.task, tasks - 1 - planted.test.task)
+    assert torch.equal(data.test.index, planted.test.index)
+    assert torch.equal(data.test.target, planted.test.target)
+
+
+def test_later_tasks_keep_their_shots_of_each_class_and_first_tasks_everything() -> None:
+    digits = load_digits(validation=0.1, seed=0)
+    data = arriving(digits, (8, 2), shots=20, seed=1)
+    for task in range(10):
+        own, all_ = data.train.target[data.train.task == task], digits.train.target[digits.train.task == task]
+        expected = [20, 20] if task >= 8 else torch.bincount(all_).tolist()
+        assert torch.bincount(own).tolist() == expected
+    other = arriving(digits, (8, 2), shots=20, seed=2)
+    assert not torch.equal(data.train.index, other.train.index)
+    everything = arriving(digits, (8, 2), shots=10_000)
+    assert torch.equal(everything.train.index, digits.train.index)
+
+
+def test_inputs_are_standardised_by_the_tasks_of_the_first_stage(planted: MultiTaskData) -> None:
+    data = arriving(planted, (2, planted.tasks - 2))
+    mean, std = channel_statistics(data.inputs, planted.train.index[planted.train.task < 2].unique())
+    assert torch.equal(data.mean, mean)
+    assert torch.equal(data.std, std)
+
+
+@pytest.mark.parametrize(
+    ("stages", "options", "words"),
+    [
+        ((3, 3), {}, r"3\+3 tasks arrive, and noise has 3; the stages must sum to that"),
+        ((3, 0), {}, "must sum"),
+        ((2, 1), {"order": (0, 1, 1)}, "must name each task from 0 to 2 once"),
+        ((2, 1), {"shots": -1}, "shots is -1"),
+    ],
+)
+def test_what_does_not_fit_the_data_is_refused(stages: tuple[int, ...], options: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        arriving(noise(), stages, **options)  # pyright: ignore[reportArgumentType]
+
+
+def noise() -> MultiTaskData:
+    """Three tasks of 40, 20 and 10 training samples."""
+    generator = torch.Generator().manual_seed(0)
+    task = torch.tensor([0] * 40 + [1] * 20 + [2] * 10)
+    index = torch.arange(70)
+    split = Split(index, task, torch.randint(2, (70,), generator=generator))
+    return make_data("noise", torch.randn(70, 4, generator=generator), split, split, list("abc"), [2] * 3, validation=0)
+
+
+def test_a_stage_deals_its_samples_of_its_tasks_alone() -> None:
+    dealer = sequence(noise(), (1, 1, 1), (80, 25, 12))
+    assert dealer.pass_size == 40
+    dealt: list[list[Batch]] = [[], [], []]
+    for _ in range(8 + 3 + 2):
+        dealt[dealer.stage].append(dealer.next_batch())
+    assert [[len(batch) for batch in stage] for stage in dealt] == [[10] * 8, [8, 8, 9], [6, 6]]
+    for task, stage in enumerate(dealt):
+        assert set().union(*map(tasks_of, stage)) == {task}
+    once = torch.cat([batch.x for batch in dealt[0][:4]])  # the first pass over 40 samples
+    again = torch.cat([batch.x for batch in dealt[0][4:]])
+    assert len(once.unique(dim=0)) == 40
+    assert torch.equal(once.unique(dim=0), again.unique(dim=0))
+    assert dealer.stage == 2  # and the last stage goes on
+    assert [len(dealer.next_batch()) for _ in range(3)] == [6, 6, 6]
+
+
+def test_replay_is_the_share_of_earlier_tasks_in_every_deal() -> None:
+    dealer = sequence(noise(), (1, 1, 1), (40, 40, 40), replay=0.3)
+    counts = [torch.bincount(dealer.next_batch().task, minlength=3).tolist() for _ in range(12)]
+    assert counts[:4] == [[10, 0, 0]] * 4
+    assert counts[4:8] == [[3, 7, 0]] * 4
+    assert all(row[2] == 7 and row[0] + row[1] == 3 for row in counts[8:])
+    replayed = np.sum(counts[8:], axis=0)
+    assert replayed[0] > 0
+    assert replayed[1] > 0
+
+
+@pytest.mark.parametrize("deals", [0, 3, 7, 12])
+def test_a_restored_sequence_deals_the_same_bits(deals: int) -> None:
+    one = sequence(noise(), (1, 1, 1), (40, 40, 40), replay=0.3)
+    for _ in range(deals):
+        one.next_batch()
+    state = one.state_dict()
+    other = TaskSequence(noise(), 10, 99, stages=(1, 1, 1), samples=(40, 40, 40), replay=0.3)
+    other.load_state_dict(state)
+    for _ in range(15):
+        first, second = one.next_batch(), other.next_batch()
+        assert torch.equal(first.x, second.x)
+        assert torch.equal(first.task, second.task)
+        assert one.stage == other.stage
+    for stages, samples, replay in (((2, 1), (40, 40), 0.3), ((1, 1, 1), (40, 40, 40), 0.2)):
+        with pytest.raises(ValueError, match="in the state"):
+            TaskSequence(noise(), 10, 0, stages=stages, samples=samples, replay=replay).load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"stages": (1, 1)}, "must sum to the 3 tasks"),
+        ({"samples": (10, 10)}, "each of the 3 stages"),
+        ({"samples": (10, 0, 10)}, "at least 1"),
+        ({"replay": 1.0}, "replay is 1.0"),
+        ({"replay": 0.96}, "leave lanes to arriving tasks"),
+    ],
+)
+def test_a_sequence_that_cannot_be_dealt_is_refused(change: dict[str, object], words: str) -> None:
+    given: dict[str, object] = {"stages": (1, 1, 1), "samples": (10, 10, 10), **change}
+    with pytest.raises(ValueError, match=words):
+        TaskSequence(noise(), 10, 0, **given)  # pyright: ignore[reportArgumentType]
+
+
+MATRIX = np.array(
+    [
+        [0.5, 0.4, 0.3, 0.2],
+        [0.9, 0.8, 0.5, 0.3],
+        [0.7, 0.9, 0.8, 0.1],
+        [0.8, 0.6, 0.5, 0.9],
+    ]
+)
+"""Before training, and after the stages of 2 + 1 + 1 tasks."""
+
+
+def test_measures_of_transfer_by_hand() -> None:
+    arrival = arrival_stages((2, 1, 1))
+    assert arrival.tolist() == [1, 1, 2, 3]
+    assert average_accuracy(MATRIX) == pytest.approx((0.8 + 0.6 + 0.5 + 0.9) / 4)
+    # R[3] - R[arrival]: 0.8 - 0.9, 0.6 - 0.8, 0.5 - 0.8
+    assert backward_transfer(MATRIX, arrival) == pytest.approx((-0.1 - 0.2 - 0.3) / 3)
+    # the best of stages 1 and 2, minus R[3]: 0.9 - 0.8, 0.9 - 0.6, 0.8 - 0.5
+    assert forgetting(MATRIX, arrival) == pytest.approx((0.1 + 0.3 + 0.3) / 3)
+    # R[arrival - 1] - R[0]: 0.5 - 0.3, 0.1 - 0.2
+    assert forward_transfer(MATRIX, arrival) == pytest.approx((0.2 - 0.1) / 2)
+
+
+def test_one_stage_neither_transfers_nor_forgets() -> None:
+    matrix, arrival = MATRIX[:2], arrival_stages((4,))
+    assert average_accuracy(matrix) == pytest.approx(0.625)
+    for measure in (backward_transfer, forward_transfer, forgetting):
+        assert np.isnan(measure(matrix, arrival))
