@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from routing_env.data import MultiTaskData, Split
 from routing_env.data.arrivals import TaskSequence, arriving, parse_stages
 from routing_env.data.base import channel_statistics, make_data
 from routing_env.data.digits import load as load_digits
 from routing_env.data.planted import load as load_planted
+from routing_env.game.settings import SettingError
+from routing_env.runs.arrivals import StagedBaselineLearner, StagedRouterLearner, matrix_of
+from routing_env.runs.directory import RunDirectory
+from routing_env.runs.display import Display
+from routing_env.runs.run import Run
+from routing_env.runs.settings import RunSettings, resumed
 from routing_env.runs.transfer import (
     arrival_stages,
     average_accuracy,
@@ -18,6 +31,7 @@ from routing_env.runs.transfer import (
     forgetting,
     forward_transfer,
 )
+from routing_env.state_dicts import same_state
 from routing_env.types import Batch
 
 
@@ -187,3 +201,149 @@ def test_one_stage_neither_transfers_nor_forgets() -> None:
     assert average_accuracy(matrix) == pytest.approx(0.625)
     for measure in (backward_transfer, forward_transfer, forgetting):
         assert np.isnan(measure(matrix, arrival))
+
+
+def run_of(tmp_path: Path, **given: Any) -> tuple[Run, RunDirectory]:
+    usual: dict[str, Any] = {"data": "planted", "epochs": 2, "arrivals": "11+1", "arrival_samples": 100, "shots": 4}
+    run = Run.of({**usual, **given})
+    return run, RunDirectory.create(tmp_path, "arrivals", run.settings, run.data)
+
+
+def trained(tmp_path: Path, **given: Any) -> tuple[Run, RunDirectory]:
+    run, directory = run_of(tmp_path, **given)
+    run.train(directory, Display(Console(quiet=True)))
+    return run, directory
+
+
+def test_a_run_measures_every_stage(tmp_path: Path) -> None:
+    run, directory = trained(tmp_path)
+    rows = directory.read_metrics()
+    assert [row["stage"] for row in rows] == [1, 1, 2, 2, 2, 2, 2]
+    passes = sum(1 for task in run.learner.data.train.task.tolist() if task < 11)
+    assert rows[1]["samples"] == 2 * passes
+    assert rows[-1]["samples"] == 2 * passes + 100
+    for split in ("test", "validation"):
+        matrix = matrix_of(rows, f"{split}_task_accuracy")
+        assert matrix is not None
+        assert matrix[1].tolist() == rows[1][f"{split}_task_accuracy"]
+        assert matrix[2].tolist() == rows[-1][f"{split}_task_accuracy"]
+        fresh, _ = run_of(tmp_path)
+        assert matrix[0].tolist() == fresh.evaluate(split).accuracy.tolist()
+    names = {path.name for path in run.draw(directory)}
+    assert {"accuracy_matrix.png", "learning_curve.png"} <= names
+    (table,) = run.learner.tables(rows)[:1]
+    assert table.row_count == 12
+
+
+class KilledError(Exception):
+    """Ends a run where a test wants it to end."""
+
+
+@pytest.mark.parametrize("router", ["wpl", "reinforce-approx", "task_specific_1_fc"])
+@pytest.mark.parametrize("epoch", [1, 2, 4])
+def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path, router: str, epoch: int) -> None:
+    given = {"router": router, "replay": 0.2, "momentum": 0.9}
+    whole, whole_directory = trained(tmp_path / "whole", **given)
+
+    class Stops(Display):
+        def epoch(self, row: Mapping[str, Any]) -> None:
+            if row["epoch"] == epoch:
+                raise KilledError
+
+    run, directory = run_of(tmp_path / "killed", **given)
+    with pytest.raises(KilledError):
+        run.train(directory, Stops(Console(quiet=True)))
+    again = Run.stored(directory, directory.read_config())
+    again.train(directory, Display(Console(quiet=True)))
+    assert same_state(again.learner.state_dict(), whole.learner.state_dict())
+    strip = [
+        [{key: value for key, value in row.items() if key != "seconds"} for row in found.read_metrics()]
+        for found in (directory, whole_directory)
+    ]
+    assert json.dumps(strip[0]) == json.dumps(strip[1])
+
+
+def test_a_checkpoint_that_does_not_fit_changes_nothing(tmp_path: Path) -> None:
+    run, _ = trained(tmp_path)
+    state = deepcopy(run.learner.state_dict())
+    for wrong in ({**state, "stage": 2}, {**state, "stage": 0}, {**state, "router": {}}):
+        with pytest.raises(ValueError, match=r"the stage is 2|router"):
+            run.learner.load_state_dict(wrong)
+        assert same_state(run.learner.state_dict(), state)
+
+
+@pytest.mark.parametrize("optimizer", [{"momentum": 0.9, "weight_decay": 0.1}, {"optimizer": "adam"}])
+@pytest.mark.parametrize("data", ["planted", "digits"])
+def test_frozen_blocks_stay_bitwise_while_the_new_agent_learns(
+    tmp_path: Path, data: str, optimizer: dict[str, Any]
+) -> None:
+    """On digits the stem has batch norm, whose statistics must not move either."""
+    own: dict[str, Any] = {"planted": {}, "digits": {"arrivals": "9+1", "fraction": 0.05}}[data]
+    learner = run_of(tmp_path, data=data, arrival_block_rate=0.0, epochs=1, **own, **optimizer)[0].learner
+    assert isinstance(learner, StagedRouterLearner)
+    learner.play(learner.goal(1), lambda: None)
+    blocks, router = deepcopy(learner.game.network.state_dict()), deepcopy(learner.router.state_dict())
+    learner.play(learner.goal(6) - learner.samples, lambda: None)
+    assert learner.stage == 1
+    assert same_state(learner.game.network.state_dict(), blocks)
+    before, after = router["tables"]["policy"], learner.router.state_dict()["tables"]["policy"]
+    known = len(before)
+    assert torch.equal(after[:known], before)
+    fresh = torch.full_like(after[known:], 1 / after.shape[-1])
+    assert (after[known:] - fresh).abs().max() > 0.01
+
+
+def test_blocks_learn_at_the_rate_of_the_stage(tmp_path: Path) -> None:
+    run, _ = run_of(tmp_path, arrival_block_rate=0.25, learning_rate=0.2, epochs=1)
+    learner = run.learner
+    learner.play(learner.goal(1), lambda: None)
+    assert learner.trainer.learning_rate == 0.2
+    learner.play(10, lambda: None)
+    assert learner.trainer.learning_rate == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_frozen_trunk_keeps_its_bits_and_the_new_head_learns(tmp_path: Path, optimizer: str) -> None:
+    run, _ = run_of(tmp_path, router="shared_trunk", arrival_block_rate=0.0, epochs=1, optimizer=optimizer)
+    learner = run.learner
+    assert isinstance(learner, StagedBaselineLearner)
+    learner.play(learner.goal(1), lambda: None)
+    before = deepcopy(learner.network.state_dict())
+    learner.play(learner.goal(6) - learner.samples, lambda: None)
+    after = learner.network.state_dict()
+    moved = {name for name in after if not torch.equal(after[name], before[name])}
+    assert moved == {"heads.blocks.11.weight", "heads.blocks.11.bias"}
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"arrivals": 91}, "arrivals is 91; it must be a string"),
+        ({"arrivals": "5"}, "5 tasks arrive, and planted has 12"),
+        ({"arrivals": "5+x"}, "arrivals is '5.x'; it must be the number of tasks of each stage"),
+        ({"shots": 2.5}, "shots is 2.5; it must be an integer"),
+        ({"arrival_order": [0, 0, 1, 2, 3, 4]}, "must name each task from 0 to 11 once"),
+        ({"arrival_samples": 2}, "arrival_samples is 2; it must be at least 5"),
+        ({"arrival_block_rate": -1.0}, "arrival_block_rate is -1.0; it must be at least 0"),
+        ({"replay": 1.5}, "replay is 1.5"),
+        ({"dealer": "endless"}, "dealer is 'endless' beside arrivals"),
+        ({"router": "sb3:PPO"}, "router is 'sb3:PPO' beside arrivals"),
+        ({"arivals": "11+1"}, "unexpected keyword argument 'arivals'; did you mean 'arrivals'?"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(tmp_path: Path, given: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        run_of(tmp_path, **given)
+
+
+@pytest.mark.parametrize("name", ["arrival_order", "arrival_samples", "arrival_block_rate", "shots", "replay"])
+def test_settings_of_arrivals_need_arrivals(name: str) -> None:
+    value = getattr(RunSettings, name)
+    with pytest.raises(SettingError, match=f"{name} is .* without arrivals"):
+        Run.of({"data": "planted", name: value})
+
+
+def test_a_resumed_run_cannot_move_its_stages(tmp_path: Path) -> None:
+    _, directory = run_of(tmp_path)
+    with pytest.raises(SettingError, match="--epochs 9 differs from the run's 2"):
+        resumed({"epochs": 9}, directory.read_config())
