@@ -11,8 +11,9 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from routing_env.agents.base import PolicyRouter, Rate, epsilon_greedy, of_taken
+from routing_env.agents.base import PolicyRouter, Rate, acting_agent, epsilon_greedy, of_taken
 from routing_env.agents.networks import ROUTER_NETWORKS, RouterNetwork
+from routing_env.agents.per_agent import AgentAdam, agent_parameters, by_agent
 from routing_env.names import find
 from routing_env.state_dicts import SomeOf, like_optimizer
 from routing_env.types import Decision, State, Trace
@@ -55,7 +56,12 @@ def policy_gradient_loss(log_probability: Tensor, weight: Tensor) -> Tensor:
 
 @dataclass(eq=False, kw_only=True)
 class GradientRouter(PolicyRouter):
-    """A router that minimises a loss, with one step of its optimiser per deal.
+    """A router that minimises a loss, with one step of its optimisers per deal.
+
+    Parameters with one row per agent (:class:`~routing_env.agents.per_agent.PerAgent` says how a network declares
+    them) learn agent by agent: an agent minimises the mean loss of its own lanes, with a state of the optimiser for
+    itself, and does not move in a deal that it has no lane in. All other parameters are shared and minimise the mean
+    over all lanes.
 
     A subclass creates its networks in ``__post_init__`` by :meth:`add_network`. ``gamma`` and ``train_blocks`` are
     options only of the subclasses that declare them again.
@@ -83,6 +89,7 @@ class GradientRouter(PolicyRouter):
         if self.learning_rate is not None:
             self.check_rates("at least 0", "learning_rate")
         self.networks = nn.ModuleDict()
+        self._agent_parameters: list[nn.Parameter] = []
 
     def add_network(self, name: str, outputs: int) -> nn.Module:
         """Create one of the networks; the n-th one starts from seed + n, so that their weights differ.
@@ -92,18 +99,32 @@ class GradientRouter(PolicyRouter):
             outputs: Number of outputs per lane.
 
         Raises:
-            ValueError: Unknown network; the message suggests the closest match.
+            ValueError: Unknown network (the message suggests the closest match), or one that declares parameters by
+                ``agent_parameters`` whose first axis is not the agents.
         """
         factory: Callable[..., nn.Module] = find("network of a router", self.network, ROUTER_NETWORKS)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed + len(self.networks))
-            self.networks[name] = factory(self.spec, outputs).to(self.spec.device)
-        return self.networks[name]
+            self.networks[name] = network = factory(self.spec, outputs).to(self.spec.device)
+        own = agent_parameters(network, self.agents)
+        if self.agents > 1:  # a single agent has every lane of every deal: its parameters are shared by all
+            self._agent_parameters += own
+        return network
+
+    @cached_property
+    def _agent_adam(self) -> AgentAdam:
+        """Adam of the parameters with one row per agent; SGD has no state, so that one optimiser can step them all."""
+        own = self._agent_parameters if self.optimizer == "adam" else []
+        return AgentAdam(own, self.agents, self.spec.device)
 
     @cached_property
     def _optimizer(self) -> torch.optim.Optimizer:
-        kind = torch.optim.Adam if self.optimizer == "adam" else torch.optim.SGD
-        return kind(self.networks.parameters())
+        """The optimiser of the other parameters."""
+        if self.optimizer == "sgd":
+            return torch.optim.SGD(self.networks.parameters())
+        own = set(self._agent_parameters)
+        shared = [parameter for parameter in self.networks.parameters() if parameter not in own]
+        return torch.optim.Adam([{"params": shared}])  # a group may be empty, a list of parameters may not
 
     @abstractmethod
     def loss(self, trace: Trace) -> Tensor:
@@ -116,19 +137,19 @@ class GradientRouter(PolicyRouter):
         return super().act(state, greedy=greedy)
 
     def learn(self, trace: Trace) -> dict[str, float]:
-        """Take one step on the mean loss of the deal.
+        """Take one step on the loss of the deal.
 
         Raises:
             FloatingPointError: The loss is not finite. Nothing has been changed.
         """
         self.set_mode(train=True)
-        self._optimizer.zero_grad()
+        self.networks.zero_grad()
         loss = self.loss(trace).mean()
         value = loss.item()
         if not abs(value) < torch.inf:
             raise FloatingPointError(f"the router's loss is {value}: lower its learning_rate")
         loss.backward()
-        self.descend()
+        self.descend(trace)
         super().learn(trace)
         return {"loss": value}
 
@@ -137,12 +158,19 @@ class GradientRouter(PolicyRouter):
         if self.networks.training != train:
             self.networks.train(train)
 
-    def descend(self) -> None:
-        """Step along the gradients at the present learning rate."""
+    def descend(self, trace: Trace) -> None:
+        """Step along the gradients of the deal's mean loss, at the present learning rate."""
+        lanes = torch.bincount(acting_agent(trace.states[0], self.spec), minlength=self.agents)
+        own_mean = lanes.sum() / lanes.clamp_min(1)  # turns the gradient of the mean over all lanes into that over own
+        for parameter in self._agent_parameters:
+            if parameter.grad is not None:
+                parameter.grad *= by_agent(own_mean, parameter)
         usual = 0.05 if self.network == "table" else 0.003
+        rate = self.now(usual if self.learning_rate is None else self.learning_rate)
         for group in self._optimizer.param_groups:
-            group["lr"] = self.now(usual if self.learning_rate is None else self.learning_rate)
+            group["lr"] = rate
         self._optimizer.step()
+        self._agent_adam.step(lanes > 0, rate)
 
     @property
     def block_loss(self) -> Callable[[Trace], Tensor] | None:
@@ -150,11 +178,12 @@ class GradientRouter(PolicyRouter):
         return self.loss if self.train_blocks else None
 
     def state_dict(self) -> dict[str, Any]:
-        """As the base, with the networks and the optimiser."""
+        """As the base, with the networks and the optimisers."""
         return {
             **super().state_dict(),
             "networks": {name: value.clone() for name, value in self.networks.state_dict().items()},
             "optimizer": _by_parameter(self._optimizer.state_dict()["state"]),
+            "agent_optimizer": self._agent_adam.state_dict(),
         }
 
     def fitting_state(self) -> dict[str, Any]:
@@ -168,6 +197,7 @@ class GradientRouter(PolicyRouter):
         self.networks.load_state_dict(state["networks"])
         rows = {int(i): {name: value.clone() for name, value in row.items()} for i, row in state["optimizer"].items()}
         self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": rows})
+        self._agent_adam.load_state_dict(state["agent_optimizer"])
 
 
 def _by_parameter(rows: Mapping[int, Mapping[str, Tensor | None]]) -> dict[str, dict[str, Tensor]]:

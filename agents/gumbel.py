@@ -70,7 +70,7 @@ class GumbelSoftmax(SoftmaxRouter):
 
     def learn(self, trace: Trace) -> dict[str, float]:
         """Step along the gradient that the blocks' loss has left behind."""
-        self.descend()
+        self.descend(trace)
         self.networks.zero_grad()
         self.samples += len(trace.task)
         return {"loss": self.loss(trace).mean().item()}

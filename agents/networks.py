@@ -7,7 +7,7 @@ tables.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import sqrt
 
 import torch
@@ -35,6 +35,10 @@ class LookupTable(nn.Module):
         self.spec = spec
         self.table = nn.Parameter(torch.zeros(spec.agents or spec.tasks, spec.depth, outputs))
 
+    def agent_parameters(self) -> Iterable[nn.Parameter]:
+        """All parameters have one row per agent."""
+        return self.parameters()
+
     def forward(self, state: State) -> Tensor:
         """The rows, float32 [B, outputs]."""
         return self.table[acting_agent(state, self.spec), state.depth]
@@ -57,6 +61,10 @@ class AgentMLP(nn.Module):
         self.bias1 = nn.Parameter(torch.empty(agents, 1, hidden).uniform_(-bound, bound))
         self.weight2 = nn.Parameter(torch.zeros(agents, hidden, outputs))
         self.bias2 = nn.Parameter(torch.zeros(agents, 1, outputs))
+
+    def agent_parameters(self) -> Iterable[nn.Parameter]:
+        """All parameters have one row per agent."""
+        return self.parameters()
 
     def forward(self, x: Tensor, agent: Tensor) -> Tensor:
         """Pass each row through the MLP of its agent.

@@ -99,10 +99,10 @@ def test_hysteretic_q() -> None:
 def test_approximated_values_step_as_tables_do(
     table_router: type[QLearning], network_router: type[QLearningApprox | SarsaApprox]
 ) -> None:
-    """Squared TD error of a table, by SGD: the same numbers. The mean over two lanes halves the rate."""
+    """Squared TD error of a table, by SGD: the same numbers. Each agent has one lane, whose loss is its mean."""
     trace = make_trace([1, 0], [[0, 2], [1, 1]], [[0.5, 0.1], [0.2, 0.3]], [1.0, -1.0])
     tabular = table_router(SPEC, step=0.25, gamma=0.5)
-    approximate = network_router(SPEC, network="table", optimizer="sgd", learning_rate=0.5, gamma=0.5)
+    approximate = network_router(SPEC, network="table", optimizer="sgd", learning_rate=0.25, gamma=0.5)
     for _ in range(3):
         tabular.learn(trace)
         approximate.learn(trace)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import cast
 
 import pytest
@@ -11,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune
-from worlds import noise
+from worlds import bits, little_data, little_game, noise, play
 
 from routing_env.game.blocks import BlockBank
+from routing_env.game.network import RoutedNetwork
 
 BlockFactory = Callable[[int, int], nn.Module]
 
@@ -176,6 +178,73 @@ def test_trying_the_blocks_on_leaves_their_state_alone() -> None:
     assert block[1].training
     assert not frozen.training, "a part that was frozen stays frozen"
     assert all(torch.equal(value, before[name]) for name, value in block.state_dict().items())
+
+
+def normalised_block(inputs: int, outputs: int) -> nn.Sequential:
+    """A block with a batch norm, whose running statistics are not those that it starts with."""
+    block = nn.Sequential(nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU())
+    for _ in range(3):
+        block(torch.randn(8, inputs))
+    return block
+
+
+def buffers(module: nn.Module) -> list[Tensor]:
+    return [buffer.clone() for buffer in module.buffers()]
+
+
+def test_a_single_row_is_normalised_by_running_statistics_and_trains() -> None:
+    torch.manual_seed(0)
+    bank = BlockBank([normalised_block(3, 4) for _ in range(3)], (3,))
+    alone, together, idle = bank.blocks
+    v, choice = torch.randn(4, 3), torch.tensor([1, 0, 1, 1])
+    before, twin = [buffers(block) for block in bank.blocks], deepcopy(together)
+
+    output = bank(v, choice)
+
+    assert torch.equal(output[1:2], deepcopy(alone).eval()(v[1:2]))
+    assert torch.equal(output[choice == 1], twin(v[choice == 1])), "several rows are normalised as before"
+    assert all(map(torch.equal, before[0], buffers(alone)))
+    assert all(map(torch.equal, buffers(twin), buffers(together)))
+    assert all(map(torch.equal, before[2], buffers(idle)))
+    assert not all(map(torch.equal, before[1], buffers(together)))
+    assert all(part.training for part in bank.modules())
+    output.square().sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in alone.parameters())
+    assert all(parameter.grad is None for parameter in idle.parameters())
+
+
+def test_a_single_row_leaves_alone_a_batch_norm_that_sees_several_values_or_is_frozen() -> None:
+    """The first batch norm sees a map of 2x2, the second one value per channel, and the third is frozen."""
+    torch.manual_seed(0)
+    frozen = nn.BatchNorm1d(2).eval()
+    block = nn.Sequential(nn.BatchNorm2d(2), nn.AvgPool2d(2), nn.BatchNorm2d(2), nn.Flatten(), frozen)
+    bank, v = BlockBank([block], (2, 2, 2)), torch.randn(1, 2, 2, 2)
+    nn.init.constant_(block[0].bias, 3.0)  # the mean of the map behind the first one
+    expected = torch.full((1, 2), 3 / (1 + 1e-5))  # twice divided by the root of a variance of 1 + eps
+    first, second, third = (buffers(block[place]) for place in (0, 2, 4))
+    torch.testing.assert_close(bank(v, torch.tensor([0])), expected)
+    assert not all(map(torch.equal, first, buffers(block[0])))
+    assert all(map(torch.equal, second + third, buffers(block[2]) + buffers(frozen)))
+    assert block[0].training
+    assert block[2].training
+    assert not frozen.training
+    assert not any(part._forward_pre_hooks for part in block.modules())  # pyright: ignore[reportPrivateUsage]
+
+
+def test_a_game_trains_blocks_with_batch_norm_that_get_one_row() -> None:
+    def block(inputs: int, outputs: int) -> nn.Module:
+        return nn.Sequential(nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs))
+
+    network = RoutedNetwork(nn.Identity(), [[block(3, 4) for _ in range(3)], [block(4, 2) for _ in range(2)]], (3,))
+    game = little_game(network, little_data())
+    before = bits(network.state_dict())
+    play(game, [(0, 0), (1, 0), (1, 0), (1, 1), (1, 0)])
+    after = bits(network.state_dict())
+    changed = {name for name in before if before[name] != after[name]}
+    assert {"banks.0.blocks.0.0.weight", "banks.1.blocks.1.1.weight"} <= changed
+    assert not [name for name in changed if "blocks.2" in name]
+    assert "banks.0.blocks.1.1.running_mean" in changed
+    assert "banks.0.blocks.0.1.running_mean" not in changed
 
 
 @pytest.mark.parametrize(

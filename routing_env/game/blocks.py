@@ -7,13 +7,15 @@ receive no gradient at all, which is what makes every optimiser leave them bitwi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
 
 
 class BlockBank(nn.Module):
@@ -37,6 +39,7 @@ class BlockBank(nn.Module):
         self.in_shape = tuple(in_shape)
         self.out_shape = _common_output_shape(blocks, self.in_shape)
         self._linears = _as_linears(blocks) if len(self.in_shape) == 1 else None
+        self._has_batch_norm = any(isinstance(part, _BatchNorm) for part in self.modules())
         first = blocks[0]
         self._activation = first[1] if self._linears and isinstance(first, nn.Sequential) and len(first) == 2 else None
 
@@ -47,11 +50,11 @@ class BlockBank(nn.Module):
         """Apply ``blocks[choice[b]]`` to row b.
 
         Args:
-            v: float [B, *in_shape].
+            v: float32 [B, *in_shape].
             choice: int64 [B], each in [0, K).
 
         Returns:
-            float [B, *out_shape].
+            float32 [B, *out_shape].
         """
         order = torch.argsort(choice, stable=True)
         counts = torch.bincount(choice, minlength=len(self)).tolist()
@@ -60,12 +63,19 @@ class BlockBank(nn.Module):
         linears = self._linear_maps(chosen)
         if linears is None:
             parts = [v.index_select(0, lanes) for lanes in order.split(rows)]
-            output = torch.cat([self.blocks[k](part) for k, part in zip(chosen, parts, strict=True)])
+            output = torch.cat([self._apply_block(k, part) for k, part in zip(chosen, parts, strict=True)])
             return output[torch.argsort(order)]
         weights = [linear["weight"] for linear in linears]
         biases = [linear["bias"] for linear in linears if linear["bias"] is not None]
         output = cast(Tensor, _GroupedLinear.apply(v, order, rows, *weights, *biases))
         return output if self._activation is None else self._activation(output)
+
+    def _apply_block(self, k: int, rows: Tensor) -> Tensor:
+        """Apply one block to the rows that chose it."""
+        if not self._has_batch_norm or len(rows) > 1:
+            return self.blocks[k](rows)
+        with _running_statistics(self.blocks[k]):
+            return self.blocks[k](rows)
 
     def _linear_maps(self, chosen: list[int]) -> list[_Parameters] | None:
         """The parameters of the chosen blocks, where they are still the linear maps that they were; None otherwise."""
@@ -79,6 +89,23 @@ class BlockBank(nn.Module):
                 return None
             maps.append(parameters)
         return maps
+
+
+@contextmanager
+def _running_statistics(block: nn.Module) -> Generator[None]:
+    """Inside, batch norms that train and are given one value per channel normalise as in evaluation mode."""
+
+    def evaluate_if_single(norm: nn.Module, args: tuple[Tensor, ...]) -> None:
+        norm.training = args[0].numel() > args[0].shape[1]
+
+    training = [part for part in block.modules() if isinstance(part, _BatchNorm) and part.training]
+    handles = [norm.register_forward_pre_hook(evaluate_if_single) for norm in training]
+    try:
+        yield
+    finally:
+        for norm, handle in zip(training, handles, strict=True):
+            handle.remove()
+            norm.training = True
 
 
 class _GroupedLinear(torch.autograd.Function):
