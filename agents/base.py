@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from routing_env.agents.growth import check_growth
+from routing_env.agents.growth import with_further_tasks
 from routing_env.names import Range, is_number, require
 from routing_env.state_dicts import check_state, restore_generator
 from routing_env.types import Decision, GameSpec, Router, State, Trace
@@ -213,8 +213,7 @@ class PolicyRouter(Router):
 
     def grow(self, spec: GameSpec) -> Self:
         """A new router with the same options, which goes on where this one stands; subclasses hand over the rest."""
-        check_growth(self.spec, spec)
-        grown = replace(self, spec=spec)
+        grown = replace(self, spec=with_further_tasks(self.spec, spec))
         grown.generator.set_state(self.generator.get_state())
         grown.samples = self.samples
         return grown

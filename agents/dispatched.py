@@ -11,7 +11,7 @@ from torch import Tensor
 
 from routing_env.agents import make_router
 from routing_env.agents.composite import sum_of_losses
-from routing_env.agents.growth import check_growth
+from routing_env.agents.growth import with_further_tasks
 from routing_env.names import is_number, require
 from routing_env.state_dicts import restore
 from routing_env.types import Decision, GameSpec, Router, State, Trace
@@ -115,8 +115,7 @@ class DispatchedRouter(Router):
 
     def grow(self, spec: GameSpec) -> Self:
         """A dispatcher that knows the further tasks, and picks for them from the same agents as before."""
-        check_growth(self.spec, spec)
-        grown = replace(self, spec=spec, agents=self.agent_count)
+        grown = replace(self, spec=with_further_tasks(self.spec, spec), agents=self.agent_count)
         grown.agent_router = self.agent_router.grow(replace(spec, agents=self.agent_count))
         grown.dispatcher_router = self.dispatcher_router.grow(_choice(spec, self.agent_count))
         return grown

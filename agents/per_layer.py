@@ -10,7 +10,7 @@ from torch import Tensor
 
 from routing_env.agents import make_router
 from routing_env.agents.composite import sum_of_losses
-from routing_env.agents.growth import check_growth
+from routing_env.agents.growth import with_further_tasks
 from routing_env.names import is_number, require
 from routing_env.state_dicts import ANYTHING, check_state, restore
 from routing_env.types import Decision, GameSpec, Router, State, Trace
@@ -91,8 +91,7 @@ class PerLayer(Router):
 
     def grow(self, spec: GameSpec) -> Self:
         """Let the router of every depth grow."""
-        check_growth(self.spec, spec)
-        grown = replace(self, spec=spec)
+        grown = replace(self, spec=with_further_tasks(self.spec, spec))
         grown.parts = [part.grow(_one_decision(spec, depth)) for depth, part in enumerate(self.parts)]
         return grown
 

@@ -219,9 +219,9 @@ class StagedRouterLearner(StagedLearner, RouterLearner):
         return self.game.evaluate(everyone, split)
 
     def _load(self, state: Mapping[str, Any]) -> None:
-        before, game = self.router, self._run.game
-        spec = spec_of_first(self.game.spec, self.plan.arrived(self.stage))
-        self._take(make_router(self._run.router, spec, seed=game.seed, **parse_options(self._run.router_options)))
+        before, seed, options = self.router, self._run.game.seed, parse_options(self._run.router_options)
+        first, now = (spec_of_first(self.game.spec, self.plan.arrived(stage)) for stage in (0, self.stage))
+        self._take(make_router(self._run.router, first, seed=seed, **options).grow(now))
         try:
             super()._load(state)
         except ValueError:
