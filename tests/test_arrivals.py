@@ -160,7 +160,7 @@ def test_a_restored_sequence_deals_the_same_bits(deals: int) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"stages": (1, 1)}, "must sum to the 3 tasks"),
+        ({"stages": (1, 1)}, r"1\+1 tasks arrive, and noise has 3"),
         ({"samples": (10, 10)}, "each of the 3 stages"),
         ({"samples": (10, 0, 10)}, "at least 1"),
         ({"replay": 1.0}, "replay is 1.0"),

@@ -49,10 +49,7 @@ def arriving(
     Raises:
         ValueError: The stages do not sum to T, the order is not a permutation of the tasks, or ``shots`` is negative.
     """
-    if min(stages, default=0) < 1 or sum(stages) != data.tasks:
-        raise ValueError(
-            f"{'+'.join(map(str, stages))} tasks arrive, and {data.name} has {data.tasks}; the stages must sum to that"
-        )
+    _check_stages(data, stages)
     order = tuple(order) or tuple(range(data.tasks))
     if sorted(order) != list(range(data.tasks)):
         raise ValueError(
@@ -116,8 +113,7 @@ class TaskSequence:
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
-        if min(stages, default=0) < 1 or sum(stages) != data.tasks:
-            raise ValueError(f"stages are {list(stages)}; they must sum to the {data.tasks} tasks of {data.name}")
+        _check_stages(data, stages)
         if len(samples) != len(stages) or min(samples) < 1:
             raise ValueError(f"samples are {list(samples)}; each of the {len(stages)} stages needs at least 1")
         if not 0 <= replay < 1 or round(replay * batch_size) == batch_size:
@@ -175,21 +171,98 @@ class TaskSequence:
         Raises:
             ValueError: The state does not fit. Nothing has changed.
         """
-        own = self.state_dict()
-        fixed = {name: Exactly(own[name]) for name in ("sizes", "replay")}
-        check_state(state, {**own, **fixed, "orders": [AnyLength(order) for order in own["orders"]]})
-        if state["dealt"] < 0:
-            raise ValueError(f"{state['dealt']} deals have been dealt; it must be at least 0")
-        for order, place in zip(state["orders"], state["next"], strict=True):
-            check_place(order, place, len(self._data.train))
+        _check_pools(state, self.state_dict(), len(self._data.train))
         restore_generator(self._generator, state["generator"])
         self._dealt = state["dealt"]
-        for pool, order, place in zip(self._pools, state["orders"], state["next"], strict=True):
-            pool.order, pool.next = order, place
+        _restore_pools(self._pools, state)
 
     @property
     def _pools(self) -> list[ShuffledRows]:
         return [*self._new, *self._old]
+
+
+class OnePerArrivedTask:
+    """Deals a sample of every task that has arrived, lane b for task b; each task passes over its samples by itself.
+
+    Args:
+        data: data to deal from; the tasks of the first stage come first.
+        batch_size: T, the number of lanes when all tasks have arrived.
+        seed: seed of the orders.
+        stages: number of tasks that arrive at each stage.
+        deals: deals of every stage but the last one, which does not end.
+
+    Attributes:
+        pass_size: training samples of all tasks.
+
+    Raises:
+        ValueError: Stages that do not sum to the number of tasks, another batch size, or fewer than 1 deal.
+    """
+
+    def __init__(self, data: MultiTaskData, batch_size: int, seed: int, *, stages: Sequence[int], deals: int) -> None:
+        _check_stages(data, stages)
+        if batch_size != data.tasks:
+            raise ValueError(f"batch_size is {batch_size}; to deal a sample of every task it must be {data.tasks}")
+        if deals < 1:
+            raise ValueError(f"a stage has {deals} deals; it must have at least 1")
+        self.pass_size = len(data.train)
+        self._data = data
+        self._arrived = list(accumulate(stages))
+        self._deals = deals
+        self._dealt = 0
+        self._generator = seeded(seed)
+        task = data.train.task.cpu()
+        self._rows = [ShuffledRows((task == one).nonzero().squeeze(1), self._generator) for one in range(data.tasks)]
+
+    def next_batch(self) -> Batch:
+        """Deal the next batch."""
+        arrived = self._arrived[min(self._dealt // self._deals, len(self._arrived) - 1)]
+        self._dealt += 1
+        rows = torch.cat([rows.take(1) for rows in self._rows[:arrived]])
+        return self._data.gather(self._data.train[rows.to(self._data.device)])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the number of deals, the orders and positions in them, the generator's state and the sizes."""
+        return {
+            "dealt": self._dealt,
+            "orders": [rows.order for rows in self._rows],
+            "next": [rows.next for rows in self._rows],
+            "generator": self._generator.get_state(),
+            "sizes": [self.pass_size, self._deals, *self._arrived],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore from :meth:`state_dict`.
+
+        Raises:
+            ValueError: The state does not fit. Nothing has changed.
+        """
+        _check_pools(state, self.state_dict(), len(self._data.train))
+        restore_generator(self._generator, state["generator"])
+        self._dealt = state["dealt"]
+        _restore_pools(self._rows, state)
+
+
+def _check_stages(data: MultiTaskData, stages: Sequence[int]) -> None:
+    """Refuse stages that are not those of all tasks."""
+    if min(stages, default=0) < 1 or sum(stages) != data.tasks:
+        raise ValueError(
+            f"{'+'.join(map(str, stages))} tasks arrive, and {data.name} has {data.tasks}; the stages must sum to that"
+        )
+
+
+def _check_pools(state: Mapping[str, Any], own: Mapping[str, Any], samples: int) -> None:
+    """Refuse a state that does not fit a dealer of stages."""
+    fixed = {name: Exactly(own[name]) for name in ("sizes", "replay") if name in own}
+    check_state(state, {**own, **fixed, "orders": [AnyLength(order) for order in own["orders"]]})
+    if state["dealt"] < 0:
+        raise ValueError(f"{state['dealt']} deals have been dealt; it must be at least 0")
+    for order, place in zip(state["orders"], state["next"], strict=True):
+        check_place(order, place, samples)
+
+
+def _restore_pools(pools: Sequence[ShuffledRows], state: Mapping[str, Any]) -> None:
+    for pool, order, place in zip(pools, state["orders"], state["next"], strict=True):
+        pool.order, pool.next = order, place
 
 
 def _few(train: Split, first: int, shots: int, seed: int) -> Split:
