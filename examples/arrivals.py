@@ -24,16 +24,17 @@ from routing_env.data.arrivals import arriving, parse_stages
 from routing_env.runs.learners import BaselineLearner, Learner, make_learner
 from routing_env.runs.run import resolve_run
 
+WPL: dict[str, Any] = {"router": "wpl", "router_options": ["rule=full-vector"]}
+TRUNK: dict[str, Any] = {"router": "shared_trunk", "arrival_block_rate": 0.0}
 ENTRANTS: dict[str, dict[str, Any]] = {
-    "wpl (full vector)": {"router": "wpl", "router_options": ["rule=full-vector"]},
-    "wpl (full vector), frozen blocks": {
-        "router": "wpl",
-        "router_options": ["rule=full-vector"],
-        "arrival_block_rate": 0.0,
-    },
-    "wpl (full vector), replay 0.5": {"router": "wpl", "router_options": ["rule=full-vector"], "replay": 0.5},
-    "reinforce": {"router": "reinforce"},
-    "new head on a frozen trunk": {"router": "shared_trunk", "arrival_block_rate": 0.0},
+    "wpl, blocks at a rate of 0.1": WPL,
+    "wpl, blocks at a rate of 0.01": {**WPL, "arrival_block_rate": 0.01},
+    "wpl, frozen blocks": {**WPL, "arrival_block_rate": 0.0},
+    "wpl, 0.1, replay 0.5": {**WPL, "replay": 0.5},
+    "reinforce, blocks at a rate of 0.1": {"router": "reinforce"},
+    "reinforce, 0.1, replay 0.5": {"router": "reinforce", "replay": 0.5},
+    "new head on a frozen trunk": TRUNK,
+    "new head on a frozen trunk, 0.01": {**TRUNK, "decay_factor": 0.01},  # decays where the first stage ends
 }
 ANEW = "trained anew"
 
@@ -67,8 +68,9 @@ def begin(given: dict[str, Any], shots: int) -> Learner:
 
 def measure(given: dict[str, Any], shots: Sequence[int]) -> dict[int, Result]:
     """Train an entrant at several numbers of shots; the first stage, which has none, is trained once."""
+    epochs = resolve_run(given)[0].epochs
+    given = {**given, "decay_every": epochs} if "decay_factor" in given else given
     first = begin(given, shots[0])
-    epochs = resolve_run({**given, "shots": shots[0]})[0].epochs
     old = int(parse_stages(given["arrivals"])[0])
     first.play(first.goal(epochs), lambda: None)
     before, state = accuracies(first)[:old].mean(), deepcopy(first.state_dict())

@@ -88,7 +88,7 @@ def parallel_env(
     if arrivals is not None:
         if topology != "per_task" or agents is not None:
             raise ValueError(
-                f"arrivals is {arrivals!r}, and topology {topology!r}; agents arrive with their tasks only"
+                f"arrivals is {arrivals!r}, and topology {topology!r}; agents arrive only where each task has one"
             )
         return ArrivingParallelEnv(arrivals=arrivals, **arguments)
     if topology == "dispatched":

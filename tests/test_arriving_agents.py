@@ -20,14 +20,15 @@ AGENTS = ["task_0", "task_1", "task_2"]
 
 
 def arriving(data: MultiTaskData, **given: Any) -> Any:
-    usual = {"arrivals": "1+2", "arrival_episodes": 3, "data": data, "hidden": 4}
+    usual: dict[str, Any] = {"arrivals": "1+2", "arrival_episodes": 3, "data": data, "hidden": 4}
     return parallel_env(**{**usual, **given})
 
 
 def episode(env: Any, seed: int | None = None) -> list[str]:
     """Play an episode by first legal actions; its agents."""
     observations, _ = env.reset(seed=seed)
-    present = list(env.agents)
+    present: list[str] = list(env.agents)
+    infos: dict[str, Any] = {}
     while env.agents:
         assert list(observations) == present
         actions = {agent: int(observations[agent]["action_mask"].argmax()) for agent in env.agents}
@@ -37,6 +38,7 @@ def episode(env: Any, seed: int | None = None) -> list[str]:
     return present
 
 
+@pytest.mark.filterwarnings("ignore:.*discards what its blocks have learned")
 def test_agents_join_between_episodes_and_stay(small: MultiTaskData) -> None:
     env = arriving(small)
     assert env.possible_agents == AGENTS

@@ -37,7 +37,9 @@ def accuracy_matrix(
             colour = "white" if value < middle else "black"
             axes.text(task, stage, f"{value:.0f}", ha="center", va="center", fontsize=8, color=colour)
     for task in range(tasks):
-        frame = Rectangle((task - 0.5, arrival[task] - 0.5), 1, 1, fill=False, edgecolor="C3", linewidth=1.8)
+        frame = Rectangle(
+            (task - 0.5, arrival[task] - 0.5), 1, 1, fill=False, edgecolor="C3", linewidth=1.8, clip_on=False
+        )
         axes.add_patch(frame)
     axes.set_xticks(range(tasks), [shown(name, 24) for name in names], rotation=45, ha="right", fontsize=8)
     axes.set_yticks(range(stages), ["untrained", *(f"after stage {stage}" for stage in range(1, stages))], fontsize=8)
