@@ -17,6 +17,19 @@ from routing_env.state_dicts import restore
 from routing_env.types import Decision, GameSpec, Router, State, Trace
 
 
+@dataclass(frozen=True)
+class _Dispatched:
+    """What a decision consists of.
+
+    Attributes:
+        choice: The dispatcher's decision, whose actions are agents.
+        own: The decision of the agents.
+    """
+
+    choice: Decision
+    own: Decision
+
+
 @dataclass(eq=False)
 class DispatchedRouter(Router):
     """Dispatched routing: a dispatcher picks an agent for each sample; both may be any router.
@@ -53,14 +66,9 @@ class DispatchedRouter(Router):
         self.agent_count = agents
         self.agent_router = make_router(self.router, replace(spec, agents=agents), seed=self.seed, **options)
         self.dispatcher_router = make_router(self.dispatcher, choice, seed=self.seed, **dispatcher_options)
-        # The state and decision of the dispatcher for the present routes, by whether they are greedy: an evaluation in
-        # the middle of a deal has its own.
-        self._dispatched: dict[bool, tuple[State, Decision]] = {}
-
-    @property
-    def picked(self) -> Tensor:
-        """The agent that each route of the last deal went to, int64 [B]."""
-        return self._dispatched[False][1].action
+        # The dispatcher's decision for the routes under way, by whether they are greedy: an evaluation in the middle of
+        # a deal has its own. `learn` takes it from the trace.
+        self._dispatched: dict[bool, Decision] = {}
 
     def act(self, state: State, *, greedy: bool = False) -> Decision:
         """Dispatch at the first depth, then let the agents decide.
@@ -69,16 +77,15 @@ class DispatchedRouter(Router):
             RuntimeError: The routes have not been dispatched at the first depth.
         """
         if state.depth == 0:
-            legal = torch.ones(len(state.task), self.agent_count, dtype=torch.bool, device=state.task.device)
-            question = State(state.v, state.task, 0, legal)
-            self._dispatched[greedy] = question, self.dispatcher_router.act(question, greedy=greedy)
-        if greedy not in self._dispatched or len(self._dispatched[greedy][1].action) != len(state.task):
+            self._dispatched[greedy] = self.dispatcher_router.act(self._question(state), greedy=greedy)
+        choice = self._dispatched.get(greedy)
+        if choice is None or len(choice.action) != len(state.task):
             raise RuntimeError("these routes have not been dispatched; a dispatched router must act from depth 1 on")
-        choice = self._dispatched[greedy][1]
-        decision = self.agent_router.act(replace(state, agent=choice.action), greedy=greedy)
-        if choice.gate is None or state.depth:
-            return decision
-        return replace(decision, gate=choice.gate if decision.gate is None else choice.gate * decision.gate)
+        own = self.agent_router.act(replace(state, agent=choice.action), greedy=greedy)
+        gate = own.gate
+        if choice.gate is not None and state.depth == 0:
+            gate = choice.gate if gate is None else choice.gate * gate
+        return replace(own, gate=gate, agent=choice.action, info=_Dispatched(choice, own))
 
     def learn(self, trace: Trace) -> dict[str, float]:
         """Let the agents learn from the routes, and the dispatcher from what they earned."""
@@ -92,14 +99,25 @@ class DispatchedRouter(Router):
         """The sum of the block losses of both parts."""
         return sum_of_losses((self.agent_router, self.dispatcher_router), self._views)
 
+    def _question(self, state: State) -> State:
+        """The state of the dispatcher, who sees what the agents see at the first depth."""
+        legal = torch.ones(len(state.task), self.agent_count, dtype=torch.bool, device=state.task.device)
+        return State(state.v, state.task, 0, legal)
+
     def _views(self, trace: Trace) -> tuple[Trace, Trace]:
         """The deal as the agents see it, and as the dispatcher sees it."""
-        question, choice = self._dispatched[False]
-        states = tuple(replace(state, agent=choice.action) for state in trace.states)
-        question = replace(question, v=trace.states[0].v)
+        infos = [decision.info for decision in trace.decisions]
+        if not all(isinstance(info, _Dispatched) for info in infos):
+            raise ValueError("a dispatched router learns only from decisions of a dispatched router")
+        states = tuple(replace(s, agent=d.agent) for s, d in zip(trace.states, trace.decisions, strict=True))
+        decisions = tuple(
+            replace(decision, gate=info.own.gate, info=info.own.info)
+            for decision, info in zip(trace.decisions, infos, strict=True)
+        )
         action_reward = trace.action_rewards.sum(1, keepdim=True)
+        question, choice = self._question(trace.states[0]), infos[0].choice
         of_dispatcher = Trace((question,), (choice,), action_reward, trace.final_reward, trace.outcome)
-        return replace(trace, states=states), of_dispatcher
+        return replace(trace, states=states, decisions=decisions), of_dispatcher
 
     def state_dict(self) -> dict[str, Any]:
         """The state of both parts."""

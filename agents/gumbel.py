@@ -3,6 +3,9 @@
 The loss of the blocks trains the router: the relaxed probability y of the chosen action multiplies the output of the
 block as a gate of value 1 + y - stop(y) = 1. Routing stays hard, with one block per lane. Hence only the chosen block's
 share of the gradient exists, and the estimate is biased. The rewards are not used.
+
+The gate that the game sees is a leaf: the blocks' loss leaves its gradient there, and the router completes the chain
+when it learns.
 """
 
 from __future__ import annotations
@@ -23,22 +26,20 @@ def gumbel(probability: Tensor) -> Tensor:
     return -(-probability.clamp_min(tiny).log()).clamp_min(tiny).log()
 
 
-def straight_through(log_policy: Tensor, noise: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """The Gumbel-max action and its gate.
+def straight_through(log_policy: Tensor, noise: Tensor, action: Tensor, temperature: float) -> Tensor:
+    """Gates of value 1 with the gradient of the relaxed probabilities of the actions taken.
 
     Args:
-        log_policy: float32 [B, A], -inf for illegal actions.
-        noise: standard Gumbel, float32 [B, A].
+        log_policy: float32 [..., A], -inf for illegal actions.
+        noise: Standard Gumbel, float32 [..., A]; the Gumbel-max action is the argmax of its sum with ``log_policy``.
+        action: int64 [...].
         temperature: Temperature of the relaxation.
 
     Returns:
-        Actions int64 [B], distributed as exp(log_policy), and gates float32 [B] of value 1 with the gradient of the
-        chosen actions' relaxed probabilities.
+        float32 [...].
     """
-    perturbed = log_policy + noise
-    action = perturbed.argmax(-1)
-    relaxed = of_taken((perturbed / temperature).softmax(-1), action)
-    return action, 1 + (relaxed - relaxed.detach())
+    relaxed = of_taken(((log_policy + noise) / temperature).softmax(-1), action)
+    return 1 + (relaxed - relaxed.detach())
 
 
 @dataclass(eq=False, kw_only=True)
@@ -54,23 +55,29 @@ class GumbelSoftmax(SoftmaxRouter):
         super().__post_init__()
         self.check_rates("above 0", "temperature")
 
+    @torch.no_grad()
     def act(self, state: State, *, greedy: bool = False) -> Decision:
-        """Choose by Gumbel-max, with the gate that carries the gradient back."""
+        """Choose by Gumbel-max, with a gate that collects the gradient."""
         if greedy:
             return super().act(state, greedy=True)
         self.set_mode(train=True)
         log_policy = log_softmax(self.policy(state), state.legal)
-        noise = torch.rand(log_policy.shape, generator=self.generator, device=log_policy.device)
-        action, gate = straight_through(log_policy, gumbel(noise), self.now(self.temperature))
-        return Decision(action, log_policy.detach().exp(), gate)
+        noise = gumbel(torch.rand(log_policy.shape, generator=self.generator, device=log_policy.device))
+        gate = torch.ones_like(noise[:, 0]).requires_grad_()
+        return Decision((log_policy + noise).argmax(-1), log_policy.exp(), gate, info=noise)
 
     def loss(self, trace: Trace) -> Tensor:
-        """The loss of the blocks, which the game has backpropagated before the router learns."""
-        return trace.outcome.loss
+        """The loss of the blocks, with the straight-through gradient that it has left in the gates."""
+        slopes = [decision.gate.grad for decision in trace.decisions if decision.gate is not None]
+        slope = torch.stack([slope for slope in slopes if slope is not None], dim=1)
+        noise = torch.stack([decision.info for decision in trace.decisions], dim=1)
+        gate = straight_through(self.log_policy(trace), noise, trace.actions, self.now(self.temperature))
+        trained = (~trace.outcome.forfeited).sum()  # the blocks minimise the mean over these lanes
+        return trace.outcome.loss + trained * (slope * (gate - 1)).sum(1)
 
     def learn(self, trace: Trace) -> dict[str, float]:
-        """Step along the gradient that the blocks' loss has left behind."""
-        self.descend(trace)
-        self.networks.zero_grad()
-        self.samples += len(trace.task)
-        return {"loss": self.loss(trace).mean().item()}
+        """As the base; a deal that trained no blocks teaches nothing."""
+        if any(decision.gate is None or decision.gate.grad is None for decision in trace.decisions):
+            self.samples += len(trace.task)
+            return {"loss": trace.outcome.loss.mean().item()}
+        return super().learn(trace)

@@ -96,13 +96,19 @@ class Decision:
         action: int64 [B].
         probability: float32 [B, A], the policy that the action was drawn from, for the collaboration reward and the
             logs. Without it the collaboration reward counts the action as certain, and the logs leave the policy out.
-        gate: float32 [B] of value 1 whose gradient leads into the router; it multiplies the output of the chosen block,
-            so the loss of the network trains the router too (Gumbel-softmax, RELAX).
+        gate: float32 [B] of value 1, which multiplies the output of the chosen block. If it is a leaf that requires a
+            gradient, ``gate.grad`` holds the effect of the choice on the mean loss of the network when the router
+            learns (Gumbel-softmax).
+        agent: int64 [B], the agent that decided for each lane, if the router dispatched it (Figure 3c); else None.
+        info: What the router itself needs again when it learns from the decision. A router must not count on learning
+            from the deal that it acted in last, so whatever belongs to a deal goes here.
     """
 
     action: Tensor
     probability: Tensor | None = None
     gate: Tensor | None = None
+    agent: Tensor | None = None
+    info: Any = None
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from routing_env.agents.gumbel import gumbel, straight_through
+from routing_env.agents.gumbel import GumbelSoftmax, gumbel, straight_through
 from routing_env.agents.reinforce import Reinforce
 from routing_env.agents.relax import conditional_perturbed, relax_gradient
 from routing_env.game.build import make_game
+from routing_env.state_dicts import same_state
 from routing_env.types import Decision, State, Trace
 
 LOGITS = torch.tensor([[0.5, 0.0, -0.5], [-0.3, 0.6, 0.1]], dtype=torch.float64)
@@ -100,13 +102,54 @@ def test_straight_through_is_biased_but_points_the_right_way() -> None:
     noise = gumbel(torch.rand(LANES, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
     v = torch.ones(LANES, dtype=torch.float64)
     for depth in range(2):
-        action, gate = straight_through(logits[:, depth].log_softmax(-1), noise[:, depth], 1.0)
+        log_policy = logits[:, depth].log_softmax(-1)
+        action = (log_policy + noise[:, depth]).argmax(-1)
+        gate = straight_through(log_policy, noise[:, depth], action, 1.0)
         v = v * FACTORS[depth][action] * gate
     (gradient,) = torch.autograd.grad(loss(v).sum(), logits)
     mean, error = mean_and_error(gradient)
     exact = exact_gradient()
     assert F.cosine_similarity(mean.flatten(), exact.flatten(), dim=0) > 0.5
     assert ((mean - exact).abs() > 10 * error).any()
+
+
+def test_gumbel_softmax_learns_as_if_its_policy_were_in_the_graph_of_the_blocks() -> None:
+    """A step of SGD along the gradient that the mean loss of the blocks has for the policy through the gates."""
+    game = make_game(network="mlp", batch_size=16)
+    router = GumbelSoftmax(replace(game.spec, agents=1), network="mlps", optimizer="sgd", learning_rate=1.0)
+    for parameter in router.policy.parameters():
+        torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(0))
+    policy, network = deepcopy(router.policy), deepcopy(game.network)
+    batch = game.dealer.next_batch()
+    state: State | None = game.reset(batch)
+    while state is not None:
+        state = game.step(router.act(state))
+    router.learn(game.trace)
+
+    network.train()
+    route = network.start(batch.x)
+    for seen, decision in zip(game.trace.states, game.trace.decisions, strict=True):
+        log_policy = policy(seen).log_softmax(-1)
+        assert torch.equal((log_policy + decision.info).argmax(-1), decision.action)
+        route = route.apply(decision.action, gate=straight_through(log_policy, decision.info, decision.action, 1.0))
+    gradients = torch.autograd.grad(F.cross_entropy(route.v, batch.target), list(policy.parameters()))
+    assert all(gradient.any() for gradient in gradients)
+    for after, before, gradient in zip(router.policy.parameters(), policy.parameters(), gradients, strict=True):
+        torch.testing.assert_close(after, before - gradient)
+
+
+def test_gumbel_softmax_learns_nothing_from_a_deal_that_trained_no_blocks() -> None:
+    game = make_game(network="mlp", batch_size=16)
+    router = GumbelSoftmax(game.spec)
+    router.play(game, 32)
+    before = router.state_dict()
+    state: State | None = game.reset(train=False)
+    while state is not None:
+        state = game.step(router.act(state))
+    assert router.learn(game.trace) == {"loss": game.trace.outcome.loss.mean().item()}
+    after = router.state_dict()
+    for part in ("networks", "agent_optimizer"):
+        assert same_state(after[part], before[part])
 
 
 def test_router_gradients_reach_the_blocks_on_request_only() -> None:

@@ -90,7 +90,8 @@ def test_only_the_agents_that_were_picked_learn() -> None:
     assert isinstance(router.agent_router.policy, LookupTable)
     seen = state(torch.arange(2))
     decision = router.act(seen)
-    picked = router.picked
+    picked = decision.agent
+    assert picked is not None
     router.learn(one_decision(seen, decision, torch.ones(2)))
     moved = router.agent_router.policy.table.detach().flatten(1).any(1)
     assert moved.nonzero().flatten().tolist() == sorted(set(picked.tolist()))
@@ -103,7 +104,9 @@ def test_a_dispatcher_earns_all_that_the_route_earns() -> None:
     router.play(game, 20)
     total = game.trace.action_rewards.sum() + game.trace.final_reward
     assert total != game.trace.final_reward
-    torch.testing.assert_close(router.dispatcher_router.value[0, 0, router.picked], total)
+    picked = game.trace.decisions[0].agent
+    assert picked is not None
+    torch.testing.assert_close(router.dispatcher_router.value[0, 0, picked], total)
 
 
 def test_a_dispatched_route_starts_at_the_first_depth() -> None:

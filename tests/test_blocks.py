@@ -219,7 +219,7 @@ def test_a_single_row_leaves_alone_a_batch_norm_that_sees_several_values_or_is_f
     frozen = nn.BatchNorm1d(2).eval()
     block = nn.Sequential(nn.BatchNorm2d(2), nn.AvgPool2d(2), nn.BatchNorm2d(2), nn.Flatten(), frozen)
     bank, v = BlockBank([block], (2, 2, 2)), torch.randn(1, 2, 2, 2)
-    nn.init.constant_(block[0].bias, 3.0)  # the mean of the map behind the first one
+    nn.init.constant_(cast(Tensor, block[0].bias), 3.0)  # the mean of the map behind the first one
     expected = torch.full((1, 2), 3 / (1 + 1e-5))  # twice divided by the root of a variance of 1 + eps
     first, second, third = (buffers(block[place]) for place in (0, 2, 4))
     torch.testing.assert_close(bank(v, torch.tensor([0])), expected)

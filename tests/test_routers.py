@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -11,9 +12,13 @@ from torch import Tensor
 from worlds import Blueprint, bits, little_data, little_game
 
 from routing_env.agents import ROUTERS, make_router
+from routing_env.agents.dispatched import DispatchedRouter
+from routing_env.agents.q_learning import QLearning
 from routing_env.data import load
 from routing_env.game.build import make_game
-from routing_env.types import GameSpec, State
+from routing_env.game.routing_game import RoutingGame
+from routing_env.state_dicts import same_state
+from routing_env.types import GameSpec, Router, State, Trace
 
 WORLDS = {
     "layered, layers of different sizes": Blueprint((3, 4, 3, 2), (2, 3, 2), depth=3),
@@ -101,3 +106,51 @@ def test_a_run_on_digits_is_the_same_to_the_bit(name: str) -> None:
     assert first[:2] == second[:2]
     assert torch.equal(first[2], second[2])
     assert run(1)[0] != first[0]
+
+
+def routed(router: Router, game: RoutingGame) -> Trace:
+    state: State | None = game.reset()
+    while state is not None:
+        state = game.step(router.act(state))
+    return game.trace
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        *((name, {}) for name in sorted(ROUTERS)),
+        ("dispatched", {"router": "gumbel-softmax", "dispatcher": "gumbel-softmax"}),
+        ("per-layer", {"routers": ["gumbel-softmax", "dispatched", "relax"]}),
+    ],
+)
+def test_what_a_router_learns_follows_from_its_state_and_the_trace(name: str, options: dict[str, Any]) -> None:
+    """Two deals are routed before it learns from the first: as a twin does that has not acted at all."""
+    data = replace(little_data(3, (2, 2, 2)), groups=(0, 1, 0))
+    games = [make_game(data=data, network="mlp", hidden=4, batch_size=6, rho=0.3, seed=seed) for seed in range(2)]
+    router, twin = (make_router(name, games[0].spec, seed=seed, **options) for seed in (1, 2))
+    router.play(games[0], 30)
+    first, second = (routed(router, game) for game in games)
+    games[0].evaluate(router, "test")
+    routed(router, games[1])
+    twin.load_state_dict(deepcopy(router.state_dict()))
+    for trace in (first, second):
+        assert router.learn(trace) == twin.learn(trace)
+        assert same_state(router.state_dict(), twin.state_dict())
+
+
+def test_a_dispatched_deal_teaches_the_agents_that_it_went_to() -> None:
+    """Deals of one lane, learned in another order than they were routed in."""
+    game = make_game(data=little_data(3, (2, 2, 2)), network="mlp", hidden=4, batch_size=1)
+    router = make_router("dispatched", game.spec, agents=5, router="q-learning", dispatcher="random")
+    assert isinstance(router, DispatchedRouter)
+    assert isinstance(router.agent_router, QLearning)
+    traces = [routed(router, game) for _ in range(6)]
+    taught: list[int] = []
+    for trace in reversed(traces):
+        before = router.agent_router.value.clone()
+        router.learn(trace)
+        picked = trace.decisions[0].agent
+        assert picked is not None
+        taught += picked.tolist()
+        assert (router.agent_router.value != before).flatten(1).any(1).nonzero()[:, 0].tolist() == picked.tolist()
+    assert len(set(taught)) > 1

@@ -147,7 +147,7 @@ def other_games() -> list[tuple[dict[str, Any], str]]:
         ({"hidden": 5}, r"network: .*in the state, and float32 \[5, 3\] here"),
         ({"blocks": 4}, "average is float32"),
         ({"layers": 2}, "average is float32"),
-        ({"batch_size": 9}, r"sizes is \[27, 6\] in the state, and \[27, 9\] here"),
+        ({"batch_size": 9}, r"sizes is \[27, 6, 3\] in the state, and \[27, 9, 3\] here"),
         ({"dealer": "per_task"}, "lacks planned"),
         ({"optimizer": "adam"}, "lacks betas"),
         ({"optimizer": lambda parameters: torch.optim.SGD(list(parameters)[:2])}, "2 here"),
@@ -162,6 +162,29 @@ def test_the_state_of_another_game_is_refused(settings: dict[str, Any], differen
     with pytest.raises(ValueError, match=difference):
         game.load_state_dict(state)
     assert same_state(game.state_dict(), before)
+
+
+@pytest.mark.parametrize("per_task", [(20, 20), (20, 18)])
+@pytest.mark.parametrize("dealer", ["shuffled", "endless", "per_task"])
+def test_a_game_of_nine_tasks_is_not_one_of_ten(dealer: str, per_task: tuple[int, int]) -> None:
+    """Also where the tasks are the only difference: as many samples, blocks and classes."""
+    counts = zip((9, 10), per_task, strict=True)
+    nine, ten = (
+        played(
+            {
+                "data": little_data(classes=(2,) * tasks, per_task=samples, validation=0.0),
+                "dealer": dealer,
+                "batch_size": 90,
+                "blocks": 3,
+            },
+            90,
+        )[0]
+        for tasks, samples in counts
+    )
+    before = deepcopy(ten.state_dict())
+    with pytest.raises(ValueError, match="dealer: "):
+        ten.load_state_dict(nine.state_dict())
+    assert same_state(ten.state_dict(), before)
 
 
 def test_a_state_of_the_right_form_with_values_that_cannot_be_is_refused() -> None:
@@ -223,6 +246,23 @@ def test_a_router_with_a_wider_table_does_not_take_one_that_would_broadcast() ->
     state["tables"]["policy"] = state["tables"]["policy"][:1]
     with pytest.raises(ValueError, match=r"tables/policy is float32 \[1, 3, 3\] in the state, and float32 \[3, 3, 3\]"):
         router.load_state_dict(state)
+
+
+PLAIN = {"all-shared", "fixed", "oracle", "random", "round-robin"}
+"""Routers whose state has no axis of agents."""
+
+
+@pytest.mark.parametrize("topology", [("single", "per_task"), ("per_task", "single")])
+@pytest.mark.parametrize("name", sorted(set(ROUTERS) - PLAIN - {"dispatched"}))
+def test_one_agent_is_not_an_agent_per_task(name: str, topology: tuple[Any, Any]) -> None:
+    game = make_game(**SMALL)
+    trained, router = (make_router(name, game.spec, topology=kind) for kind in topology)
+    for part in (trained, router):
+        part.play(game, 20)
+    before = deepcopy(router.state_dict())
+    with pytest.raises(ValueError, match=r"in the state, and|lacks|unknown here"):
+        router.load_state_dict(trained.state_dict())
+    assert same_state(router.state_dict(), before)
 
 
 @pytest.mark.parametrize("name", ["q-learning", "cross_stitch", "reinforce-approx"])

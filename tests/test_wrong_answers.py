@@ -101,6 +101,14 @@ WRONG: list[tuple[type[Router], str]] = [
         answering(lambda state: Decision(first(state).to("meta"))),
         "actions must be on cpu, as the state is",
     ),
+    (
+        answering(lambda state: Decision(first(state), agent=first(state).int()), {}),
+        r"agent must be an int64 tensor of shape \[\d+\] on cpu; got a tensor torch\.int32",
+    ),
+    (
+        answering(lambda state: Decision(first(state), agent=cast(Any, 0)), {}),
+        r"agent must be an int64 tensor of shape \[\d+\] on cpu; got 0",
+    ),
     (giving(lambda state: torch.zeros(state.legal.shape)), POLICY),
     (giving(lambda state: 2 * certain(state)), POLICY),
     (

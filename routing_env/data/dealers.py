@@ -63,12 +63,12 @@ class ShuffledPass:
         return self._data.gather(self._data.train[self._order[start:end]])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the order, the position in it, the state of the generator and the sizes of passes and deals."""
+        """Return the order, the position in it, the state of the generator, and how many samples, lanes and tasks."""
         return {
             "order": self._order.cpu(),
             "next": self._next,
             "generator": self._generator.get_state(),
-            "sizes": [self.pass_size, self._batch_size],
+            "sizes": [self.pass_size, self._batch_size, self._data.tasks],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -115,12 +115,12 @@ class EndlessPass:
         return self._data.gather(self._data.train[self._rows.take(self._batch_size).to(self._data.device)])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the order, the position in it, the state of the generator and the sizes of passes and deals."""
+        """Return the order, the position in it, the state of the generator, and how many samples, lanes and tasks."""
         return {
             "order": self._rows.order,
             "next": self._rows.next,
             "generator": self._generator.get_state(),
-            "sizes": [self.pass_size, self._batch_size],
+            "sizes": [self.pass_size, self._batch_size, self._data.tasks],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

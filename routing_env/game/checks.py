@@ -34,6 +34,13 @@ def check_decision(decision: Decision, state: State, playing: Tensor | None = No
             raise ValueError(
                 f"{name} must be a float tensor of shape {list(shape)} on {state.legal.device}; got {_described(value)}"
             )
+    agent, task = cast(object, decision.agent), state.task
+    if agent is not None and not (
+        isinstance(agent, Tensor) and (agent.dtype, agent.shape, agent.device) == (torch.int64, task.shape, task.device)
+    ):
+        raise ValueError(
+            f"agent must be an int64 tensor of shape {list(task.shape)} on {task.device}; got {_described(agent)}"
+        )
     if decision.probability is not None:
         _check_probability(decision.probability, decision.action, state, playing)
 
