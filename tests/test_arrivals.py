@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import runpy
+import sys
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from routing_env.cli import main
 from routing_env.data import MultiTaskData, Split
 from routing_env.data.arrivals import TaskSequence, arriving, parse_stages
 from routing_env.data.base import channel_statistics, make_data
@@ -23,6 +26,7 @@ from routing_env.runs.arrivals import StagedBaselineLearner, StagedRouterLearner
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.display import Display
 from routing_env.runs.run import Run
+from routing_env.runs.session import train_and_show
 from routing_env.runs.settings import RunSettings, resumed
 from routing_env.runs.transfer import (
     arrival_stages,
@@ -347,3 +351,43 @@ def test_a_resumed_run_cannot_move_its_stages(tmp_path: Path) -> None:
     _, directory = run_of(tmp_path)
     with pytest.raises(SettingError, match="--epochs 9 differs from the run's 2"):
         resumed({"epochs": 9}, directory.read_config())
+
+
+def test_the_command_prints_and_draws_the_matrix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = "--data planted --epochs 1 --arrivals 10+1+1 --arrival-samples 50 --shots 3 --no-reference"
+    monkeypatch.setattr(sys, "argv", ["routing-env", "train", *options.split(), "--run-dir", str(tmp_path)])
+    main()
+    said = capsys.readouterr().out
+    assert "accuracy on the test split of planted" in said
+    assert "forgetting" in said
+    (folder,) = tmp_path.glob("planted-wpl/*")
+    assert (folder / "figures" / "accuracy_matrix.png").is_file()
+    assert [row["stage"] for row in RunDirectory(folder).read_metrics()] == [1] + [2] * 5 + [3] * 5
+    monkeypatch.setattr(sys, "argv", ["routing-env", "evaluate", str(folder)])
+    main()
+    assert "after epoch 11" in capsys.readouterr().out
+
+
+def test_the_reference_meets_the_same_stages(tmp_path: Path) -> None:
+    run, directory = run_of(tmp_path, arrival_order=list(range(11, -1, -1)), epochs=1)
+    train_and_show(run, directory, Console(quiet=True))
+    reference = RunDirectory(directory.reference)
+    stored = Run.stored(reference, reference.read_config())
+    assert stored.learner.data.task_names == run.learner.data.task_names
+    assert torch.equal(stored.learner.data.train.index, run.learner.data.train.index)
+
+
+def test_the_example_measures_all_entrants() -> None:
+    example = runpy.run_path(str(Path(__file__).resolve().parents[1] / "examples" / "arrivals.py"))
+    found = example["run"](
+        {"data": "planted", "arrivals": "11+1", "epochs": 1, "seed": 0, "arrival_samples": 60}, [2, 3]
+    )
+    assert set(found) == {*example["ENTRANTS"], example["ANEW"]}
+    for name, by_shots in found.items():
+        assert set(by_shots) == {2, 3}
+        for result in by_shots.values():
+            assert 0 <= result.new <= 100
+            if "frozen" in name:
+                assert result.old_after == result.old_before

@@ -119,7 +119,7 @@ class StagedLearner(Learner):
                     measured = by_task(self.evaluate(split))
                     self._untrained |= {f"untrained_{name}": values for name, values in measured.items()}
         stage = self.plan.stage_after(self.samples)
-        if stage > self.stage:
+        if samples > 0 and stage > self.stage:  # a deal may have gone beyond the goal of this epoch
             self.arrive(stage)
         super().play(samples, tick)  # pyright: ignore[reportAbstractUsage]
 
