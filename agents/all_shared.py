@@ -19,6 +19,10 @@ class AllShared(Router):
     def __init__(self, spec: GameSpec, *, seed: int = 0) -> None:
         self._block = [layer[0] for layer in spec.layers]
 
+    def grow(self, spec: GameSpec) -> AllShared:
+        """The same blocks for all tasks."""
+        return AllShared(spec)
+
     def act(self, state: State, *, greedy: bool = False) -> Decision:
         """Take the first block of this depth in every lane; where it is not legal, the first that is."""
         return certain(torch.full_like(state.task, self._block[state.depth]), state.legal)

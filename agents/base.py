@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, fields
-from typing import Any, ClassVar
+from dataclasses import KW_ONLY, dataclass, fields, replace
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
+from routing_env.agents.growth import with_further_tasks
 from routing_env.names import Range, is_number, require
 from routing_env.state_dicts import check_state, restore_generator
 from routing_env.types import Decision, GameSpec, Router, State, Trace
@@ -216,6 +217,13 @@ class PolicyRouter(Router):
         restore_generator(self.generator, state["generator"])
         self.samples = state["samples"]
 
+    def grow(self, spec: GameSpec) -> Self:
+        """A new router with the same options, which goes on where this one stands; subclasses hand over the rest."""
+        grown = replace(self, spec=with_further_tasks(self.spec, spec))
+        grown.generator.set_state(self.generator.get_state())
+        grown.samples = self.samples
+        return grown
+
     def fitting_state(self) -> dict[str, Any]:
         """What :meth:`load_state_dict` compares a state with; an override says what may differ from the present one."""
         return self.state_dict()
@@ -333,6 +341,13 @@ class TableRouter(PolicyRouter):
         super().load_state_dict(state)
         for name, table in self.tables.items():
             table.copy_(state["tables"][name])
+
+    def grow(self, spec: GameSpec) -> Self:
+        """As the base, with the rows of the known agents."""
+        grown = super().grow(spec)
+        for name, table in self.tables.items():
+            grown.tables[name][: len(table)] = table
+        return grown
 
 
 @dataclass(eq=False, kw_only=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from routing_env.agents import make_router
 from routing_env.agents.composite import sum_of_losses
+from routing_env.agents.growth import with_further_tasks
 from routing_env.names import is_number, require
 from routing_env.state_dicts import restore
 from routing_env.types import Decision, GameSpec, Router, State, Trace
@@ -60,16 +61,7 @@ class DispatchedRouter(Router):
     def __post_init__(self) -> None:
         spec, agents = self.spec, self.spec.tasks if self.agents is None else self.agents
         require("agents", agents, is_number(agents) and agents >= 1, "at least 1")
-        choice = GameSpec(
-            tasks=spec.tasks,
-            depth=1,
-            actions=agents,
-            features=spec.features,
-            legal=torch.ones(1, agents, dtype=torch.bool, device=spec.device),
-            layers=(tuple(range(agents)),),
-            device=spec.device,
-            agents=1,
-        )
+        choice = _choice(spec, agents)
         options, dispatcher_options = self.router_options or {}, self.dispatcher_options or {}
         self.agent_count = agents
         self.agent_router = make_router(self.router, replace(spec, agents=agents), seed=self.seed, **options)
@@ -139,6 +131,27 @@ class DispatchedRouter(Router):
         """
         restore(self._parts, state)
 
+    def grow(self, spec: GameSpec) -> Self:
+        """A dispatcher that knows the further tasks, and picks for them from the same agents as before."""
+        grown = replace(self, spec=with_further_tasks(self.spec, spec), agents=self.agent_count)
+        grown.agent_router = self.agent_router.grow(replace(spec, agents=self.agent_count))
+        grown.dispatcher_router = self.dispatcher_router.grow(_choice(spec, self.agent_count))
+        return grown
+
     @property
     def _parts(self) -> dict[str, Router]:
         return {"router": self.agent_router, "dispatcher": self.dispatcher_router}
+
+
+def _choice(spec: GameSpec, agents: int) -> GameSpec:
+    """The specification of the dispatcher's game, a single decision among the agents."""
+    return GameSpec(
+        tasks=spec.tasks,
+        depth=1,
+        actions=agents,
+        features=spec.features,
+        legal=torch.ones(1, agents, dtype=torch.bool, device=spec.device),
+        layers=(tuple(range(agents)),),
+        device=spec.device,
+        agents=1,
+    )

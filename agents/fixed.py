@@ -20,6 +20,10 @@ class Fixed(Router):
         routes = [[layer[task % len(layer)] for layer in spec.layers] for task in range(spec.tasks)]
         self.routes = torch.tensor(routes, device=spec.device)
 
+    def grow(self, spec: GameSpec) -> Fixed:
+        """The fixed routes of all tasks."""
+        return Fixed(spec)
+
     def act(self, state: State, *, greedy: bool = False) -> Decision:
         """Take the task's own block; where it is not legal, the first that is."""
         return certain(self.routes[state.task, state.depth], state.legal)

@@ -6,17 +6,18 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
 
 from routing_env.agents.base import PolicyRouter, Rate, acting_agent, epsilon_greedy, of_taken
+from routing_env.agents.growth import enlarged
 from routing_env.agents.networks import ROUTER_NETWORKS, RouterNetwork
 from routing_env.agents.per_agent import AgentAdam, agent_parameters, by_agent
 from routing_env.names import find
 from routing_env.state_dicts import SomeOf, like_optimizer
-from routing_env.types import Decision, State, Trace
+from routing_env.types import Decision, GameSpec, State, Trace
 
 OptimizerName = Literal["adam", "sgd"]
 
@@ -198,6 +199,51 @@ class GradientRouter(PolicyRouter):
         rows = {int(i): {name: value.clone() for name, value in row.items()} for i, row in state["optimizer"].items()}
         self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": rows})
         self._agent_adam.load_state_dict(state["agent_optimizer"])
+
+    def grow(self, spec: GameSpec) -> Self:
+        """As the base, with the weights of the known agents and what the optimisers know of them.
+
+        A parameter may grow along its first axis, by agents, and along its second axis, by the inputs of further tasks,
+        which :func:`~routing_env.agents.growth.enlarged` inserts behind v and the one-hot of the known tasks.
+
+        Raises:
+            NotImplementedError: A network of your own grows in another way.
+        """
+        grown = super().grow(spec)
+        place = self.spec.features + self.spec.tasks
+        fresh = grown.networks.state_dict()
+        state = self.networks.state_dict()
+        grown.networks.load_state_dict({name: enlarged(state[name], fresh[name], place) for name in state})
+        new_of: dict[Tensor, nn.Parameter] = dict(
+            zip(self.networks.parameters(), grown.networks.parameters(), strict=True)
+        )
+        own = set(grown._agent_parameters)
+        for old, known in self._optimizer.state.items():
+            new = new_of[old]
+            if new not in own or self.optimizer == "sgd":
+                grown._optimizer.state[new] = {
+                    name: enlarged(value, torch.zeros_like(new), place) if value.shape == old.shape else value.clone()
+                    for name, value in known.items()
+                }
+        if self.optimizer == "adam":
+            grown._agent_adam.load_state_dict(self._grown_moments(grown, place))
+        return grown
+
+    def _grown_moments(self, grown: GradientRouter, place: int) -> dict[str, Any]:
+        """What the optimiser of further agents knows of the present ones."""
+        state = grown._agent_adam.state_dict()
+        known = self._agent_adam.state_dict()
+        if self.agents == 1 and grown.agents > 1:  # the only agent was stepped by the optimiser of shared parameters
+            alone = [p for network in self.networks.values() for p in agent_parameters(network, 1)]
+            rows = [self._optimizer.state[p] for p in alone if p in self._optimizer.state]
+            if len(rows) < len(alone):  # it has not been stepped yet
+                return state
+            known = {name: [row[name] for row in rows] for name in ("exp_avg", "exp_avg_sq")}
+            known["steps"] = rows[0]["step"].to(state["steps"]).view(1) if rows else state["steps"][:1]
+        state["steps"][: len(known["steps"])] = known["steps"]
+        for name in ("exp_avg", "exp_avg_sq"):
+            state[name] = [enlarged(*pair, place) for pair in zip(known[name], state[name], strict=True)]
+        return state
 
 
 def _by_parameter(rows: Mapping[int, Mapping[str, Tensor | None]]) -> dict[str, dict[str, Tensor]]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor
 
 from routing_env.agents import make_router
 from routing_env.agents.composite import sum_of_losses
+from routing_env.agents.growth import with_further_tasks
 from routing_env.names import is_number, require
 from routing_env.state_dicts import ANYTHING, check_state, restore
 from routing_env.types import Decision, GameSpec, Router, State, Trace
@@ -87,6 +88,12 @@ class PerLayer(Router):
         check_state(state, {"routers": [ANYTHING] * len(self.parts)})
         names = [f"depth {i + 1}" for i in range(len(self.parts))]
         restore(dict(zip(names, self.parts, strict=True)), dict(zip(names, state["routers"], strict=True)))
+
+    def grow(self, spec: GameSpec) -> Self:
+        """Let the router of every depth grow."""
+        grown = replace(self, spec=with_further_tasks(self.spec, spec))
+        grown.parts = [part.grow(_one_decision(spec, depth)) for depth, part in enumerate(self.parts)]
+        return grown
 
 
 def _one_decision(spec: GameSpec, depth: int) -> GameSpec:

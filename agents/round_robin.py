@@ -28,6 +28,12 @@ class RoundRobin(Router):
     def __init__(self, spec: GameSpec, *, seed: int = 0) -> None:
         self.samples = 0
 
+    def grow(self, spec: GameSpec) -> RoundRobin:
+        """Go on counting."""
+        grown = RoundRobin(spec)
+        grown.samples = self.samples
+        return grown
+
     def act(self, state: State, *, greedy: bool = False) -> Decision:
         """Take the next legal action in each lane."""
         number = torch.arange(len(state.task), device=state.task.device) + (0 if greedy else self.samples)

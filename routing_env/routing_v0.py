@@ -37,6 +37,8 @@ first picks one of `router_0` to `router_{m-1}` for the sample, which takes one 
 
 `agents`: m, the number of routers that the dispatcher picks from; by default one per task
 
+`arrivals`: number of tasks that arrive at each stage, such as "9+1"; agents join with their tasks between episodes
+
 `mask`: where the action mask is: "obs" (in the observation), "info", "both" or "none"; with "info" and "none" the
 observation is the plain `Box`
 
@@ -56,6 +58,7 @@ from typing import Any, cast
 from pettingzoo.utils.conversions import parallel_to_aec_wrapper
 from pettingzoo.utils.wrappers import AssertOutOfBoundsWrapper, OrderEnforcingWrapper
 
+from routing_env.envs.arriving import ArrivingParallelEnv
 from routing_env.envs.dispatched import DispatchedParallelEnv
 from routing_env.envs.observation import check_choice
 from routing_env.envs.parallel import RoutingParallelEnv
@@ -63,20 +66,31 @@ from routing_env.envs.parallel import RoutingParallelEnv
 __all__ = ["env", "parallel_env", "raw_env"]
 
 
-def parallel_env(*, topology: str = "per_task", agents: int | None = None, **arguments: Any) -> RoutingParallelEnv:
+def parallel_env(
+    *, topology: str = "per_task", agents: int | None = None, arrivals: str | None = None, **arguments: Any
+) -> RoutingParallelEnv:
     """Make the environment in which all agents act at the same time.
 
     Args:
         topology: "per_task", "single" or "dispatched": who decides for which sample (paper, Figure 3).
         agents: how many routers a dispatcher picks from; by default one per task.
+        arrivals: number of tasks that arrive at each stage, such as "9+1"; see
+            :class:`~routing_env.envs.arriving.ArrivingParallelEnv`, which has more arguments.
         arguments: those of :class:`~routing_env.envs.parallel.RoutingParallelEnv`.
 
     Raises:
         TypeError: unknown argument; the message suggests the closest match.
-        ValueError: an argument is out of range, or ``agents`` is given without a dispatcher.
+        ValueError: an argument is out of range, ``agents`` is given without a dispatcher, or ``arrivals`` with another
+            topology than one agent per task.
         ImportError: ``render_mode="human"`` without pygame.
     """
     check_choice("topology", topology, ["per_task", "single", "dispatched"])
+    if arrivals is not None:
+        if topology != "per_task" or agents is not None:
+            raise ValueError(
+                f"arrivals is {arrivals!r}, and topology {topology!r}; agents arrive only where each task has one"
+            )
+        return ArrivingParallelEnv(arrivals=arrivals, **arguments)
     if topology == "dispatched":
         return DispatchedParallelEnv(agents=agents, **arguments)
     if agents is not None:

@@ -267,6 +267,21 @@ class Router(ABC):
         if state:
             raise ValueError(f"{type(self).__name__} restores nothing, and the state has {', '.join(map(str, state))}")
 
+    def grow(self, spec: GameSpec) -> Router:
+        """Return a router for the same game with further tasks; this router stays as it is.
+
+        The tasks known so far keep bit for bit what has been learned for them, and the further ones begin as in a new
+        router of the same seed and options.
+
+        Args:
+            spec: Specification of the game with the further tasks; everything else is as before.
+
+        Raises:
+            ValueError: The specification has fewer tasks, or differs in anything else.
+            NotImplementedError: The router cannot take further tasks, as by default.
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot take further tasks: it has no method `grow`")
+
     @property
     def block_loss(self) -> Callable[[Trace], Tensor] | None:
         """A loss float32 [B] of this router that the blocks minimise beside their own (section 3.1.2, end), if any."""

@@ -80,7 +80,7 @@ class ShuffledPass:
         own = self.state_dict()
         check_state(state, {**own, "order": AnyLength(self._order), "sizes": Exactly(own["sizes"])})
         order, place = state["order"], state["next"]
-        _check_place(order, place, self.pass_size, self._deals)
+        check_place(order, place, self.pass_size, self._deals)
         if len(order) != (self.pass_size if place < self._deals else len(order)):
             raise ValueError(f"the order has {len(order)} samples; a pass has {self.pass_size}")
         restore_generator(self._generator, state["generator"])
@@ -108,7 +108,7 @@ class EndlessPass:
         self._data = data
         self._batch_size = batch_size
         self._generator = seeded(seed)
-        self._rows = _Endless(torch.arange(self.pass_size, device="cpu"), self._generator)
+        self._rows = ShuffledRows(torch.arange(self.pass_size, device="cpu"), self._generator)
 
     def next_batch(self) -> Batch:
         """Deal the next batch."""
@@ -131,7 +131,7 @@ class EndlessPass:
         """
         own = self.state_dict()
         check_state(state, {**own, "order": AnyLength(own["order"]), "sizes": Exactly(own["sizes"])})
-        _check_place(state["order"], state["next"], self.pass_size)
+        check_place(state["order"], state["next"], self.pass_size)
         restore_generator(self._generator, state["generator"])
         self._rows.order, self._rows.next = state["order"], state["next"]
 
@@ -162,7 +162,7 @@ class OnePerTask:
         self._generator = seeded(seed)
         task_of_row = self._split.task.cpu()
         self._rows = [
-            _Endless((task_of_row == task).nonzero().squeeze(1), self._generator) for task in range(data.tasks)
+            ShuffledRows((task_of_row == task).nonzero().squeeze(1), self._generator) for task in range(data.tasks)
         ]
         self._planned = torch.empty(0, batch_size, dtype=torch.int64, device="cpu")
         self._next = 0
@@ -195,16 +195,16 @@ class OnePerTask:
         own = self.state_dict()
         open_ended = {"planned": AnyLength(own["planned"]), "orders": [AnyLength(order) for order in own["orders"]]}
         check_state(state, {**own, **open_ended, "sizes": Exactly(own["sizes"])})
-        _check_place(state["planned"], 0, self.pass_size)
+        check_place(state["planned"], 0, self.pass_size)
         for order, place in zip(state["orders"], state["next"], strict=True):
-            _check_place(order, place, self.pass_size)
+            check_place(order, place, self.pass_size)
         restore_generator(self._generator, state["generator"])
         self._planned, self._next = state["planned"].to(self._data.device), 0
         for rows, order, place in zip(self._rows, state["orders"], state["next"], strict=True):
             rows.order, rows.next = order, place
 
 
-class _Endless:
+class ShuffledRows:
     """Deals the rows of a split in one shuffled order after another."""
 
     def __init__(self, rows: Tensor, generator: torch.Generator) -> None:
@@ -223,7 +223,7 @@ class _Endless:
         return self.order[self.next - number : self.next]
 
 
-def _check_place(order: Tensor, place: int, samples: int, last: int | None = None) -> None:
+def check_place(order: Tensor, place: int, samples: int, last: int | None = None) -> None:
     """Refuse an order of samples that do not exist, and a position behind its end."""
     if len(order) and not 0 <= int(order.min()) <= int(order.max()) < samples:
         raise ValueError(f"the order names samples from {int(order.min())} to {int(order.max())} of {samples}")

@@ -40,6 +40,7 @@ class Lanes:
         every_task: with a split: lane b routes task b % T.
 
     Attributes:
+        varies: whether ``number`` follows the deals, because not all tasks have arrived.
         vectors: float32 [B, n], what the lanes observe; a new array after every step.
         masks: int8 [B, A], the legal actions; all ones when the routes have ended and nothing is left to choose.
         tasks: int64 [B].
@@ -69,6 +70,7 @@ class Lanes:
         self._deals: Deals = TrainingDeals()
         if split is not None:
             self._deals = FixedDeals(self.game.data, split, number, every_task=every_task)
+        self.varies = False
         self._copyable = False
         self._warned = False
         self._unfinished: int | None = 0
@@ -184,6 +186,9 @@ class Lanes:
             self._deals.start_over(self.world, check_seed(seed))
         self._count_unfinished()
         state = self._deals.deal(self.world)
+        if self.varies:
+            self.number = len(state.task)
+            self._rows = self._task_of_lane = np.arange(self.number)
         if len(state.task) != self.number:
             raise ValueError(
                 f"the dealer deals {len(state.task)} samples to {self.number} lanes; it must deal one to each lane"

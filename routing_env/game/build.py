@@ -178,8 +178,8 @@ def as_built(settings: Settings, network: RoutedModel) -> Settings:
     )
 
 
-def build_trainer(settings: Settings, network: nn.Module) -> BlockTrainer:
-    """The optimiser and schedule of resolved settings for a network's parameters."""
+def build_trainer(settings: Settings, network: nn.Module, *, apart: Iterable[nn.Parameter] = ()) -> BlockTrainer:
+    """The optimiser and schedule of resolved settings for a network's parameters; ``apart`` as in the trainer."""
     optimizer: Any = settings.optimizer
     if is_function(optimizer):
         optimizer = find("optimizer", optimizer, {})
@@ -191,6 +191,7 @@ def build_trainer(settings: Settings, network: nn.Module) -> BlockTrainer:
         weight_decay=settings.weight_decay,
         decay_every=settings.decay_every,
         decay_factor=settings.decay_factor,
+        apart=apart,
     )
 
 

@@ -45,6 +45,8 @@ class BlockTrainer:
         weight_decay: of the named optimisers.
         decay_every: epochs between decays; 0 never decays.
         decay_factor: what the learning rate is multiplied by.
+        apart: those of the parameters that :meth:`slow_down` leaves alone, in a parameter group of the named
+            optimisers.
 
     Attributes:
         samples: training samples dealt so far.
@@ -64,6 +66,7 @@ class BlockTrainer:
         weight_decay: float = 0.0,
         decay_every: int = 20,
         decay_factor: float = 0.1,
+        apart: Iterable[nn.Parameter] = (),
     ) -> None:
         for name, value in (("momentum", momentum), ("weight_decay", weight_decay)):
             if not value >= 0:
@@ -75,19 +78,23 @@ class BlockTrainer:
                 f"decay_every is {decay_every} and decay_factor {decay_factor}; they must be at least 0 and in (0, 1]"
             )
         self._parameters = list(parameters)
+        apart = set(apart)
+        groups: list[dict[str, Any]] = [{"params": [one for one in self._parameters if one not in apart]}]
+        if apart:
+            groups.append({"params": [one for one in self._parameters if one in apart]})
         self._own_optimizer = callable(optimizer)
         if callable(optimizer):
             self.optimizer = optimizer(self._parameters)
         elif optimizer == "sgd":
             self.optimizer = torch.optim.SGD(
-                self._parameters,
+                groups,
                 lr=learning_rate,
                 momentum=momentum,
                 weight_decay=weight_decay,
                 fused=not momentum,  # fused momentum takes all buffers for new as long as one is
             )
         elif optimizer == "adam":
-            self.optimizer = torch.optim.Adam(self._parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
+            self.optimizer = torch.optim.Adam(groups, lr=learning_rate, weight_decay=weight_decay, fused=True)
         else:
             raise ValueError(f"optimizer is {optimizer!r}; it must be 'sgd', 'adam' or a function of the parameters")
         for group in self.optimizer.param_groups:
@@ -96,6 +103,23 @@ class BlockTrainer:
         self.epoch = 0
         self._decay_every = decay_every
         self._decay_factor = decay_factor
+        self._pace = 1.0
+
+    def slow_down(self, factor: float) -> None:
+        """Multiply the learning rate by a factor from now on, in place of an earlier one (paper, section 6).
+
+        Parameters in ``apart`` keep their rate. The factor is not part of :meth:`state_dict`.
+
+        Args:
+            factor: 0 leaves the parameters bitwise as they are, also under momentum and weight decay.
+
+        Raises:
+            ValueError: The factor is negative.
+        """
+        if not factor >= 0:
+            raise ValueError(f"the factor of the learning rate is {factor}; it must be at least 0")
+        self._pace = factor
+        self._set_rates()
 
     def step(self, loss: Tensor) -> None:
         """Backpropagate along the routes taken and step their blocks (Algorithm 2, line 3).
@@ -119,19 +143,23 @@ class BlockTrainer:
                 parameter.grad = None
         mean.backward()
         if self._own_optimizer:
-            self.optimizer.step()
+            if self._pace > 0:
+                self.optimizer.step()
         else:
             self._step_what_has_gradients()
 
     def _step_what_has_gradients(self) -> None:
         """Step as if there were no other parameters: the optimiser's own work then follows the blocks on the routes."""
-        (group,) = self.optimizer.param_groups
-        parameters = group["params"]
-        group["params"] = [parameter for parameter in parameters if parameter.grad is not None]
+        groups = self.optimizer.param_groups
+        parameters = [group["params"] for group in groups]
+        for number, group in enumerate(groups):
+            moves = self._pace > 0 or number > 0
+            group["params"] = [one for one in group["params"] if moves and one.grad is not None]
         try:
             self.optimizer.step()
         finally:
-            group["params"] = parameters
+            for group, whole in zip(groups, parameters, strict=True):
+                group["params"] = whole
 
     def count(self, samples: int, pass_size: int) -> None:
         """Count the samples of a deal, and move the schedule on with every pass that they complete.
@@ -147,9 +175,13 @@ class BlockTrainer:
     def end_epoch(self) -> None:
         """Move the schedule on by an epoch."""
         self.epoch += 1
+        self._set_rates()
+
+    def _set_rates(self) -> None:
         decays = self.epoch // self._decay_every if self._decay_every else 0
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * self._decay_factor**decays
+        for number, group in enumerate(self.optimizer.param_groups):
+            pace = 1.0 if number and not self._own_optimizer else self._pace
+            group["lr"] = group["initial_lr"] * self._decay_factor**decays * pace
 
     @property
     def learning_rate(self) -> float:

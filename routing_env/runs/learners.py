@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from math import nan, prod
 from typing import Any
 
@@ -12,7 +13,8 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from torch import Tensor
+from rich.table import Table
+from torch import Tensor, nn
 
 from routing_env.agents import ROUTERS, make_router
 from routing_env.baselines import BASELINES, Baseline, Plan, make_baseline
@@ -31,7 +33,7 @@ from routing_env.runs.behaviour import routing_measures
 from routing_env.runs.monitor import Monitor, Probability
 from routing_env.runs.settings import SB3_PREFIX, RunSettings, parse_options
 from routing_env.state_dicts import Stateful, restore
-from routing_env.types import Batch, Evaluation, Router, Trace
+from routing_env.types import Batch, Evaluation, GameSpec, Router, Trace
 
 FINEST_SNAPSHOTS = 2000
 """The first snapshots of the policy are this share of a run apart."""
@@ -53,6 +55,7 @@ class Learner(ABC):
         pass_action: index of PASS, where something is routed and there is one.
         description: what is trained, in a few words.
         warning: what a person should know before training starts; empty if there is nothing.
+        later_epochs: epochs after those of the settings, where tasks arrive.
     """
 
     settings: Settings
@@ -62,11 +65,16 @@ class Learner(ABC):
     pass_action: int | None = None
     description: str = ""
     warning: str = ""
+    later_epochs: int = 0
 
     @property
     def samples(self) -> int:
         """Training samples dealt so far."""
         return self.trainer.samples
+
+    def goal(self, epoch: int) -> int:
+        """Training samples dealt when this many epochs are complete."""
+        return epoch * self.pass_size
 
     @abstractmethod
     def play(self, samples: int, tick: Tick) -> None:
@@ -96,6 +104,10 @@ class Learner(ABC):
             subject: who and on what, for the titles.
         """
         return {"learning_curve": learning_curve(rows, reference, subject)}
+
+    def tables(self, rows: Rows) -> list[Table]:
+        """Tables of a trained run beside that of its tasks, from its metrics."""
+        return []
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
@@ -167,10 +179,11 @@ class RouterLearner(GameLearner):
     Args:
         settings: of the run.
         data: the tasks, on their device.
+        tasks: number of tasks that the router knows at first; by default all of them.
     """
 
-    def __init__(self, settings: RunSettings, data: MultiTaskData) -> None:
-        game, self.router = _game_and_router(settings, data)
+    def __init__(self, settings: RunSettings, data: MultiTaskData, *, tasks: int | None = None) -> None:
+        game, self.router = _game_and_router(settings, data, data.tasks if tasks is None else tasks)
         super().__init__(game, settings.epochs * game.dealer.pass_size // FINEST_SNAPSHOTS, self.router)
         game.observers.append(self.monitor)
         if _forgets(self.router):
@@ -233,13 +246,17 @@ class BaselineLearner(Learner):
             plan = plan_beside(routed, data.tasks, self.settings)
             self.network: Baseline = make_baseline(settings.router, plan, **parse_options(settings.router_options))
         self.network.to(data.device)
-        self.trainer = build_trainer(game, self.network)
+        self.trainer = build_trainer(game, self.network, apart=self.apart())
         self.dealer = find("dealer", game.dealer, DEALERS)(data, game.batch_size, game.seed)
         self.pass_size = self.dealer.pass_size
         parameters = sum(parameter.numel() for parameter in self.network.parameters())
         self.description = f"a network of {parameters:,} parameters"
         self._score = Score(data, find("loss", game.loss, LOSSES))
         self._clear()
+
+    def apart(self) -> list[nn.Parameter]:
+        """Parameters that are not slowed down when the others are."""
+        return []
 
     def play(self, samples: int, tick: Tick) -> None:
         """Take one step of the optimiser per deal."""
@@ -304,6 +321,10 @@ def make_learner(settings: RunSettings, data: MultiTaskData) -> Learner:
     for name in sorted({"spec", "plan", "seed"} & options.keys()):
         raise ValueError(f"{name} is not an option of {settings.router}; the run's own settings decide it")
     try:
+        if settings.arrivals:
+            from routing_env.runs.arrivals import StagedBaselineLearner, StagedRouterLearner  # they build on this file
+
+            return (StagedBaselineLearner if is_baseline(settings.router) else StagedRouterLearner)(settings, data)
         return (BaselineLearner if is_baseline(settings.router) else RouterLearner)(settings, data)
     except SettingError:
         raise
@@ -351,12 +372,17 @@ def plan_beside(network: RoutedModel, tasks: int, settings: Settings) -> Plan:
     )
 
 
-def _game_and_router(settings: RunSettings, data: MultiTaskData) -> tuple[RoutingGame, Router]:
-    """The router of a run and the game that it plays."""
+def spec_of_first(spec: GameSpec, tasks: int) -> GameSpec:
+    """What a router is told of a game that knows its first tasks alone."""
+    return replace(spec, tasks=tasks, groups=None if spec.groups is None else spec.groups[:tasks])
+
+
+def _game_and_router(settings: RunSettings, data: MultiTaskData, tasks: int) -> tuple[RoutingGame, Router]:
+    """The game of a run and a router that knows its first tasks."""
     options, seed = parse_options(settings.router_options), settings.game.seed
     if not settings.router.startswith(SB3_PREFIX):
         game = build_game(settings.game, data)
-        return game, make_router(settings.router, game.spec, seed=seed, **options)
+        return game, make_router(settings.router, spec_of_first(game.spec, tasks), seed=seed, **options)
     from routing_env.envs.sb3_router import SB3Router  # slow to import, and most runs do without
 
     game = build_game(settings.game, data)

@@ -31,6 +31,7 @@ class Monitor:
         probability: Reads the policy where decisions come without probabilities, for loops that play through a shell.
 
     Attributes:
+        probability: As given.
         policy: float32 [T, D, A], the latest; NaN where it is not known.
         snapshots: earlier policies, each float32 [T, D, A].
         snapshot_samples: samples dealt at each snapshot.
@@ -41,7 +42,7 @@ class Monitor:
         self.snapshots: list[Tensor] = []
         self.snapshot_samples: list[int] = []
         self._every = max(1, every)
-        self._probability = probability
+        self.probability = probability
         self._samples = 0
         self._clear()
 
@@ -107,8 +108,8 @@ class Monitor:
     def _policy_of(self, state: State, decision: Decision) -> Tensor:
         """The policy that a decision was drawn from, float32 [B, A]; NaN where it is not known."""
         policy = decision.probability
-        if policy is None and self._probability is not None:
-            policy = self._probability(state)
+        if policy is None and self.probability is not None:
+            policy = self.probability(state)
         return (
             torch.full_like(state.legal, torch.nan, dtype=self.policy.dtype)
             if policy is None

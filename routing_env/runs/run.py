@@ -17,7 +17,7 @@ from routing_env.game.settings import Given, Settings, types_of
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.display import Display
 from routing_env.runs.learners import Learner, make_learner
-from routing_env.runs.settings import SB3_PREFIX, RunSettings, split_given
+from routing_env.runs.settings import SB3_PREFIX, RunSettings, check_arrivals, split_given
 from routing_env.runs.sources import Places, relocated
 from routing_env.state_dicts import ANYTHING, check_state, restore_generator
 from routing_env.types import Evaluation, usual_torch
@@ -35,6 +35,7 @@ class Run:
     Attributes:
         settings: of the run; they describe the network as it was built.
         places: as given.
+        data: as given; a learner may number their tasks differently.
         learner: a router with its game, or a baseline.
         epoch: passes completed.
         seconds: spent on training and evaluation, over all resumptions.
@@ -50,6 +51,7 @@ class Run:
         places: Places | None = None,
     ) -> None:
         self.places: Places = places or {}
+        self.data = data
         self.learner = learner or make_learner(relocated(settings, self.places), data)
         as_built = {name: getattr(self.learner.settings, name) for name in Settings.OF_NETWORK}
         self.settings = replace(settings, game=replace(settings.game, **as_built))
@@ -86,7 +88,7 @@ class Run:
     @property
     def epochs(self) -> int:
         """Passes that finish it."""
-        return self.settings.epochs
+        return self.settings.epochs + self.learner.later_epochs
 
     @usual_torch()
     def train(self, directory: RunDirectory, display: Display) -> None:
@@ -99,8 +101,7 @@ class Run:
         try:
             while self.epoch < self.epochs:
                 started = time.perf_counter()
-                goal = (self.epoch + 1) * self.learner.pass_size
-                self.learner.play(goal - self.learner.samples, tick)
+                self.learner.play(self.learner.goal(self.epoch + 1) - self.learner.samples, tick)
                 display.epoch(self.end_epoch(directory, started))
         finally:
             display.stop()
@@ -203,6 +204,7 @@ def resolve_run(given: Given) -> tuple[RunSettings, MultiTaskData]:
         ValueError: a setting out of range, or data that cannot be loaded.
     """
     own, game = split_given(given)
+    check_arrivals(given)
     if own.get("router", RunSettings.router).startswith(SB3_PREFIX):
         game.setdefault("dealer", "endless")  # the number of lanes of an environment is constant
     settings, data = resolve(game, also=types_of(RunSettings))

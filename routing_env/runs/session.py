@@ -30,15 +30,17 @@ def train_and_show(run: Run, directory: RunDirectory, console: Console) -> None:
     reference = None
     if run.settings.reference and run.settings.router != "fixed":
         console.print("\nfor comparison, the [bold]fixed[/bold] router (a block per task and layer):", highlight=False)
-        fixed = Run(reference_settings(run.settings), data, places=run.places)
+        fixed = Run(reference_settings(run.settings), run.data, places=run.places)
         fixed_directory = RunDirectory(directory.reference)
-        fixed_directory.write_config(fixed.settings, data, places=run.places)
+        fixed_directory.write_config(fixed.settings, run.data, places=run.places)
         fixed.train(fixed_directory, display)
         reference = fixed.evaluate()
     figures = run.draw(directory)
     console.print()
     title = f"{run.settings.router} on {data.name}: test split after {run.epoch} epochs"
     console.print(task_table(evaluation, data, title, pass_action=run.learner.pass_action, reference=reference))
+    for part in run.learner.tables(directory.read_metrics()):
+        console.print(part)
     lines = [f"run directory  {directory.path}", *(f"figure         {figure}" for figure in figures)]
     for line in (*lines, f"again          routing-env evaluate {directory.path}"):
         console.print(printable(line), soft_wrap=True, highlight=False, markup=False)

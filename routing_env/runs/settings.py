@@ -29,6 +29,18 @@ class RunSettings:
     """Threads of the CPU; by default those that PyTorch takes."""
     reference: bool = True
     """Train the fixed router (one block per task per layer) on the same game afterwards, for comparison."""
+    arrivals: str = ""
+    """Tasks that arrive at each stage, such as 9+1 or 5+3+2; without it all tasks are there from the start."""
+    arrival_order: tuple[int, ...] = ()
+    """The tasks in the order of their arrival, by their numbers from 0; by default the order of the data set."""
+    arrival_samples: int = 4000
+    """Training samples dealt at each stage after the first; the first one lasts for the epochs."""
+    arrival_block_rate: float = 0.1
+    """Factor of the learning rate of the blocks after the first stage (paper, section 6); 0 freezes them."""
+    shots: int = 0
+    """Training samples per class of a task that arrives after the first stage; 0 stands for all of them."""
+    replay: float = 0.0
+    """Share of each deal after the first stage that replays tasks of earlier stages."""
     game: Settings
     """The game."""
 
@@ -58,6 +70,10 @@ class RunSettings:
         if missing:
             raise SettingError(f"the settings {', '.join(missing)} are missing")
         return cls(game=Settings(**check(game, Settings)), **check(own, cls))
+
+
+OF_ARRIVALS = ("arrival_order", "arrival_samples", "arrival_block_rate", "shots", "replay")
+"""Settings that say how tasks arrive."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +107,28 @@ def split_given(given: Given) -> tuple[dict[str, Any], dict[str, Any]]:
     return check({name: value for name, value in given.items() if name in own}, RunSettings), others
 
 
+def check_arrivals(given: Given) -> None:
+    """Refuse settings of tasks that arrive where none do, and settings that do not go with them.
+
+    Raises:
+        SettingError: Such a setting is given.
+    """
+    arrivals = given.get("arrivals", "")
+    if not arrivals:
+        for name in OF_ARRIVALS:
+            if name in given:
+                raise SettingError(
+                    f"{name} is {given[name]!r} without arrivals, and all tasks are there from the start; give the "
+                    "number of tasks of each stage as arrivals, such as 9+1"
+                )
+        return
+    for name in ("dealer", "block_batch"):
+        if given.get(name) is not None:
+            raise SettingError(f"{name} is {given[name]!r} beside arrivals, which settle what is dealt; leave it out")
+    if str(given.get("router", "")).startswith(SB3_PREFIX):
+        raise SettingError(f"router is {given['router']!r} beside arrivals, and such a model cannot take further tasks")
+
+
 def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
     """Options of a router from ``name=value``; values are read as JSON where they are JSON, otherwise as text.
 
@@ -115,7 +153,7 @@ def resumed(given: Given, stored: RunSettings) -> RunSettings:
     Raises:
         SettingError: another setting is given that differs from the run's.
     """
-    may = ("epochs", "device", "data_dir")
+    may = ("device", "data_dir") if stored.arrivals else ("epochs", "device", "data_dir")
     for name, value in given.items():
         then = stored.given()[name]
         if name not in may and value != then:
@@ -123,7 +161,7 @@ def resumed(given: Given, stored: RunSettings) -> RunSettings:
                 f"--{name.replace('_', '-')} {value} differs from the run's {then}: a resumed run keeps its settings; "
                 "leave the option out, or start a new run"
             )
-    game = {name: given[name] for name in may[1:] if name in given}
+    game = {name: given[name] for name in ("device", "data_dir") if name in given}
     return replace(stored, epochs=given.get("epochs", stored.epochs), game=replace(stored.game, **game))
 
 
