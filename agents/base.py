@@ -63,13 +63,9 @@ def of_taken(values: Tensor, action: Tensor) -> Tensor:
 
 
 def move_taken(value: Tensor, action: Tensor, target: Tensor, step: float) -> Tensor:
-    """Q(a) <- Q(a) + step (target - Q(a)) for the action taken in every row; the other actions keep their values.
+    """Q(a) <- Q(a) + alpha (target - Q(a)) for the action taken in every row; the other actions keep their values.
 
-    Args:
-        value: Q, float32 [..., A].
-        action: int64 [...].
-        target: float32 [...].
-        step: alpha.
+    Q is ``value``, float32 [..., A]; ``action`` is int64 [...], ``target`` float32 [...], and alpha ``step``.
     """
     taken = action.unsqueeze(-1)
     return value.scatter(-1, taken, torch.lerp(value.gather(-1, taken), target.unsqueeze(-1), step))
@@ -98,8 +94,7 @@ def epsilon_greedy(preference: Tensor, legal: Tensor, epsilon: float) -> Tensor:
     return spread.scatter_add(1, best, torch.full_like(best, 1 - epsilon, dtype=spread.dtype))
 
 
-_TINY = torch.finfo(torch.float32).tiny
-"""Stands for 0 in :func:`clip_and_normalise`: it vanishes next to larger numbers, and a row of it alone is uniform."""
+_TINY = torch.finfo(torch.float32).tiny  # stands for 0: it vanishes next to larger numbers, and alone it is uniform
 
 
 def clip_and_normalise(policy: Tensor, legal: Tensor) -> Tensor:

@@ -127,12 +127,13 @@ def test_gumbel_softmax_learns_as_if_its_policy_were_in_the_graph_of_the_blocks(
     router.learn(game.trace)
 
     network.train()
-    route = network.start(batch.x)
+    route = network.start(batch.x, batch.task)
     for seen, decision in zip(game.trace.states, game.trace.decisions, strict=True):
         log_policy = policy(seen).log_softmax(-1)
         assert torch.equal((log_policy + decision.info).argmax(-1), decision.action)
-        route = route.apply(decision.action, gate=straight_through(log_policy, decision.info, decision.action, 1.0))
-    gradients = torch.autograd.grad(F.cross_entropy(route.v, batch.target), list(policy.parameters()))
+        gate = straight_through(log_policy, decision.info, decision.action, 1.0)
+        route.apply(Decision(decision.action, gate=gate))
+    gradients = torch.autograd.grad(F.cross_entropy(route.output, batch.target), list(policy.parameters()))
     assert all(gradient.any() for gradient in gradients)
     for after, before, gradient in zip(router.policy.parameters(), policy.parameters(), gradients, strict=True):
         torch.testing.assert_close(after, before - gradient)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import nn
+from worlds import layered
 
 from routing_env.agents import make_router
 from routing_env.data import MultiTaskData, first_tasks, load
@@ -137,7 +138,8 @@ def test_a_class_that_never_occurs_is_named() -> None:
 def exact_game(data: MultiTaskData, hidden: HiddenFunctions, **given: Any) -> RoutingGame:
     """The game on some data whose blocks are the hidden functions, in the first and the last layer."""
     game = make_game(data=data, **given)
-    first, last = game.network.bank(0), game.network.bank(len(game.network.banks) - 1)
+    network = layered(game.network)
+    first, last = network.bank(0), network.bank(len(network.banks) - 1)
     with torch.no_grad():
         for parameter in game.network.parameters():
             parameter.zero_()
@@ -158,13 +160,13 @@ def test_the_oracle_is_exactly_right_with_the_hidden_functions_as_blocks(given: 
     assert game.evaluate(oracle, "test").accuracy.tolist() == [1.0] * data.tasks
 
     batch, program = data.gather(data.test), programs_of(data)
-    route = game.network.start(batch.x)
+    route = game.network.start(batch.x, batch.task)
     while route.depth < game.spec.depth - 1:
-        route = route.apply(oracle.act(route.observe(batch.task)).action)
+        route.apply(oracle.act(route.observe()))
     for task in range(data.tasks):
         here = batch.task == task
         expected = hidden.apply(program[task], batch.x[here]).float()
-        torch.testing.assert_close(route.v[here], expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(route.observe().v[here], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_another_program_is_wrong_where_the_oracle_is_right() -> None:
@@ -241,7 +243,7 @@ def test_wpl_finds_the_programs_when_the_blocks_are_the_hidden_functions() -> No
     data, hidden = load("compose"), hidden_functions(3, 12, 8, seeded(2018))
     game = exact_game(data, hidden, learning_rate=1e-12)
     with torch.no_grad():
-        for block in game.network.bank(1).blocks:
+        for block in layered(game.network).bank(1).blocks:
             block.get_parameter("weight").copy_(hidden.readout)
     router = make_router("wpl", game.spec, seed=0, rule="full-vector")
     router.play(game, 5 * len(data.train))
