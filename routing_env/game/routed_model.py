@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from routing_env.game.blocks import Representation, map_tensors, tensors_of, tried
+from routing_env.game.blocks import BlockBank, Representation, map_tensors, tensors_of, tried
 from routing_env.game.checks import check_decision
 from routing_env.game.choices import Choice
 from routing_env.types import Decision, GameSpec, Outcome, Policy, Router, State, Trace
@@ -107,6 +107,12 @@ class RoutedModel(nn.Module, ABC):
             device=device,
             pass_action=self.pass_action,
         )
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """The parameters of the "blocks" and the "rest", for optimisers with separate learning rates."""
+        banks = [module for module in self.modules() if isinstance(module, BlockBank)]
+        blocks = {parameter: None for bank in banks for parameter in bank.parameters()}
+        return {"blocks": list(blocks), "rest": [each for each in self.parameters() if each not in blocks]}
 
     def start(self, x: Tensor, task: Tensor) -> Route:
         """Begin a deal."""
