@@ -313,7 +313,7 @@ def test_a_run_resumes_to_the_same_bits_and_draws_its_figures(network: str, dept
 def test_it_learns(network: str) -> None:
     game = make_game(data="sequences", network=network)
     router = make_router("wpl", game.spec, seed=0)
-    router.play(game, 6 * len(game.data.train))
+    router.play(game, 10 * len(game.data.train))
     evaluation = game.evaluate(router, "test")
     assert (evaluation.majority - 1 / 3).abs().max() < 1e-9
     assert evaluation.overall_accuracy > 0.75
