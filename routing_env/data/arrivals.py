@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -77,7 +78,51 @@ def arriving(
     )
 
 
-class TaskSequence:
+class _StagedDealer(ABC):
+    """What dealers of stages save and restore alike: the number of deals, and shuffled rows to take samples from."""
+
+    _data: MultiTaskData
+    _dealt: int
+    _generator: torch.Generator
+    _sizes: list[int]
+
+    @property
+    @abstractmethod
+    def _pools(self) -> list[ShuffledRows]:
+        """All shuffled rows."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the number of deals, the orders and positions in them, the generator's state and the sizes."""
+        pools = self._pools
+        return {
+            "dealt": self._dealt,
+            "orders": [pool.order for pool in pools],
+            "next": [pool.next for pool in pools],
+            "generator": self._generator.get_state(),
+            "sizes": self._sizes,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore from :meth:`state_dict`.
+
+        Raises:
+            ValueError: The state does not fit. Nothing has changed.
+        """
+        own = self.state_dict()
+        fixed = {name: Exactly(own[name]) for name in ("sizes", "replay") if name in own}
+        check_state(state, {**own, **fixed, "orders": [AnyLength(order) for order in own["orders"]]})
+        if state["dealt"] < 0:
+            raise ValueError(f"{state['dealt']} deals have been dealt; it must be at least 0")
+        for order, place in zip(state["orders"], state["next"], strict=True):
+            check_place(order, place, len(self._data.train))
+        restore_generator(self._generator, state["generator"])
+        self._dealt = state["dealt"]
+        for pool, order, place in zip(self._pools, state["orders"], state["next"], strict=True):
+            pool.order, pool.next = order, place
+
+
+class TaskSequence(_StagedDealer):
     """Deals the tasks of one stage after the other; a deal holds arriving tasks, and replays a share of earlier ones.
 
     Within a stage, the samples of the arriving tasks are dealt in one shuffled pass after another, and so are those of
@@ -154,34 +199,15 @@ class TaskSequence:
         return self._data.gather(self._data.train[rows.to(self._data.device)])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the number of deals, the orders and positions in them, the generator's state and the sizes."""
-        pools = self._pools
-        return {
-            "dealt": self._dealt,
-            "orders": [pool.order for pool in pools],
-            "next": [pool.next for pool in pools],
-            "generator": self._generator.get_state(),
-            "sizes": self._sizes,
-            "replay": self._replay,
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore from :meth:`state_dict`.
-
-        Raises:
-            ValueError: The state does not fit. Nothing has changed.
-        """
-        _check_pools(state, self.state_dict(), len(self._data.train))
-        restore_generator(self._generator, state["generator"])
-        self._dealt = state["dealt"]
-        _restore_pools(self._pools, state)
+        """As the base, with the share of replay."""
+        return {**super().state_dict(), "replay": self._replay}
 
     @property
     def _pools(self) -> list[ShuffledRows]:
         return [*self._new, *self._old]
 
 
-class OnePerArrivedTask:
+class OnePerArrivedTask(_StagedDealer):
     """Deals a sample of every task that has arrived, lane b for task b; each task passes over its samples by itself.
 
     Args:
@@ -208,6 +234,7 @@ class OnePerArrivedTask:
         self._data = data
         self._arrived = list(accumulate(stages))
         self._deals = deals
+        self._sizes = [self.pass_size, deals, *self._arrived]
         self._dealt = 0
         self._generator = seeded(seed)
         task = data.train.task.cpu()
@@ -220,26 +247,9 @@ class OnePerArrivedTask:
         rows = torch.cat([rows.take(1) for rows in self._rows[:arrived]])
         return self._data.gather(self._data.train[rows.to(self._data.device)])
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the number of deals, the orders and positions in them, the generator's state and the sizes."""
-        return {
-            "dealt": self._dealt,
-            "orders": [rows.order for rows in self._rows],
-            "next": [rows.next for rows in self._rows],
-            "generator": self._generator.get_state(),
-            "sizes": [self.pass_size, self._deals, *self._arrived],
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore from :meth:`state_dict`.
-
-        Raises:
-            ValueError: The state does not fit. Nothing has changed.
-        """
-        _check_pools(state, self.state_dict(), len(self._data.train))
-        restore_generator(self._generator, state["generator"])
-        self._dealt = state["dealt"]
-        _restore_pools(self._rows, state)
+    @property
+    def _pools(self) -> list[ShuffledRows]:
+        return self._rows
 
 
 def _check_stages(data: MultiTaskData, stages: Sequence[int]) -> None:
@@ -248,21 +258,6 @@ def _check_stages(data: MultiTaskData, stages: Sequence[int]) -> None:
         raise ValueError(
             f"{'+'.join(map(str, stages))} tasks arrive, and {data.name} has {data.tasks}; the stages must sum to that"
         )
-
-
-def _check_pools(state: Mapping[str, Any], own: Mapping[str, Any], samples: int) -> None:
-    """Refuse a state that does not fit a dealer of stages."""
-    fixed = {name: Exactly(own[name]) for name in ("sizes", "replay") if name in own}
-    check_state(state, {**own, **fixed, "orders": [AnyLength(order) for order in own["orders"]]})
-    if state["dealt"] < 0:
-        raise ValueError(f"{state['dealt']} deals have been dealt; it must be at least 0")
-    for order, place in zip(state["orders"], state["next"], strict=True):
-        check_place(order, place, samples)
-
-
-def _restore_pools(pools: Sequence[ShuffledRows], state: Mapping[str, Any]) -> None:
-    for pool, order, place in zip(pools, state["orders"], state["next"], strict=True):
-        pool.order, pool.next = order, place
 
 
 def _few(train: Split, first: int, shots: int, seed: int) -> Split:
