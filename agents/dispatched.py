@@ -19,7 +19,7 @@ from routing_env.types import Decision, GameSpec, Router, State, Trace
 
 @dataclass(frozen=True)
 class _Dispatched:
-    """What a decision consists of.
+    """What the first decision of a route consists of.
 
     Attributes:
         choice: The dispatcher's decision, whose actions are agents.
@@ -66,9 +66,6 @@ class DispatchedRouter(Router):
         self.agent_count = agents
         self.agent_router = make_router(self.router, replace(spec, agents=agents), seed=self.seed, **options)
         self.dispatcher_router = make_router(self.dispatcher, choice, seed=self.seed, **dispatcher_options)
-        # The dispatcher's decision for the routes under way, by whether they are greedy: an evaluation in the middle of
-        # a deal has its own. `learn` takes it from the trace.
-        self._dispatched: dict[bool, Decision] = {}
 
     def act(self, state: State, *, greedy: bool = False) -> Decision:
         """Dispatch at the first depth, then let the agents decide.
@@ -76,16 +73,19 @@ class DispatchedRouter(Router):
         Raises:
             RuntimeError: The routes have not been dispatched at the first depth.
         """
-        if state.depth == 0:
-            self._dispatched[greedy] = self.dispatcher_router.act(self._question(state), greedy=greedy)
-        choice = self._dispatched.get(greedy)
-        if choice is None or len(choice.action) != len(state.task):
-            raise RuntimeError("these routes have not been dispatched; a dispatched router must act from depth 1 on")
+        if state.depth > 0:
+            if state.agent is None:
+                raise RuntimeError(
+                    "nobody was dispatched to these routes; a dispatched router must act from depth 1 on"
+                )
+            return replace(self.agent_router.act(state, greedy=greedy), agent=state.agent)
+        choice = self.dispatcher_router.act(self._question(state), greedy=greedy)
         own = self.agent_router.act(replace(state, agent=choice.action), greedy=greedy)
         gate = own.gate
-        if choice.gate is not None and state.depth == 0:
+        if choice.gate is not None:
             gate = choice.gate if gate is None else choice.gate * gate
-        return replace(own, gate=gate, agent=choice.action, info=_Dispatched(choice, own))
+        agent = choice.action if own.agent is None else own.agent  # the agents may dispatch in their turn
+        return replace(own, gate=gate, agent=agent, info=_Dispatched(choice, own))
 
     def learn(self, trace: Trace) -> dict[str, float]:
         """Let the agents learn from the routes, and the dispatcher from what they earned."""
@@ -106,18 +106,15 @@ class DispatchedRouter(Router):
 
     def _views(self, trace: Trace) -> tuple[Trace, Trace]:
         """The deal as the agents see it, and as the dispatcher sees it."""
-        infos = [decision.info for decision in trace.decisions]
-        if not all(isinstance(info, _Dispatched) for info in infos):
+        first, *later = trace.decisions
+        if not isinstance(first.info, _Dispatched):
             raise ValueError("a dispatched router learns only from decisions of a dispatched router")
-        states = tuple(replace(s, agent=d.agent) for s, d in zip(trace.states, trace.decisions, strict=True))
-        decisions = tuple(
-            replace(decision, gate=info.own.gate, info=info.own.info)
-            for decision, info in zip(trace.decisions, infos, strict=True)
-        )
-        action_reward = trace.action_rewards.sum(1, keepdim=True)
-        question, choice = self._question(trace.states[0]), infos[0].choice
-        of_dispatcher = Trace((question,), (choice,), action_reward, trace.final_reward, trace.outcome)
-        return replace(trace, states=states, decisions=decisions), of_dispatcher
+        choice, own = first.info.choice, first.info.own
+        states = tuple(replace(state, agent=choice.action) for state in trace.states)
+        routes = replace(trace, states=states, decisions=(own, *later))
+        earned = trace.action_rewards.sum(1, keepdim=True)
+        question = self._question(trace.states[0])
+        return routes, Trace((question,), (choice,), earned, trace.final_reward, trace.outcome)
 
     def state_dict(self) -> dict[str, Any]:
         """The state of both parts."""

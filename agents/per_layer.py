@@ -51,7 +51,8 @@ class PerLayer(Router):
 
     def act(self, state: State, *, greedy: bool = False) -> Decision:
         """Let the router of this depth decide."""
-        return self.parts[state.depth].act(replace(state, depth=0), greedy=greedy)
+        decision = self.parts[state.depth].act(replace(state, depth=0), greedy=greedy)
+        return replace(decision, agent=state.agent)  # whom a part dispatches to decides at this depth only
 
     def learn(self, trace: Trace) -> dict[str, float]:
         """Let every router learn from its own decision."""

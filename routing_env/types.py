@@ -78,7 +78,8 @@ class State:
         task: int64 [B].
         depth: number of decisions taken so far.
         legal: bool [B, A].
-        agent: int64 [B], the agent that decides for each lane if a dispatcher has picked it (Figure 3c), else None.
+        agent: int64 [B], the agent that decides for each lane if a dispatcher has picked it (Figure 3c), else None. The
+            agent that a :class:`Decision` names stays with its lane in the states that follow.
     """
 
     v: Tensor

@@ -11,6 +11,7 @@ import torch
 from matrix_games import trace as one_decision
 from torch import Tensor
 from torch.nn import functional as F
+from worlds import little_data
 
 from routing_env.agents import make_router
 from routing_env.agents.dispatched import DispatchedRouter
@@ -109,14 +110,40 @@ def test_a_dispatcher_earns_all_that_the_route_earns() -> None:
     torch.testing.assert_close(router.dispatcher_router.value[0, 0, picked], total)
 
 
-def test_a_dispatched_route_starts_at_the_first_depth() -> None:
+def test_a_dispatched_route_keeps_its_agent_and_needs_one() -> None:
     game = make_game(network="mlp", batch_size=8)
     router = make_router("wpl", game.spec, topology="dispatched")
-    later = game.step(router.act(game.reset()))
+    first = router.act(game.reset())
+    later = game.step(first)
     assert later is not None
-    router.act(later)
+    assert first.agent is not None
+    assert later.agent is first.agent
     with pytest.raises(RuntimeError, match="must act from depth 1 on"):
-        make_router("wpl", game.spec, topology="dispatched").act(later)
+        router.act(replace(later, agent=None))
+
+
+def test_dispatched_deals_may_be_routed_side_by_side() -> None:
+    """Two games in turn with one router: each route goes on with the agent that was picked for it."""
+    games = [make_game(network="mlp", batch_size=8, seed=seed) for seed in range(2)]
+    router = make_router("dispatched", games[0].spec, router="q-learning", dispatcher="random")
+    states: list[State | None] = [game.reset() for game in games]
+    while states[0] is not None:
+        states = [game.step(router.act(state)) for game, state in zip(games, states, strict=True) if state is not None]
+    for game in games:
+        first, *later = (decision.agent for decision in game.trace.decisions)
+        assert first is not None
+        assert all(agent is not None and agent.equal(first) for agent in later)
+
+
+def test_a_part_that_dispatches_picks_for_its_own_layer_only() -> None:
+    game = make_game(data=little_data(3, (2, 2, 2)), network="mlp", hidden=4, batch_size=30)
+    options = {"dispatcher": "random", "router": "q-learning", "agents": 5}
+    router = PerLayer(game.spec, routers=["dispatched", "q-learning", "q-learning"], options=[options, {}, {}])
+    router.play(game, 30)
+    second = router.parts[1]
+    assert isinstance(second, QLearning)
+    assert (second.value != 0).flatten(1).any(1).all()
+    assert all(decision.agent is None for decision in game.trace.decisions)
 
 
 def test_agents_need_somebody_to_pick_them() -> None:

@@ -1,4 +1,4 @@
-"""The examples for your own data and network and the snippets of docs/data.md run, and do better than guessing."""
+"""The examples for your own data, network and loop and the snippets of docs/data.md do better than guessing."""
 
 import gzip
 import re
@@ -36,6 +36,13 @@ def test_your_own_network(capsys: pytest.CaptureFixture[str]) -> None:
     assert found
     assert int(found[1]) > 60
     assert out.count("first block:") == 10
+
+
+def test_your_own_loop(capsys: pytest.CaptureFixture[str]) -> None:
+    out = printed("your_own_loop.py", capsys)
+    for topology in ("per_task", "dispatched"):
+        shares = re.findall(rf"{topology}, epoch \d: accuracy ([\d.]+)%", out)
+        assert float(shares[-1]) > 75
 
 
 def test_the_snippets_of_the_page_on_data(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

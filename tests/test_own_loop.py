@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import distributed, nn
+from torch.multiprocessing.spawn import spawn
 from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, TensorDataset
 from worlds import bits
 
@@ -143,3 +147,53 @@ def test_a_data_loader_and_compiled_parts() -> None:
         DataLoader(TensorDataset(train.x, train.task, train.target), batch_size=100), plain, strict=True
     ):
         torch.testing.assert_close(model(x, task, router)[0], output)
+
+
+ROUTES = [  # by step, process and depth: in every step some block is chosen by one process only, and some by none
+    [[0, 1], [1, 1]],
+    [[2, 0], [2, 3]],
+    [[0, 2], [3, 0]],
+]
+
+
+def train_on(model: nn.Module, rows: list[torch.Tensor], routes: list[list[int]], optimizer: Any) -> None:
+    """One step on the mean loss of several parts of a batch, each with a route for all of its lanes."""
+    optimizer.zero_grad()
+    for own, route in zip(rows, routes, strict=True):
+        batch = DATA.gather(DATA.train[own])
+        output, _ = model(batch.x, batch.task, lambda state, own=route: torch.full_like(state.task, own[state.depth]))
+        (cross_entropy(output, batch.target) / len(rows)).backward()
+    optimizer.step()
+
+
+def new_optimizer(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01)
+
+
+def one_of_two_processes(rank: int, folder: Path) -> None:
+    """What each process does: it saves its weights after every step."""
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    model = new_model()
+    together = DistributedDataParallel(model, find_unused_parameters=True)
+    optimizer = new_optimizer(model)
+    for step, routes in enumerate(ROUTES):
+        train_on(together, [torch.arange(48).chunk(2)[rank]], [routes[rank]], optimizer)
+        torch.save(model.state_dict(), folder / f"{rank}-{step}.pt")
+    distributed.destroy_process_group()
+
+
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    """DistributedDataParallel; blocks that no process chose are bitwise untouched, momentum or not."""
+    spawn(one_of_two_processes, (tmp_path,), nprocs=2)
+    model = new_model()
+    optimizer = new_optimizer(model)
+    before = deepcopy(model.state_dict())
+    for step, routes in enumerate(ROUTES):
+        train_on(model, list(torch.arange(48).chunk(2)), routes, optimizer)
+        after = [torch.load(tmp_path / f"{rank}-{step}.pt", weights_only=True) for rank in range(2)]
+        assert bits(after[0]) == bits(after[1])
+        torch.testing.assert_close(after[0], dict(model.state_dict()))
+        chosen = {f"banks.{depth}.blocks.{route[depth]}" for route in routes for depth in range(2)}
+        for name, value in after[0].items():
+            assert value.equal(before[name]) != (".".join(name.split(".")[:4]) in chosen)
+        before = after[0]

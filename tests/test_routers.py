@@ -68,12 +68,14 @@ def test_policies_respect_any_mask(name: str) -> None:
     )
     router = make_router(name, spec, seed=0)
     task = torch.randint(3, (lanes,), generator=generator)
+    agent: Tensor | None = None
     for i in range(depth):
         legal = torch.rand(lanes, actions, generator=generator) < 0.4
         legal[torch.arange(lanes), torch.randint(actions, (lanes,), generator=generator)] = True
-        state = State(torch.randn(lanes, features, generator=generator), task, i, legal)
+        state = State(torch.randn(lanes, features, generator=generator), task, i, legal, agent)
         for greedy in (False, True):
             decision = router.act(state, greedy=greedy)
+            agent = decision.agent
             assert decision.action.dtype == torch.int64
             assert legal.gather(1, decision.action[:, None]).all()
             if decision.probability is not None:

@@ -234,7 +234,8 @@ class Route:
             v = self.output.flatten(1) if self._choice is None else self._choice.seen()
             missing = self.model.features - v.shape[1]
             v = F.pad(v, (0, missing)) if missing else v
-            self.states.append(State(v if attached else v.detach(), self.task, self.depth, self._legal()))
+            agent = self.decisions[-1].agent if self.decisions else None
+            self.states.append(State(v if attached else v.detach(), self.task, self.depth, self._legal(), agent))
         return self.states[-1]
 
     def apply(self, decision: Decision, *, playing: Tensor | None = None) -> None:
