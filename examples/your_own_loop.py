@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset, random_split
 
-from routing_env.agents import make_router
+from routing_env.agents import TopologyName, make_router
 from routing_env.game.blocks import BlockBank
 from routing_env.game.choices import Choice
 from routing_env.game.routed_model import RoutedModel, Walk
@@ -32,7 +32,7 @@ class Net(RoutedModel):
         return (yield Choice(self.last, (yield Choice(self.second, v))))
 
 
-def main(topology: str, epochs: int = 8) -> None:
+def main(topology: TopologyName, epochs: int = 8) -> None:
     """Train, and print the accuracy on samples that were held out."""
     torch.manual_seed(0)
     images, digits = (torch.from_numpy(array) for array in load_digits(return_X_y=True))
