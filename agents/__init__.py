@@ -5,7 +5,8 @@ Which base a new router should take:
 =========================  =============================================================================================
 base                       when
 =========================  =============================================================================================
-``Router``                 the decisions come from anywhere: a fixed rule, another library, other routers
+``Router``                 the decisions come from anywhere: another library, other routers
+``RuleRouter``             a rule names the action of every state, and nothing is drawn (fixed, oracle, random-fixed)
 ``PolicyRouter``           it draws from a policy that is neither a table nor a network
 ``TableRouter``            it learns tables over agent, depth and action (Q-learning, EXP3)
 ``PolicyTableRouter``      a table is the policy itself, beside a table of values (WPL, GIGA-WoLF)
@@ -15,9 +16,10 @@ base                       when
 ``ValueNetworkRouter``     a network gives the values of the actions, and the choice is epsilon-greedy (SARSA-approx)
 =========================  =============================================================================================
 
-``Router`` is in ``routing_env.types``, the bases with tables are in ``base.py``, and those with networks in
-``gradient.py``, which builds on ``base.py``. All bases except ``Router`` are dataclasses: the options of a router are
-its fields, each followed by a docstring, and ``__post_init__`` refuses bad values.
+``Router`` is in ``routing_env.types``, ``RuleRouter`` in ``rules.py``, the bases with tables are in ``base.py``, and
+those with networks in ``gradient.py``, which builds on ``base.py``. The bases in ``base.py`` and ``gradient.py`` are
+dataclasses: the options of a router are its fields, each followed by a docstring, and ``__post_init__`` refuses bad
+values.
 """
 
 from __future__ import annotations
@@ -48,6 +50,7 @@ ROUTERS: dict[str, str] = {
     "q-learning": "routing_env.agents.q_learning:QLearning",
     "q-learning-approx": "routing_env.agents.q_learning:QLearningApprox",
     "random": "routing_env.agents.uniform_random:UniformRandom",
+    "random-fixed": "routing_env.agents.random_fixed:RandomFixed",
     "reinforce": "routing_env.agents.reinforce:Reinforce",
     "reinforce-approx": "routing_env.agents.reinforce:ReinforceApprox",
     "relax": "routing_env.agents.relax:RELAX",

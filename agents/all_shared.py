@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from routing_env.agents.base import certain
-from routing_env.types import Decision, GameSpec, Router, State
+from routing_env.agents.rules import RuleRouter, certain
+from routing_env.types import Decision, GameSpec, State
 
 
-class AllShared(Router):
+class AllShared(RuleRouter):
     """Everything shared: every task takes the first block of each layer.
 
     Args:
@@ -23,6 +23,6 @@ class AllShared(Router):
         """The same blocks for all tasks."""
         return AllShared(spec)
 
-    def act(self, state: State, *, greedy: bool = False) -> Decision:
+    def decide(self, state: State) -> Decision:
         """Take the first block of this depth in every lane; where it is not legal, the first that is."""
         return certain(torch.full_like(state.task, self._block[state.depth]), state.legal)

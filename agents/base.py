@@ -76,12 +76,6 @@ def best_action(preference: Tensor, legal: Tensor) -> Tensor:
     return preference.masked_fill(~legal, -torch.inf).argmax(1)
 
 
-def certain(action: Tensor, legal: Tensor) -> Decision:
-    """Take actions int64 [B] for certain; where one is not legal, the first that is."""
-    action = action.where(legal.gather(1, action[:, None])[:, 0], legal.int().argmax(1))
-    return Decision(action, torch.nn.functional.one_hot(action, legal.shape[1]).to(torch.float32))
-
-
 def uniform(legal: Tensor) -> Tensor:
     """Equal probability for every legal action, float32 [..., A]."""
     return legal / legal.sum(-1, keepdim=True)

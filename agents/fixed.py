@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from routing_env.agents.base import certain
-from routing_env.types import Decision, GameSpec, Router, State
+from routing_env.agents.rules import RuleRouter, certain
+from routing_env.types import Decision, GameSpec, State
 
 
-class Fixed(Router):
+class Fixed(RuleRouter):
     """Fixed routes: task t takes block t of each layer, modulo the number of blocks in the layer.
 
     Args:
@@ -24,6 +24,6 @@ class Fixed(Router):
         """The fixed routes of all tasks."""
         return Fixed(spec)
 
-    def act(self, state: State, *, greedy: bool = False) -> Decision:
+    def decide(self, state: State) -> Decision:
         """Take the task's own block; where it is not legal, the first that is."""
         return certain(self.routes[state.task, state.depth], state.legal)

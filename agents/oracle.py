@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from routing_env.agents.base import certain
-from routing_env.types import Decision, GameSpec, Router, State
+from routing_env.agents.rules import RuleRouter, certain
+from routing_env.types import Decision, GameSpec, State
 
 
-class Oracle(Router):
+class Oracle(RuleRouter):
     """Oracle: the tasks of group g take block g of each layer, or a task takes the blocks of its program.
 
     Where the data know programs, function k is block k of the first layer, PASS follows a program that is shorter than
@@ -38,7 +38,7 @@ class Oracle(Router):
         """The best sharing of all tasks."""
         return Oracle(spec)
 
-    def act(self, state: State, *, greedy: bool = False) -> Decision:
+    def decide(self, state: State) -> Decision:
         """Take the known action of each lane's task. A group's block may be illegal; then take the first legal one."""
         legal = state.legal if self._by_groups else torch.ones_like(state.legal)
         return certain(self._action[state.depth][state.task], legal)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from routing_env.agents.base import certain
+from routing_env.agents.rules import certain
 from routing_env.state_dicts import check_state
 from routing_env.types import Decision, GameSpec, Router, State, Trace
 

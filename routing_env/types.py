@@ -251,6 +251,14 @@ class Router(ABC):
         """Choose one legal action per lane; ``greedy`` switches exploration off."""
         ...
 
+    def probability(self, state: State) -> Tensor:
+        """The policy that :meth:`act` draws from, float32 [B, A], without drawing; 0 for illegal actions.
+
+        Raises:
+            NotImplementedError: The router does not say its policy, as by default.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not say its policy: it has no method `probability`")
+
     def learn(self, trace: Trace) -> dict[str, float]:
         """Learn from one deal and return named values for the log. The default learns nothing."""
         return {}
@@ -309,6 +317,9 @@ class Router(ABC):
 
 Policy = Callable[[State], Tensor]
 """Chooses actions int64 [B] for a state, without learning."""
+
+Tick = Callable[[], None]
+"""Called after every piece of work, for a display of progress."""
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ LAYERS = [
     {"types", "names", "checkpoint", "state_dicts"},
     {"data"},
     {"game"},
+    {"analysis"},
     {"drawing"},
     {"envs", "testing"},
     {"routing_v0"},

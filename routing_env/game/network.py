@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from math import prod
 from typing import cast
@@ -134,6 +135,13 @@ class RoutedNetwork(RoutedModel):
                 if depth + 1 < self.depth:  # a lane that has lost its route may stand where nothing is legal
                     shape = shape.where(self.legal[depth + 1].any(1)[shape], after[0])
         return v
+
+    def behind_stem(self) -> RoutedNetwork:
+        """The same network for samples that have been through the stem; it shares the blocks."""
+        network = copy.copy(self)
+        network._modules = {**self._modules, "stem": nn.Identity()}
+        network.input_shape = self.bank(0).in_shape
+        return network
 
     def padded(self, v: Tensor) -> Tensor:
         """Flattened to [B, F], padded with zeros."""

@@ -210,6 +210,8 @@ class Route:
         self.depth = 0
         self.states: list[State] = []
         self.decisions: list[Decision] = []
+        self._x = x
+        self._returned: list[Representation] = []  # what the blocks have returned at each depth
         self._choice: Choice | None = None
         self._output: Tensor | None = None
         self._failed = False
@@ -257,9 +259,24 @@ class Route:
                 v = map_tensors(
                     lambda part: part * gate.view(-1, *[1] * (part.dim() - 1)) if part.is_floating_point() else part, v
                 )
+            self._returned.append(v)
             self._go_on(v)
         self.decisions.append(decision)
         self.depth += 1
+
+    def fork(self, depth: int | None = None) -> Route:
+        """Another route that goes on from here, or from an earlier depth.
+
+        The model computes again what is not routed; what the blocks returned on the way is taken over.
+        """
+        depth = self.depth if depth is None else depth
+        other = Route(self.model, self._x, self.task)
+        other.states, other.decisions = self.states[:depth], self.decisions[:depth]
+        for v in self._returned[:depth]:
+            other._returned.append(v)
+            other._go_on(v)
+            other.depth += 1
+        return other
 
     def score(
         self, reward: Tensor | None = None, *, loss: Tensor | None = None, action_rewards: Tensor | None = None

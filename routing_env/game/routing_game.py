@@ -61,6 +61,7 @@ class RoutingGame:
     Attributes:
         spec: what a router must know.
         settings: the settings that the game was built from; None where it was put together by hand.
+        final_reward: from the outcome of routes to r_final, float32 [B].
         observers: called with the trace of every training deal.
         router_loss: from a trace to float32 [B], a router's own loss. The blocks minimise it in addition to theirs: its
             gradient reaches them through v, which is not detached then (section 3.1.2, end). None, the default,
@@ -95,7 +96,7 @@ class RoutingGame:
         self.settings: Settings | None = None
         self.observers: list[Callable[[Trace], None]] = []
         self.router_loss: Callable[[Trace], Tensor] | None = None
-        self._final_reward = final_reward or (negative_loss if data.classes is None else correct_or_not)
+        self.final_reward = final_reward or (negative_loss if data.classes is None else correct_or_not)
         self._score = Score(data, loss)
         self._block_batch = block_batch
         self._pending: list[tuple[Batch, Tensor]] = []
@@ -238,6 +239,25 @@ class RoutingGame:
         with self._mode(train=False):
             return evaluate(forward, self.data, self._score, split, depth=depth, actions=actions, batch_size=batch_size)
 
+    @contextmanager
+    def evaluating(self) -> Generator[None]:
+        """Inside, the network is in evaluation mode and has no gradients."""
+        with self._mode(train=False):
+            yield
+
+    def judge(self, output: Tensor, batch: Batch) -> tuple[Outcome, Tensor]:
+        """What finished routes lead to; nothing is trained or recorded.
+
+        Args:
+            output: of the network, float32 [B, O].
+            batch: the samples.
+
+        Returns:
+            Their outcome, and r_final, float32 [B].
+        """
+        outcome = self._outcome(output, batch, torch.zeros_like(batch.task, dtype=torch.bool))[0]
+        return outcome, self._reward(outcome, None)
+
     def log(self, values: Mapping[str, float]) -> None:
         """Keep the values that a router logs until :meth:`drain_log`.
 
@@ -289,16 +309,7 @@ class RoutingGame:
         batch, playing = deal.batch, deal.playing
         forfeited = torch.zeros_like(batch.task, dtype=torch.bool) if playing is None else ~playing
         with self._mode(train=deal.train and self._block_batch is None):
-            prediction, loss, correct = self._score(deal.route.output, batch)
-        outcome = Outcome(
-            task=batch.task,
-            output=deal.route.output.detach(),
-            prediction=prediction,
-            target=batch.target,
-            loss=loss.detach(),
-            correct=correct & ~forfeited,
-            forfeited=forfeited,
-        )
+            outcome, loss = self._outcome(deal.route.output, batch, forfeited)
         rewards = torch.stack(deal.rewards, dim=1)
         states, decisions = tuple(deal.route.states), tuple(deal.route.decisions)
         trace = Trace(states, decisions, rewards, self._reward(outcome, playing), outcome)
@@ -314,10 +325,24 @@ class RoutingGame:
             self.trainer.count(len(batch), self.dealer.pass_size)
         return trace
 
+    def _outcome(self, output: Tensor, batch: Batch, forfeited: Tensor) -> tuple[Outcome, Tensor]:
+        """The outcome, and the loss float32 [B] with its graph."""
+        prediction, loss, correct = self._score(output, batch)
+        outcome = Outcome(
+            task=batch.task,
+            output=output.detach(),
+            prediction=prediction,
+            target=batch.target,
+            loss=loss.detach(),
+            correct=correct & ~forfeited,
+            forfeited=forfeited,
+        )
+        return outcome, loss
+
     def _reward(self, outcome: Outcome, playing: Tensor | None) -> Tensor:
         """r_final of every lane, float32 [B]."""
-        reward = self._final_reward(outcome)
-        if self._final_reward not in FINAL_REWARDS.values():
+        reward = self.final_reward(outcome)
+        if self.final_reward not in FINAL_REWARDS.values():
             check_reward(reward, outcome)
         if playing is None:
             return reward

@@ -26,7 +26,7 @@ from routing_env.drawing.arrival_figures import accuracy_matrix, arrival_curve
 from routing_env.drawing.training_figures import Rows
 from routing_env.game.blocks import BlockBank
 from routing_env.names import printable
-from routing_env.runs.learners import BaselineLearner, Image, Learner, RouterLearner, Tick, spec_of_first
+from routing_env.runs.learners import BaselineLearner, Image, Learner, RouterLearner, spec_of_first
 from routing_env.runs.settings import RunSettings, parse_options
 from routing_env.runs.transfer import (
     Matrix,
@@ -36,7 +36,7 @@ from routing_env.runs.transfer import (
     forgetting,
     forward_transfer,
 )
-from routing_env.types import Evaluation, Router
+from routing_env.types import Evaluation, Router, Tick
 
 EPOCHS_OF_A_STAGE = 5
 """Measurements of each stage after the first; the first one is measured after every pass."""

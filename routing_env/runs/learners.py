@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from math import nan, prod
 from typing import Any
@@ -33,13 +33,10 @@ from routing_env.runs.behaviour import routing_measures
 from routing_env.runs.monitor import Monitor, Probability
 from routing_env.runs.settings import SB3_PREFIX, RunSettings, parse_options
 from routing_env.state_dicts import Stateful, restore
-from routing_env.types import Batch, Evaluation, GameSpec, Router, Trace
+from routing_env.types import Batch, Evaluation, GameSpec, Router, Tick, Trace
 
 FINEST_SNAPSHOTS = 2000
 """The first snapshots of the policy are this share of a run apart."""
-
-Tick = Callable[[], None]
-"""Called after every deal."""
 
 Image = NDArray[np.uint8]
 

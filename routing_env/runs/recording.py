@@ -21,11 +21,11 @@ from routing_env.data import SplitName
 from routing_env.game.routing_game import RoutingGame
 from routing_env.game.settings import Settings
 from routing_env.runs.directory import RunDirectory
-from routing_env.runs.learners import GameLearner, Tick
+from routing_env.runs.learners import GameLearner
 from routing_env.runs.run import Run
 from routing_env.runs.settings import RunSettings
 from routing_env.state_dicts import restore
-from routing_env.types import Evaluation, Policy, Router, Trace
+from routing_env.types import Evaluation, Policy, Router, Tick, Trace
 
 SNAPSHOTS_PER_PASS = 20
 """Of the policy; how long the loop will go on is not known."""

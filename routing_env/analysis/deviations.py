@@ -1,0 +1,135 @@
+"""What other actions and other routes would have led to, for single samples, and for tasks once the blocks adapt."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from routing_env.analysis.tree import LANES, actions_of, start, zeros_per_task
+from routing_env.data import SplitName
+from routing_env.game.build import build_game
+from routing_env.game.routing_game import RoutingGame
+from routing_env.types import Batch, Decision, Policy, Router, State, Tick, usual_torch
+
+
+@usual_torch()
+@torch.no_grad()
+def counterfactuals(game: RoutingGame, batch: Batch, policy: Router | Policy | Tensor) -> Tensor:
+    """What each sample would have earned if one action of its route had been another one, float32 [B, D, A].
+
+    The rest of the route stays as it is. Where that is not legal after the other action, and where the action itself
+    is not, the entry is NaN.
+
+    Args:
+        game: The game, whose blocks stay as they are.
+        batch: B samples.
+        policy: A router, which acts greedily, a function from a state to actions int64 [B], or routes int64 [B, D].
+    """
+    spec = game.spec
+    earned = torch.full((len(batch), spec.depth, spec.actions), torch.nan, device=spec.device)
+    with game.evaluating():
+        route = start(game, batch)
+        while route.depth < spec.depth:
+            route.apply(Decision(actions_of(policy, route.observe())))
+        own = route.actions
+        for depth, state in enumerate(route.states):
+            for action in state.legal.any(0).nonzero()[:, 0].tolist():
+                fork, alive = route.fork(depth), state.legal[:, action]
+                actions = own.clone()
+                actions[:, depth] = action
+                reward = torch.zeros(len(batch), device=spec.device)
+                for i in range(spec.depth):
+                    if i >= depth:
+                        legal = fork.observe().legal
+                        forced = legal.sum(1) == 1
+                        actions[:, i] = torch.where(forced & (i > depth), legal.int().argmax(1), actions[:, i])
+                        alive = alive & legal.gather(1, actions[:, i : i + 1])[:, 0]
+                        fork.apply(Decision(actions[:, i]), playing=alive)
+                    reward += game.collaboration.reward(i, actions[:, i])
+                reward += game.judge(fork.output, batch)[1]
+                earned[:, depth, action] = reward.where(alive, torch.nan)
+    return earned
+
+
+@usual_torch()
+@torch.no_grad()
+def earned(game: RoutingGame, policy: Router | Policy, split: SplitName = "test", *, greedy: bool = True) -> Tensor:
+    """What each task earns on a split with its samples on the routes that a policy takes, float64 [T].
+
+    Args:
+        game: The game; nothing is trained or recorded.
+        policy: A router, or a function from a state to actions.
+        split: "train", "validation" or "test".
+        greedy: Whether a router acts greedily. Otherwise a copy of it draws, so that the router stays as it is.
+    """
+    if isinstance(policy, Router) and not greedy:
+        policy = copy.deepcopy(policy)
+    total, count = zeros_per_task(game), zeros_per_task(game)
+    with game.evaluating():
+        for batch in game.data.batches(split, LANES):
+            route, reward = start(game, batch), torch.zeros(len(batch), device=game.spec.device)
+            while route.depth < game.spec.depth:
+                action = actions_of(policy, route.observe(), greedy=greedy)
+                reward += game.collaboration.reward(route.depth, action)
+                route.apply(Decision(action))
+            reward += game.judge(route.output, batch)[1]
+            total.index_add_(0, batch.task, reward.to(torch.float64))
+            count += torch.bincount(batch.task, minlength=len(count))
+    return (total / count).cpu()
+
+
+@usual_torch()
+def adapted_gap(
+    game: RoutingGame,
+    router: Router,
+    routes: Tensor,
+    *,
+    samples: int,
+    split: SplitName = "test",
+    tasks: Sequence[int] | None = None,
+    tick: Tick | None = None,
+) -> Tensor:
+    """What a task gains by another route once the blocks have adapted to it, float64 [len(tasks)].
+
+    For each task the game is copied, the task takes its route, the others draw from the router's policy, which no
+    longer learns, and the blocks are trained. The gain is over a copy trained as long in which nobody deviates.
+
+    Args:
+        game: A game that was built from settings; it stays as it is.
+        router: Whose policies the tasks have; it stays as it is.
+        routes: int64 [T, D], the other route of each task, such as ``payoffs.routes[best_response(payoffs)]``.
+        samples: Training samples of each copy.
+        split: What is measured.
+        tasks: Who deviates, one at a time; by default all.
+        tick: Called after every deal.
+    """
+    if game.settings is None:
+        raise ValueError("the game was put together by hand and cannot be copied; build it by make_game")
+    routes = routes.to(game.spec.device)
+
+    def after(deviating: int | None) -> Tensor:
+        twin, drawing = build_game(game.settings, game.data), copy.deepcopy(router)  # pyright: ignore[reportArgumentType]
+        twin.load_state_dict(game.state_dict())
+
+        def act(state: State, *, greedy: bool = False) -> Tensor:
+            action = drawing.act(state, greedy=greedy).action
+            own = routes[state.task, state.depth]
+            takes = (state.task == deviating) & state.legal.gather(1, own[:, None])[:, 0]
+            return action if deviating is None else torch.where(takes, own, action)
+
+        dealt = 0
+        while dealt < samples:
+            state: State | None = twin.reset()
+            dealt += len(state.task)
+            while state is not None:
+                state = twin.step(Decision(act(state)))
+            if tick is not None:
+                tick()
+        return earned(twin, act, split)
+
+    usual = after(None)
+    deviating = range(game.spec.tasks) if tasks is None else tasks
+    return torch.stack([after(task)[task] - usual[task] for task in deviating])
