@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 from rich.table import Table
@@ -17,8 +18,14 @@ from routing_env.agents import ROUTERS, make_router
 from routing_env.benchmark.columns import COLUMNS, RECORDED, Column, Entry, percent
 from routing_env.benchmark.jobs import found_jobs
 from routing_env.benchmark.leaderboard import REFERENCES, Leaderboard, leaderboards
-from routing_env.benchmark.statistics import Interval
-from routing_env.benchmark.tables import cells, markdown, save_tables, terminal_legend, terminal_table, verdict
+from routing_env.benchmark.statistics import (
+    Interval,
+    detectable_difference,
+    holm,
+    paired_comparison,
+    probability_of_improvement,
+)
+from routing_env.benchmark.tables import cells, markdown, power, save_tables, terminal_legend, terminal_table, verdict
 from routing_env.cli import main
 from routing_env.data import load
 from routing_env.game.build import make_game
@@ -36,7 +43,7 @@ def pretend(folder: Path, router: str, tested: float, *, epochs: int = 2, **game
         row = {"epoch": epoch, "samples": 9, "seconds": 1.0, "validation_accuracy": tested, "test_accuracy": tested}
         row |= {"test_balanced_accuracy": tested, "test_task_accuracy": [tested] * 4}
         routed = {"test_routes": [[[9, 0]]] * 4, **{column.key: 1.0 for column in RECORDED}}
-        directory.append_metrics(row | ({} if router == "mmoe" else routed))
+        directory.append_metrics(row | ({} if router in ("mmoe", "dense") else routed))
 
 
 def test_any_runs_make_a_leaderboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,6 +181,75 @@ def test_the_verdict_in_words(tmp_path: Path, scores: list[float], said: str) ->
         pretend(tmp_path / f"mmoe-{seed}", "mmoe", 0.5, seed=seed)
     (board,) = leaderboards(found_jobs([tmp_path]))
     assert verdict(board) == f"The best router, wpl, is {said}"
+
+
+def board_of(folder: Path, scores: dict[str, list[float]]) -> Leaderboard:
+    """The leaderboard of routers and baselines with these test accuracies, one for each seed."""
+    for router, tested in scores.items():
+        for seed, score in enumerate(tested):
+            pretend(folder / f"{router}-{seed}", router, score, seed=seed)
+    (board,) = leaderboards(found_jobs([folder]))
+    return board
+
+
+SCORES = {
+    "wpl": [0.68, 0.71, 0.70],
+    "exp3": [0.61, 0.62, 0.66],
+    "mmoe": [0.6, 0.61, 0.63],
+    "dense": [0.52, 0.57, 0.58],
+    "oracle": [0.9, 0.92, 0.93],
+}
+
+
+def test_p_values_are_corrected_for_every_comparison_with_a_baseline(tmp_path: Path) -> None:
+    board = board_of(tmp_path, SCORES)
+    pairs = [(a, b) for b in ("mmoe", "dense") for a in ("wpl", "exp3", "oracle")] + [("dense", "mmoe")]
+    expected = dict(zip(pairs, holm([paired_comparison(SCORES[a], SCORES[b]).p for a, b in pairs]), strict=True))
+    assert board.best_baseline == "mmoe"
+    for row in board.standings:
+        if row.name == "mmoe":
+            assert row.versus is None
+            continue
+        alone = paired_comparison(SCORES[row.name], SCORES["mmoe"])
+        assert row.versus is not None
+        assert row.versus.comparisons == 7
+        assert row.values["p"] == row.versus.corrected_p == pytest.approx(expected[row.name, "mmoe"])
+        assert row.values["uncorrected_p"] == pytest.approx(alone.p)
+        assert (row.versus.difference, row.versus.low, row.versus.high) == pytest.approx(
+            (alone.difference, alone.low, alone.high)
+        )
+    assert verdict(board).endswith(f"p = {expected['wpl', 'mmoe']:.3f} (Holm-corrected over 7 comparisons).")
+
+
+def test_the_power_of_the_seeds_is_told(tmp_path: Path) -> None:
+    board = board_of(tmp_path / "three", SCORES)
+    spread = np.median([np.std(np.subtract(SCORES[name], SCORES["mmoe"]), ddof=1) for name in SCORES if name != "mmoe"])
+    three, ten = (100 * detectable_difference(float(spread), seeds, comparisons=7) for seeds in (3, 10))
+    assert power(board) == (
+        f"With the variation seen here (median over entrants), 3 seeds detect a difference of {three:.2f} points from "
+        f"the best baseline with 80 % power, Holm-corrected over 7 comparisons, and 10 seeds one of {ten:.2f} points. "
+        "At least 10 seeds are recommended."
+    )
+    assert power(board) in markdown([board])
+    many = {name: [scores[seed % 3] + seed / 1000 for seed in range(10)] for name, scores in SCORES.items()}
+    assert "recommended" not in power(board_of(tmp_path / "ten", many))
+    assert power(board_of(tmp_path / "one", {"wpl": [0.5], "mmoe": [0.4]})) == "At least 10 seeds are recommended."
+
+
+def test_intervals_of_accuracies_stay_between_0_and_1(tmp_path: Path) -> None:
+    board = board_of(tmp_path, {"wpl": [0.2, 0.99, 0.98]})
+    interval = board.standings[0].values["iqm"]
+    assert isinstance(interval, Interval)
+    assert (interval.low, interval.value, interval.high) == (0, pytest.approx(2.17 / 3), 1)
+
+
+def test_the_probability_of_improvement_stands_in_the_table(tmp_path: Path) -> None:
+    values = {row.name: row.values["improvement"] for row in board_of(tmp_path, SCORES).standings}
+    tasks = {name: np.repeat(np.array(scores)[:, None], 4, axis=1) for name, scores in SCORES.items()}
+    assert values["exp3"] == probability_of_improvement(tasks["exp3"], tasks["mmoe"])
+    assert isinstance(values["wpl"], Interval)
+    assert values["wpl"].value == 1
+    assert values["mmoe"] is None
 
 
 def test_equal_differences_say_nothing_about_chance(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ To add a column, add one entry to ``COLUMNS``; the terminal table, Markdown, CSV
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +16,8 @@ from routing_env.benchmark.statistics import (
     Comparison,
     Interval,
     area_under_curve,
-    bootstrap_interquartile_mean,
+    interquartile_mean_interval,
+    probability_of_improvement,
     worst_task,
 )
 from routing_env.drawing.training_figures import Rows
@@ -39,10 +40,12 @@ class Entry:
     Attributes:
         runs: For each seed, the evaluations of the run.
         versus: Comparison with the best baseline; None for the best baseline itself, and without a common seed.
+        best: Runs of the best baseline, by seed; empty where ``versus`` is None.
     """
 
     runs: Mapping[int, Rows]
     versus: Comparison | None = None
+    best: Mapping[int, Rows] = field(default_factory=dict[int, Rows])
 
     @property
     def last(self) -> list[Mapping[str, Any]]:
@@ -129,6 +132,14 @@ def _difference(entry: Entry) -> Interval | None:
     return None if versus is None else Interval(versus.difference, versus.low, versus.high)
 
 
+def _improvement(entry: Entry) -> Interval | None:
+    seeds = sorted(entry.runs.keys() & entry.best.keys())
+    ours, theirs = ([runs[seed][-1]["test_task_accuracy"] for seed in seeds] for runs in (entry.runs, entry.best))
+    if not seeds or np.shape(ours) != np.shape(theirs):  # nobody to compare with, or data with other tasks
+        return None
+    return probability_of_improvement(ours, theirs)
+
+
 def _switch_rate(entry: Entry) -> float | None:
     if any("test_routes" not in rows[-1] or len(rows) < 2 for rows in entry.runs.values()):
         return None
@@ -180,8 +191,8 @@ COLUMNS = (
     Column(
         "iqm",
         "IQM [95 %]",
-        "interquartile mean of the accuracies of all tasks and seeds",
-        lambda entry: bootstrap_interquartile_mean(entry.task_accuracy),
+        "interquartile mean of each seed's task accuracies, mean over seeds",
+        lambda entry: interquartile_mean_interval(entry.task_accuracy).within(0, 1),
         _interval,
         _EVERYWHERE,
         terminal_text=_short_interval,
@@ -224,10 +235,35 @@ COLUMNS = (
     Column(
         "p",
         "p",
-        "chance of a difference this large if there is none (paired t-test)",
-        lambda entry: None if entry.versus is None else entry.versus.p,
+        "p-value of the paired t-test, Holm-corrected over all comparisons with a baseline",
+        lambda entry: None if entry.versus is None else entry.versus.corrected_p,
         p_value,
         _EVERYWHERE,
+    ),
+    Column(
+        "uncorrected_p",
+        "uncorrected p",
+        "p-value of this comparison alone",
+        lambda entry: None if entry.versus is None else entry.versus.p,
+        p_value,
+        _CSV,
+    ),
+    Column(
+        "detectable",
+        "detectable",
+        "smallest difference from the best baseline that this number of seeds would detect with 80 % power",
+        lambda entry: None if entry.versus is None else entry.versus.detectable,
+        percent,
+        _FILES,
+    ),
+    Column(
+        "improvement",
+        "P(better) [95 %]",
+        "probability of scoring higher than the best baseline on a random task, runs drawn at random",
+        _improvement,
+        _interval,
+        _FILES,
+        interval=True,
     ),
     Column(
         "seconds",

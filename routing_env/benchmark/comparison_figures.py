@@ -1,4 +1,4 @@
-"""Figures of a benchmark: learning curves with the paper's numbers, routing, the effect of rho and of more tasks."""
+"""Figures of a benchmark: learning curves with the paper's numbers, performance profiles, routing, rho, tasks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from routing_env.benchmark.jobs import Job, scale
 from routing_env.benchmark.paper import EPOCHS, TABLE_2
-from routing_env.benchmark.statistics import mean_interval
+from routing_env.benchmark.statistics import mean_interval, performance_profile
 from routing_env.drawing.style import DPI, line_colour, plain, shown
 from routing_env.names import file_name
 from routing_env.runs.directory import RunDirectory
@@ -41,6 +41,7 @@ def save_comparison_figures(jobs: Sequence[Job], folder: Path) -> list[Path]:
         name = file_name(arena)
         if not over_the_tasks:
             drawn[name] = learning_curves(own)
+            drawn[f"{name}-profile"] = performance_profiles(own)
         routed = [job for job in own if "test_routes" in job.rows()[-1]]
         if routed:
             drawn[f"{name}-routing"] = routing(routed)
@@ -110,6 +111,32 @@ def routing(jobs: Sequence[Job]) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         plain(axes)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
+    return figure
+
+
+def performance_profiles(jobs: Sequence[Job]) -> Figure:
+    """Draw for each entrant the share of tasks whose test accuracy exceeds tau, over tau (Agarwal et al. 2021).
+
+    Bands are pointwise 95 % t-intervals over seeds. The higher a curve, the better; where two curves cross, the
+    entrants differ in how even their tasks are.
+    """
+    names = dict.fromkeys(job.entrant.name for job in jobs)
+    runs = {name: [_last(job)["test_task_accuracy"] for job in jobs if job.entrant.name == name] for name in names}
+    every = 100 * np.concatenate([np.ravel(own) for own in runs.values()])
+    margin = max(0.02 * float(np.ptp(every)), 0.1)
+    tau = np.linspace(every.min() - margin, every.max() + margin, 500)
+    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for number, (name, own) in enumerate(runs.items()):
+        mean, half = performance_profile(100 * np.array(own), tau)
+        axes.plot(tau, mean, color=line_colour(number), label=shown(name))
+        low, high = np.maximum(mean - half, 0), np.minimum(mean + half, 1)
+        axes.fill_between(tau, low, high, color=line_colour(number), alpha=0.12, lw=0)
+    axes.set_xlabel("tau: test accuracy in %")
+    axes.set_ylabel("share of tasks above tau")
+    axes.set_title(f"{shown(jobs[0].arena.name)}: {scale(jobs)}", loc="left", fontsize=10)
+    plain(axes)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
     return figure
 
 

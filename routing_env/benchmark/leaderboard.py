@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
 from routing_env.benchmark.columns import COLUMNS, Column, Entry, Rows, Value
 from routing_env.benchmark.jobs import Job, differences, scale
-from routing_env.benchmark.statistics import Comparison, paired_comparison
+from routing_env.benchmark.statistics import Comparison, holm_corrected, paired_comparison
 
 REFERENCES = frozenset({"all-shared", "fixed", "oracle", "random", "round-robin"})
 """Routers that do not learn: they are listed for comparison and never count as the best router."""
@@ -93,10 +94,11 @@ def _leaderboard(arena: str, jobs: Sequence[Job], columns: tuple[Column, ...]) -
 
     best_baseline = best(baselines)
     best_router = best([name for name in runs if name not in baselines and name not in references])
+    comparisons = _comparisons(runs, baselines)
 
     def standing(name: str) -> Standing:
-        rival = runs[best_baseline] if best_baseline is not None and best_baseline != name else {}
-        entry = Entry(runs[name], _compare(runs[name], rival))
+        versus = comparisons.get((name, best_baseline or ""))
+        entry = Entry(runs[name], versus, runs[best_baseline] if best_baseline is not None and versus else {})
         return Standing(
             name=name,
             baseline=name in baselines,
@@ -111,9 +113,24 @@ def _leaderboard(arena: str, jobs: Sequence[Job], columns: tuple[Column, ...]) -
     return Leaderboard(arena, scale(jobs), differences(jobs), best_baseline, best_router, columns, standings)
 
 
-def _compare(ours: Mapping[int, Rows], theirs: Mapping[int, Rows]) -> Comparison | None:
-    """Compare the test accuracies of two entrants over their common seeds; None without any."""
-    seeds = sorted(ours.keys() & theirs.keys())
-    if not seeds:
-        return None
-    return paired_comparison(*([runs[seed][-1]["test_accuracy"] for seed in seeds] for runs in (ours, theirs)))
+def _comparisons(
+    runs: Mapping[str, Mapping[int, Rows]], baselines: Sequence[str]
+) -> Mapping[tuple[str, str], Comparison]:
+    """Compare the test accuracies of each entrant with each baseline over their common seeds, Holm-corrected.
+
+    The table shows only the comparisons with the best baseline. Which one that is depends on the runs, so all the
+    comparisons that it might have shown are corrected for.
+
+    Returns:
+        A comparison for each pair (entrant, baseline) with a common seed.
+    """
+    routers = [name for name in runs if name not in baselines]
+    pairs = [*((router, baseline) for router in routers for baseline in baselines), *combinations(baselines, 2)]
+    compared: dict[tuple[str, str], Comparison] = {}
+    for pair in pairs:
+        seeds = sorted(runs[pair[0]].keys() & runs[pair[1]].keys())
+        if seeds:
+            ours, theirs = ([runs[name][seed][-1]["test_accuracy"] for seed in seeds] for name in pair)
+            compared[pair] = paired_comparison(ours, theirs)
+    corrected = dict(zip(compared, holm_corrected(list(compared.values())), strict=True))
+    return corrected | {(b, a): one.reversed() for (a, b), one in corrected.items()}

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 from rich.console import Console
 
 from routing_env.benchmark.comparison_figures import save_comparison_figures
+from routing_env.benchmark.exports import save_exports
 from routing_env.benchmark.jobs import Job
 from routing_env.benchmark.leaderboard import leaderboards
-from routing_env.benchmark.tables import save_tables, terminal_legend, terminal_table, verdict
+from routing_env.benchmark.tables import power, save_tables, terminal_legend, terminal_table, verdict
 from routing_env.names import printable
 
 
@@ -35,10 +37,15 @@ def save_report(jobs: Sequence[Job], folder: Path, console: Console) -> None:
     for board in boards:
         console.print()
         console.print(terminal_table(board))
-        for line in (verdict(board), board.differences):
+        for line in (verdict(board), power(board), board.differences):
             if line:
                 console.print(printable(line), highlight=False, markup=False)
     console.print()
     console.print(terminal_legend(boards[0].columns))
-    for path in (*save_tables(boards, jobs, folder), *save_comparison_figures(jobs, folder)):
+    saved = (
+        save_tables(boards, jobs, folder),
+        save_exports(boards, jobs, folder),
+        save_comparison_figures(jobs, folder),
+    )
+    for path in chain.from_iterable(saved):
         console.print(printable(f"saved  {path}"), soft_wrap=True, highlight=False, markup=False)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -14,6 +15,7 @@ from rich.text import Text
 from routing_env.benchmark.columns import LEAST_P, RECORDED, Column, Place, p_value
 from routing_env.benchmark.jobs import Job
 from routing_env.benchmark.leaderboard import REFERENCES, Leaderboard, Standing
+from routing_env.benchmark.statistics import LEVEL, POWER, RECOMMENDED_SEEDS, detectable_difference
 from routing_env.names import printable
 
 
@@ -72,15 +74,39 @@ def verdict(board: Leaderboard) -> str:
     versus = next((row.versus for row in board.standings if row.name == board.best_router), None)
     if versus is None:
         return ""
-    gap, p = 100 * versus.difference, versus.p
+    gap, p = 100 * versus.difference, versus.corrected_p
     where = "level with" if round(gap, 2) == 0 else f"{abs(gap):.2f} points {'above' if gap > 0 else 'below'}"
     if p != p:
         seeds = "one seed" if versus.seeds == 1 else f"{versus.seeds} seeds with the same difference"
         trust = f"{seeds} cannot tell whether this is chance"
     else:
-        chance = "unlikely to be chance" if p < 0.05 else "may be chance"
-        trust = f"{chance}, p {'' if p < LEAST_P else '= '}{p_value(p)}"
+        chance = "unlikely to be chance" if p < LEVEL else "may be chance"
+        family = f" (Holm-corrected over {versus.comparisons} comparisons)" if versus.comparisons > 1 else ""
+        trust = f"{chance}, p {'' if p < LEAST_P else '= '}{p_value(p)}{family}"
     return f"The best router, {board.best_router}, is {where} the best baseline, {board.best_baseline}: {trust}."
+
+
+def power(board: Leaderboard) -> str:
+    """Sentences on the difference that these seeds would detect and on how many seeds to run; empty if all is well.
+
+    The spread is the median over entrants of the standard deviation of the difference from the best baseline.
+    """
+    compared = [row.versus for row in board.standings if row.versus is not None and row.versus.spread > 0]
+    seeds = min((one.seeds for one in compared), default=min(row.seeds for row in board.standings))
+    advice = "" if seeds >= RECOMMENDED_SEEDS else f"At least {RECOMMENDED_SEEDS} seeds are recommended."
+    if not compared:
+        return advice
+    spread, family = float(np.median([one.spread for one in compared])), compared[0].comparisons
+
+    def points(count: int) -> str:
+        return f"{100 * detectable_difference(spread, count, comparisons=family):.2f} points"
+
+    correction = f", Holm-corrected over {family} comparisons" if family > 1 else ""
+    more = f", and {RECOMMENDED_SEEDS} seeds one of {points(RECOMMENDED_SEEDS)}" if advice else ""
+    return (
+        f"With the variation seen here (median over entrants), {seeds} seeds detect a difference of {points(seeds)} "
+        f"from the best baseline with {100 * POWER:.0f} % power{correction}{more}. {advice}"
+    ).rstrip()
 
 
 def markdown(boards: Sequence[Leaderboard]) -> str:
@@ -92,8 +118,7 @@ def markdown(boards: Sequence[Leaderboard]) -> str:
             f"## {in_markdown(board.arena)}: {board.scale}\n\n{markdown_table(headings, _escaped(cells(board)))}\n\n"
             f"{in_markdown(verdict(board))}\n"
         )
-        if board.differences:
-            parts.append(f"{in_markdown(board.differences)}\n")
+        parts += [f"{in_markdown(text)}\n" for text in (power(board), board.differences) if text]
         parts += _routing_table(board)
     columns = {column.key: column for board in boards for column in board.columns}
     meanings = {column.heading: column.meaning for column in shown_in(list(columns.values()), "markdown", "routing")}
