@@ -55,7 +55,7 @@ def with_further_tasks(known: GameSpec, spec: GameSpec) -> GameSpec:
         spec = replace(spec, agents=known.agents)
     for name in (field.name for field in fields(GameSpec) if field.name != "tasks"):
         then, now = getattr(known, name), getattr(spec, name)
-        if name == "groups" and now is not None:
+        if name in ("groups", "programs") and now is not None:
             now = now[: known.tasks]
         same = torch.equal(then, now) if isinstance(then, Tensor) and isinstance(now, Tensor) else then == now
         if not same:

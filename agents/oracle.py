@@ -11,6 +11,7 @@ from routing_env.types import Decision, GameSpec, State
 class Oracle(RuleRouter):
     """Oracle: the tasks of group g take block g of each layer, or a task takes the blocks of its program.
 
+    Where the data know kinds of samples, a sample of kind k takes block k of the first layer, and of the others.
     Where the data know programs, function k is block k of the first layer, PASS follows a program that is shorter than
     the routes, and the first block of the last layer classifies.
 
@@ -23,13 +24,19 @@ class Oracle(RuleRouter):
     """
 
     def __init__(self, spec: GameSpec, *, seed: int = 0) -> None:
-        if spec.programs is not None:
+        self._kinds, self._layers = spec.kinds, spec.layers
+        if spec.kinds is not None:
+            _require_blocks(spec, spec.kinds, "kinds")
+            if spec.depth > 1:
+                raise ValueError(f"depth is {spec.depth}; only the first decision sees the kind: set layers=1")
+            routes = []
+        elif spec.programs is not None:
             routes = _routes_of_programs(spec, spec.programs)
         elif spec.groups is not None:
             routes = _routes_of_groups(spec, spec.groups)
         else:
             raise ValueError(
-                "the oracle needs data that know which tasks belong together; use the data set 'planted' or 'compose'"
+                "the oracle needs data that know the best sharing; use the data set 'planted', 'mixed' or 'compose'"
             )
         self._action = torch.tensor(routes, device=spec.device)
         self._by_groups = spec.programs is None
@@ -39,17 +46,24 @@ class Oracle(RuleRouter):
         return Oracle(spec)
 
     def decide(self, state: State) -> Decision:
-        """Take the known action of each lane's task. A group's block may be illegal; then take the first legal one."""
+        """Take the known action of each lane's task or kind; where a group's block is illegal, the first legal one."""
+        if self._kinds is not None:
+            layer = torch.tensor(self._layers[0], device=state.task.device)
+            return certain(layer[state.v[:, : self._kinds].argmax(1)], state.legal)
         legal = state.legal if self._by_groups else torch.ones_like(state.legal)
         return certain(self._action[state.depth][state.task], legal)
 
 
 def _routes_of_groups(spec: GameSpec, groups: tuple[int, ...]) -> list[list[int]]:
     """The actions [D, T] that give each group a separate block of each layer."""
-    needed, blocks = max(groups) + 1, min(map(len, spec.layers))
-    if blocks < needed:
-        raise ValueError(f"a layer has {blocks} blocks for {needed} groups; raise blocks")
+    _require_blocks(spec, max(groups) + 1, "groups")
     return [[layer[g] for g in groups] for layer in spec.layers]
+
+
+def _require_blocks(spec: GameSpec, needed: int, what: str) -> None:
+    blocks = min(map(len, spec.layers))
+    if blocks < needed:
+        raise ValueError(f"a layer has {blocks} blocks for {needed} {what}; raise blocks")
 
 
 def _routes_of_programs(spec: GameSpec, programs: tuple[tuple[int, ...], ...]) -> list[list[int]]:

@@ -7,9 +7,10 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import json
 import re
 import sys
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
 from itertools import pairwise
@@ -115,6 +116,24 @@ def check_options(
         if option not in known:
             hint = suggestion(option, known) if known else "it has no options"
             raise ValueError(f"{owner} has no option {option!r}; {hint}")
+
+
+def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
+    """Options from ``name=value``; values are read as JSON where they are JSON, otherwise as text.
+
+    Raises:
+        ValueError: A pair without a name or an equals sign.
+    """
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.isidentifier():
+            raise ValueError(f"option {pair!r} is not of the form name=value")
+        try:
+            options[name] = json.loads(value)
+        except json.JSONDecodeError:
+            options[name] = value
+    return options
 
 
 def check_call(owner: str, factory: Callable[..., Any], form: str, /, *arguments: object, **named: object) -> None:

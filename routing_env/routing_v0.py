@@ -23,8 +23,11 @@ all zeros and the mask all ones, because nothing is left to choose.
 ### Arguments
 
 ``` python
+routing_v0.parallel_env(scenario="planted-3x4")
 routing_v0.parallel_env(data="digits", topology="per_task", mask="obs", render_mode=None, **settings)
 ```
+
+`scenario`: a game that measures one thing, see docs/scenarios.md; it settles most of the settings
 
 `data`: the name of a data set, or your own `MultiTaskData`
 
@@ -62,6 +65,8 @@ from routing_env.envs.arriving import ArrivingParallelEnv
 from routing_env.envs.dispatched import DispatchedParallelEnv
 from routing_env.envs.observation import check_choice
 from routing_env.envs.parallel import RoutingParallelEnv
+from routing_env.names import look_up
+from routing_env.scenarios import SCENARIOS
 
 __all__ = ["env", "parallel_env", "raw_env"]
 
@@ -85,6 +90,11 @@ def parallel_env(
         ImportError: ``render_mode="human"`` without pygame.
     """
     check_choice("topology", topology, ["per_task", "single", "dispatched"])
+    if (scenario := arguments.get("scenario")) is not None and arrivals is None:
+        run = look_up("scenario", scenario, SCENARIOS).run
+        arrivals = run.get("arrivals")
+        if arrivals is not None:
+            arguments.setdefault("arrival_block_rate", run["arrival_block_rate"])
     if arrivals is not None:
         if topology != "per_task" or agents is not None:
             raise ValueError(

@@ -195,6 +195,8 @@ class GameSpec:
         groups: the group of each task, if the data know the best sharing; else None.
         programs: for each task the hidden functions that make its labels, in the order in which they apply, if the data
             know the best route; else None.
+        kinds: number of kinds of samples, if the data know that the best route follows from the kind, which the first
+            numbers of v show as a one-hot at the first depth; else None.
         agents: number of deciding agents; None stands for one per task (Figure 3b), 1 for a single agent (Figure 3a).
     """
 
@@ -208,6 +210,7 @@ class GameSpec:
     pass_action: int | None = None
     groups: tuple[int, ...] | None = None
     programs: tuple[tuple[int, ...], ...] | None = None
+    kinds: int | None = None
     agents: int | None = None
 
 
@@ -251,13 +254,12 @@ class Router(ABC):
         """Choose one legal action per lane; ``greedy`` switches exploration off."""
         ...
 
-    def probability(self, state: State) -> Tensor:
+    def probability(self, state: State) -> Tensor | None:
         """The policy that :meth:`act` draws from, float32 [B, A], without drawing; 0 for illegal actions.
 
-        Raises:
-            NotImplementedError: The router does not say its policy, as by default.
+        None, the default: the router does not say.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not say its policy: it has no method `probability`")
+        return None
 
     def learn(self, trace: Trace) -> dict[str, float]:
         """Learn from one deal and return named values for the log. The default learns nothing."""

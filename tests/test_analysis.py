@@ -138,7 +138,9 @@ def test_a_policy_that_looks_at_v_is_worth_what_its_draws_earn() -> None:
     generator = torch.Generator().manual_seed(0)
 
     def draw(state: State) -> Tensor:
-        return torch.multinomial(router.probability(state), 1, generator=generator)[:, 0]
+        policy = router.probability(state)
+        assert policy is not None
+        return torch.multinomial(policy, 1, generator=generator)[:, 0]
 
     with torch.no_grad():
         draws = torch.stack([earned(game, draw) for _ in range(400)])

@@ -373,7 +373,7 @@ def test_the_command_prints_and_draws_the_matrix(
 def test_the_reference_meets_the_same_stages(tmp_path: Path) -> None:
     run, directory = run_of(tmp_path, arrival_order=list(range(11, -1, -1)), epochs=1)
     train_and_show(run, directory, Console(quiet=True))
-    reference = RunDirectory(directory.reference)
+    reference = RunDirectory(directory.references / "random-fixed")
     stored = Run.stored(reference, reference.read_config())
     assert stored.learner.data.task_names == run.learner.data.task_names
     assert torch.equal(stored.learner.data.train.index, run.learner.data.train.index)

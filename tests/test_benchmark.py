@@ -26,6 +26,7 @@ from routing_env.game.build import load_data
 from routing_env.game.settings import Settings
 from routing_env.runs.learners import is_baseline
 from routing_env.runs.settings import BenchmarkOptions
+from routing_env.scenarios import settled_by_scenario
 
 TINY = ("benchmark", "planted", "--epochs", "3", "--seeds", "2")
 
@@ -55,8 +56,10 @@ def test_suites_name_what_exists(name: str) -> None:
     settings = {field.name for field in fields(Settings)}
     jobs = plan_jobs(SUITES[name], Path("base"))
     for arena in SUITES[name].arenas:
-        assert arena.game["data"] in DATASETS
-        assert arena.figure is None or set(TABLE_2[arena.figure]) == {entrant.name for entrant in arena.entrants}
+        assert {**settled_by_scenario(arena.game), **arena.game}["data"] in DATASETS
+        entrants = {entrant.name for entrant in arena.entrants}
+        assert "random-fixed" in entrants or name == "cost"
+        assert arena.figure is None or set(TABLE_2[arena.figure]) == entrants - {"random-fixed"}
         for entrant in arena.entrants:
             assert {*arena.game, *entrant.game} <= settings
             is_baseline(entrant.router)
@@ -88,7 +91,7 @@ def test_reports_at_other_scales_have_other_folders() -> None:
     ]
     assert scale(plan_jobs(SUITES["cost"], Path("base"))) == "1 epoch, 1 seed"
     assert scale(plan_jobs(suite, Path("base"), fraction=0.1)) == "8 epochs, 3 seeds, 10 % of the training samples"
-    assert scale(plan_jobs(suite, Path("base"))[:9]) == "8 epochs, 1 to 2 seeds", "seed by seed, of eight entrants"
+    assert scale(plan_jobs(suite, Path("base"))[:10]) == "8 epochs, 1 to 2 seeds", "seed by seed, of nine entrants"
     jobs = plan_jobs(suite, Path("base"))
     assert report_name("digits", jobs, ["mine.py:First", "wpl"]) == "digits-8epochs-3seeds-mine.py-First-wpl"
     long = [report_name("digits", jobs, ["wpl", "x" * length]) for length in (150, 151)]

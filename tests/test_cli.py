@@ -53,7 +53,9 @@ def test_a_run_leaves_its_files_and_can_be_evaluated(tmp_path: Path) -> None:
             "policy_entropy",
         } <= set(row)
     assert [row["epoch"] for row in metrics(run)] == [1, 2]
-    assert [row["epoch"] for row in metrics(run / "reference")] == [1, 2]
+    for reference in ("fixed", "random-fixed"):
+        assert [row["epoch"] for row in metrics(run / "references" / reference)] == [1, 2]
+        assert reference in trained.stdout
     for figure in ("learning_curve", "policy_over_time", "block_probability", "routing_map"):
         with Image.open(run / "figures" / f"{figure}.png") as image:
             assert min(image.size) > 300

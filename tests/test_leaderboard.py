@@ -54,7 +54,7 @@ def test_any_runs_make_a_leaderboard(tmp_path: Path, monkeypatch: pytest.MonkeyP
     write("mine/a-seed1", "my-ppo", 0.7, seed=1)
     write("wpl/a-seed0", "wpl", 0.1)
     write("wpl/b-seed0", "wpl", 0.8)  # the same seed again, later
-    write("wpl/b-seed0/reference", "fixed", 0.9)
+    write("wpl/b-seed0/references/fixed", "fixed", 0.9)
     write("wpl/c-seed0", "wpl", 0.6, rho=0.3)
     write("wpl/d-seed0", "wpl", 0.2, tasks=2)
     write("mmoe/a-seed0", "mmoe", 0.55)

@@ -305,7 +305,7 @@ def test_a_run_resumes_to_the_same_bits_and_draws_its_figures(network: str, dept
     for part in ("router", "monitor"):
         assert repr(parts.state_dict()[part]) == repr(whole.state_dict()[part])
     assert bits(parts.game.network.state_dict()) == bits(whole.game.network.state_dict())
-    figures = whole.figures(RunDirectory(tmp_path / "whole").read_metrics(), [], "wpl")
+    figures = whole.figures(RunDirectory(tmp_path / "whole").read_metrics(), {}, "wpl")
     assert set(figures) == {"learning_curve", "policy_over_time", "block_probability", "routing_map"}
 
 

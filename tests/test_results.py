@@ -13,8 +13,9 @@ import torch
 
 from routing_env.checkpoint import load_tree, save_tree, write_atomically
 from routing_env.game.settings import Settings
+from routing_env.names import parse_options
 from routing_env.runs.directory import RunDirectory
-from routing_env.runs.settings import RunSettings, parse_options
+from routing_env.runs.settings import RunSettings
 
 
 def test_a_tree_comes_back_as_it_was(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ FOLDERS = {"routing_env": ROOT / "routing_env", "agents": ROOT / "agents", "base
 
 LAYERS = [
     {"types", "names", "checkpoint", "state_dicts"},
+    {"scenarios"},
     {"data"},
     {"game"},
     {"analysis"},

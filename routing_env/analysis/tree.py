@@ -84,7 +84,7 @@ def _leaves(
             return
         state = route.observe()
         forced = state.legal.sum(1) == 1
-        policy = None if router is None else router.probability(state).to(torch.float64)
+        policy = None if router is None else _policy(router, state)
         for action, rest in _branches(state, forced, alive, paths):
             taken[depth] = action
             own = torch.where(forced, state.legal.int().argmax(1), action)
@@ -102,6 +102,14 @@ def _leaves(
     start = torch.zeros(len(batch), device=game.spec.device)
     certain = None if router is None else torch.ones(len(batch), dtype=torch.float64, device=game.spec.device)
     yield from below(root, paths, None, start, certain)
+
+
+def _policy(router: Router, state: State) -> Tensor:
+    """The router's policy, float64 [B, A]."""
+    probability = router.probability(state)
+    if probability is None:
+        raise NotImplementedError(f"{type(router).__name__} does not say its policy: its `probability` returns None")
+    return probability.to(torch.float64)
 
 
 def _branches(

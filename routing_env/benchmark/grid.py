@@ -23,6 +23,7 @@ from routing_env.game.settings import Given
 from routing_env.names import printable
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.display import Display, clock
+from routing_env.scenarios import settled_by_scenario
 
 _POLL = 0.5
 """Seconds between two looks at the grid."""
@@ -53,7 +54,7 @@ def run_jobs(jobs: Sequence[Job], console: Console, *, workers: int) -> dict[Job
         console.print(f"{len(by_path) - len(open_jobs)} of {len(by_path)} runs had finished before", highlight=False)
     if not open_jobs:
         return {}
-    for name in dict.fromkeys(job.given["data"] for job in open_jobs):
+    for name in dict.fromkeys({**settled_by_scenario(job.given), **job.given}["data"] for job in open_jobs):
         if DATASETS[name].files:  # better one clear error now than one from every process later
             load(name, data_dir=open_jobs[0].given.get("data_dir"))
     nearest = next(place for place in open_jobs[0].path.parents if place.exists())
@@ -94,7 +95,7 @@ def run_jobs(jobs: Sequence[Job], console: Console, *, workers: int) -> dict[Job
 
 def _refuse_other_data(jobs: Mapping[Path, Job]) -> None:
     """Refuse data that differ from those of the runs which are there already, before anything is run."""
-    of_data = ("data", "data_dir", "validation", "fraction", "tasks", "seed")
+    of_data = ("scenario", "data", "data_options", "data_dir", "validation", "fraction", "tasks", "seed")
     fingerprints: dict[tuple[Any, ...], Mapping[str, str]] = {}
     for path, job in jobs.items():
         directory = RunDirectory(path)

@@ -10,14 +10,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from routing_env.benchmark.suites import SUITES, Arena, Entrant, Suite, suite_on
+from routing_env.benchmark.suites import SUITES, Arena, Entrant, Suite, suite_of, suite_on
 from routing_env.data import DATASETS
 from routing_env.game.settings import Given, Settings
 from routing_env.names import file_name, look_up, source_file
+from routing_env.runs.arrivals import later_epochs
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.learners import is_baseline
 from routing_env.runs.settings import SB3_PREFIX, BenchmarkOptions, RunSettings
 from routing_env.runs.sources import files_of
+from routing_env.scenarios import SCENARIOS
 
 _FAIRNESS = ("epochs", "validation")
 """Settings without which a comparison misleads where entrants differ in them."""
@@ -42,7 +44,7 @@ class Job:
     @property
     def epochs(self) -> int:
         """Passes that finish it."""
-        return self.given["epochs"]
+        return self.given["epochs"] + later_epochs(self.given.get("arrivals", ""))
 
     @property
     def seed(self) -> int:
@@ -52,7 +54,12 @@ class Job:
     @property
     def fraction(self) -> float:
         """Share of the training samples that it uses."""
-        return self.given["fraction"]
+        return self.given.get("fraction", 1.0)
+
+    @property
+    def scenario(self) -> str | None:
+        """Name of the scenario that it plays."""
+        return self.given.get("scenario")
 
     def rows(self) -> list[dict[str, Any]]:
         """What it has measured so far."""
@@ -74,7 +81,11 @@ def asked_for(suite: str, config: BenchmarkOptions) -> tuple[str, list[Job]]:
     Raises:
         ValueError: an unknown name, with the nearest known one, or a setting out of range.
     """
-    if config.data is None:
+    if config.scenario:
+        if config.data is not None or config.fraction != 1:
+            raise ValueError("scenarios settle their data; leave --data and --fraction out")
+        name, chosen = "-".join(("scenarios", *config.scenario)), suite_of(config.scenario)
+    elif config.data is None:
         name, chosen = suite, look_up("suite", suite, SUITES)
     else:
         look_up("data set", config.data, DATASETS)
@@ -132,7 +143,12 @@ def plan_jobs(
     jobs: list[Job] = []
     for seed in range(suite.seeds if seeds is None else seeds):
         for arena in suite.arenas:
-            usual = look_up("data set", arena.game["data"], DATASETS).usual.get("epochs", RunSettings.epochs)
+            scenario = SCENARIOS.get(arena.game.get("scenario", ""))
+            if scenario is None:
+                usual = look_up("data set", arena.game["data"], DATASETS).usual.get("epochs", RunSettings.epochs)
+                of_run: Given = {"fraction": fraction}
+            else:
+                usual, of_run = scenario.epochs, scenario.run
             for entrant in arena.entrants:
                 own = {
                     "router": entrant.router,
@@ -141,7 +157,7 @@ def plan_jobs(
                     "threads": 1,
                     "reference": False,
                 }
-                given = {**own, "fraction": fraction, **arena.game, **entrant.game}
+                given = {**own, **of_run, **arena.game, **entrant.game}
                 folder = f"{file_name(arena.name)}-{file_name(entrant.name)}-{_digest(given)}"
                 where = {} if data_dir is None else {"data_dir": data_dir}
                 jobs.append(Job(arena, entrant, {**given, **where, "seed": seed}, base / folder / f"seed{seed}"))
@@ -198,16 +214,18 @@ def _rank(job: Job) -> tuple[bool, str]:
 
 
 def _runs_in(path: Path) -> list[Path]:
-    """The folders of runs from this one down; a run's own reference is none."""
+    """The folders of runs from this one down; a run's own references are none."""
     if (path / "config.json").is_file() or not path.is_dir():
         return [RunDirectory.open(path).path]
-    found = sorted(config.parent for config in path.rglob("config.json") if config.parent.name != "reference")
+    found = sorted(config.parent for config in path.rglob("config.json") if config.parent.parent.name != "references")
     if not found:
         raise FileNotFoundError(f"there is no run in {path}: no folder in it has a config.json")
     return found
 
 
 def _arena_name(game: Settings) -> str:
+    if game.scenario is not None:
+        return game.scenario
     tasks = "" if game.tasks is None else f", first {game.tasks} tasks"
     return f"{game.data}{tasks}" + ("" if game.fraction == 1 else f", fraction {game.fraction:g}")
 

@@ -12,7 +12,7 @@ from routing_env.benchmark.columns import COLUMNS, Column, Entry, Rows, Value
 from routing_env.benchmark.jobs import Job, differences, scale
 from routing_env.benchmark.statistics import Comparison, holm_corrected, paired_comparison
 
-REFERENCES = frozenset({"all-shared", "fixed", "oracle", "random", "round-robin"})
+REFERENCES = frozenset({"all-shared", "fixed", "oracle", "random", "random-fixed", "round-robin"})
 """Routers that do not learn: they are listed for comparison and never count as the best router."""
 
 

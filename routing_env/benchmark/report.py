@@ -12,6 +12,7 @@ from routing_env.benchmark.comparison_figures import save_comparison_figures
 from routing_env.benchmark.exports import save_exports
 from routing_env.benchmark.jobs import Job
 from routing_env.benchmark.leaderboard import leaderboards
+from routing_env.benchmark.scenario_scores import save_scenario_scores, scenario_scores, terminal_scores
 from routing_env.benchmark.tables import power, save_tables, terminal_legend, terminal_table, verdict
 from routing_env.names import printable
 
@@ -40,12 +41,17 @@ def save_report(jobs: Sequence[Job], folder: Path, console: Console) -> None:
         for line in (verdict(board), power(board), board.differences):
             if line:
                 console.print(printable(line), highlight=False, markup=False)
+    scores = scenario_scores(jobs)
+    if scores:
+        console.print()
+        console.print(terminal_scores(scores))
     console.print()
     console.print(terminal_legend(boards[0].columns))
     saved = (
         save_tables(boards, jobs, folder),
         save_exports(boards, jobs, folder),
         save_comparison_figures(jobs, folder),
+        save_scenario_scores(scores, folder) if scores else [],
     )
     for path in chain.from_iterable(saved):
         console.print(printable(f"saved  {path}"), soft_wrap=True, highlight=False, markup=False)

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from routing_env.names import look_up
+from routing_env.scenarios import SCENARIOS, VERSION
+
+BEST_KNOWN = "best known"
+"""Name of the entrant that takes the best known routing of a scenario: 1 on its scale."""
+
+FLOOR = "random-fixed"
+"""Name of the entrant on random fixed routes: 0 on a scenario's scale."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +73,9 @@ def _named(*names: str) -> tuple[Entrant, ...]:
 
 _PAPERS_BASELINES = ("task_specific_1_fc", "task_specific_all_fc", "cross_stitch")
 _STRONG_BASELINES = (*_PAPERS_BASELINES, "shared_trunk", "mmoe", "dense")
-_CIFAR = Arena("cifar", {"data": "cifar"}, _named("wpl", *_PAPERS_BASELINES), "Figure 6")
-_MIN = Arena("min", {"data": "mini_imagenet"}, _named("wpl", *_PAPERS_BASELINES), "Figure 7")
-_MNIST = Arena("mnist", {"data": "mnist"}, _named("wpl", *_PAPERS_BASELINES, "soft_mixture"), "Figure 8")
+_CIFAR = Arena("cifar", {"data": "cifar"}, _named("wpl", FLOOR, *_PAPERS_BASELINES), "Figure 6")
+_MIN = Arena("min", {"data": "mini_imagenet"}, _named("wpl", FLOOR, *_PAPERS_BASELINES), "Figure 7")
+_MNIST = Arena("mnist", {"data": "mnist"}, _named("wpl", FLOOR, *_PAPERS_BASELINES, "soft_mixture"), "Figure 8")
 
 
 def _first_tasks(tasks: int, *entrants: str) -> Arena:
@@ -75,25 +84,64 @@ def _first_tasks(tasks: int, *entrants: str) -> Arena:
 
 def suite_on(data: str) -> Suite:
     """Two routers and all baselines on a data set, with its own settings."""
-    entrants = _named("wpl", "q-learning", *_STRONG_BASELINES, "soft_mixture")
+    entrants = _named("wpl", "q-learning", FLOOR, *_STRONG_BASELINES, "soft_mixture")
     return Suite(f"routers and baselines on {data}", (Arena(data, {"data": data}, entrants),), epochs=None)
 
 
+_ROUTERS = (
+    Entrant("wpl", "wpl"),
+    Entrant("wpl full-vector", "wpl", ("rule=full-vector",)),
+    Entrant("q-learning", "q-learning"),
+    Entrant("reinforce-approx", "reinforce-approx"),
+    Entrant("advantage-actor-critic", "advantage-actor-critic"),
+)
+_SYNTHETIC = tuple(
+    name for name, about in SCENARIOS.items() if about.tells_apart and name not in ("scale-500", "sparse-20")
+)
+
+
+def suite_of(scenarios: Sequence[str], routers: Sequence[Entrant] = _ROUTERS) -> Suite:
+    """Scenarios with the best known routing, random fixed routes and some routers.
+
+    Raises:
+        ValueError: An unknown scenario, with the closest match.
+    """
+    arenas: list[Arena] = []
+    for name in dict.fromkeys(scenarios):
+        best = look_up("scenario", name, SCENARIOS).best
+        known = () if best is None else (Entrant(BEST_KNOWN, *best),)
+        arenas.append(Arena(name, {"scenario": name}, (*known, Entrant(FLOOR, FLOOR), *routers)))
+    return Suite(f"the scenarios {', '.join(scenarios)}", tuple(arenas), epochs=None, seeds=10)
+
+
 SUITES: dict[str, Suite] = {
+    VERSION: replace(
+        suite_of([name for name in SCENARIOS if name not in ("cifar-20", "min-10", "mnist-10")]),
+        summary="all scenarios that need no download; see docs/scenarios.md",
+    ),
+    f"{VERSION}-small": replace(
+        suite_of(_SYNTHETIC),
+        summary="the synthetic scenarios with three seeds; ten minutes on two cores",
+        seeds=3,
+    ),
+    f"{VERSION}-paper": replace(
+        suite_of(["cifar-20", "min-10", "mnist-10"]),
+        summary="the scenarios on the paper's data sets",
+    ),
     "digits": Suite(
         "two routers and six baselines on digits, fully connected; minutes, no download",
         (
             Arena(
                 "digits",
                 {"data": "digits", "network": "mlp", "learning_rate": 0.5},
-                _named("wpl", "q-learning", *_STRONG_BASELINES),
+                _named("wpl", "q-learning", FLOOR, *_STRONG_BASELINES),
             ),
         ),
         epochs=8,
     ),
     "planted": Suite(
         "tasks whose best sharing is known: the oracle's block per group is the goal",
-        (Arena("planted", {"data": "planted"}, _named("oracle", "wpl", "q-learning", *_STRONG_BASELINES)),),
+        (Arena("planted", {"data": "planted"}, _named("oracle", "wpl", "q-learning", FLOOR, *_STRONG_BASELINES)),),
         epochs=12,
     ),
     "mnist": Suite("the paper's Figure 8", (_MNIST,)),
@@ -106,7 +154,7 @@ SUITES: dict[str, Suite] = {
             Arena(
                 "cifar",
                 {"data": "cifar"},
-                _named("wpl", "q-learning", "q-learning-approx", "reinforce-approx"),
+                _named("wpl", "q-learning", "q-learning-approx", "reinforce-approx", FLOOR),
                 "Figure 4",
             ),
         ),
@@ -122,6 +170,7 @@ SUITES: dict[str, Suite] = {
                     Entrant("wpl recursive", "wpl", game={"recursive": True, "pass_action": True}),
                     Entrant("wpl dispatched", "wpl", ("topology=dispatched",)),
                     Entrant("wpl single", "wpl", ("topology=single",)),
+                    Entrant(FLOOR, FLOOR),
                     Entrant("soft_mixture", "soft_mixture"),
                 ),
                 "Figure 5",
@@ -134,13 +183,16 @@ SUITES: dict[str, Suite] = {
             Arena(
                 "cifar",
                 {"data": "cifar"},
-                tuple(Entrant(f"wpl rho {rho}", "wpl", game={"rho": rho}) for rho in (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)),
+                (
+                    *(Entrant(f"wpl rho {rho}", "wpl", game={"rho": rho}) for rho in (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)),
+                    Entrant(FLOOR, FLOOR),
+                ),
             ),
         ),
     ),
     "first-tasks": Suite(
         "the paper's Figure 15: the first 2, 3, 5 and 10 tasks of CIFAR-MTL",
-        tuple(_first_tasks(tasks, "wpl", *_PAPERS_BASELINES) for tasks in (2, 3, 5, 10)),
+        tuple(_first_tasks(tasks, "wpl", FLOOR, *_PAPERS_BASELINES) for tasks in (2, 3, 5, 10)),
     ),
     "cost": Suite(
         "the paper's Figure 13: training time as tasks and blocks are added; use --workers 1",

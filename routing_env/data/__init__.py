@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from routing_env.names import find, lazy_attributes
+from routing_env.names import check_options, find, lazy_attributes
 
 if TYPE_CHECKING:
     from routing_env.data.base import MultiTaskData as MultiTaskData
@@ -109,6 +109,11 @@ DATASETS: dict[str, DatasetInfo] = {
             "threads": 1,
         },
     ),
+    "mixed": DatasetInfo(
+        "routing_env.data.mixed",
+        "synthetic tasks with samples of several kinds; the best route depends on the sample, not on the task",
+        {"layers": 1, "blocks": 3, "batch_size": 24, "learning_rate": 0.2, "epochs": 12, "threads": 1},
+    ),
     "mnist": DatasetInfo(
         "routing_env.data.mnist",
         "MNIST-MTL: 10 one-vs-rest tasks over 28x28 digits (paper, section 4)",
@@ -136,7 +141,9 @@ DATASETS: dict[str, DatasetInfo] = {
 }
 
 
-def load(name: str, *, data_dir: str | None = None, validation: float = 0.1, seed: int = 0) -> MultiTaskData:
+def load(
+    name: str, *, data_dir: str | None = None, validation: float = 0.1, seed: int = 0, **options: Any
+) -> MultiTaskData:
     """Load a data set by its name, with its usual settings.
 
     Args:
@@ -147,9 +154,12 @@ def load(name: str, *, data_dir: str | None = None, validation: float = 0.1, see
             ROUTING_ENV_DATA, or else ./data.
         validation: share of the training inputs that is held out for validation.
         seed: seed of the validation cut.
+        options: further arguments of the data set's function, such as those of
+            :func:`routing_env.data.planted.plant`.
 
     Raises:
-        ValueError: The name is unknown, the share or the seed is invalid, or a file is damaged or holds something else.
+        ValueError: The name or an option is unknown, the share or the seed is invalid, or a file is damaged or holds
+            something else.
         FileNotFoundError: A file is missing.
     """
     import torch
@@ -158,11 +168,14 @@ def load(name: str, *, data_dir: str | None = None, validation: float = 0.1, see
 
     loaders = {known: f"{info.module}:load" for known, info in DATASETS.items()}
     found = find("data set", name, loaders)
+    if options and not callable(found):
+        raise ValueError(f"data set {name!r} is an object and has no options; got {', '.join(options)}")
     if callable(found):
+        check_options(f"data set {name!r}", found, options, besides=("validation", "seed", "data_dir"))
         files = {"data_dir": data_dir} if "data_dir" in inspect.signature(found).parameters else {}
         try:
             with torch.device("cpu"):
-                found = found(validation=validation, seed=seed, **files)
+                found = found(validation=validation, seed=seed, **files, **options)
         except TypeError as error:
             raise ValueError(f"data set {name!r} cannot be loaded: {error}; see routing_env.data.load") from error
     if not isinstance(found, MultiTaskData):

@@ -73,6 +73,7 @@ def arriving(
         task_names=tuple(data.task_names[task] for task in order),
         classes=None if data.classes is None else tuple(data.classes[task] for task in order),
         groups=None if data.groups is None else tuple(data.groups[task] for task in order),
+        programs=None if data.programs is None else tuple(data.programs[task] for task in order),
         mean=mean,
         std=std,
     )

@@ -75,6 +75,8 @@ class MultiTaskData:
         groups: group of each task if the best sharing is known (``planted``), else None.
         programs: for each task the hidden functions that make its labels, in the order in which they apply, if the best
             route is known (``compose``), else None.
+        kinds: number of kinds of samples, if the best route of a sample follows from its kind, which the first
+            features of its input show as a one-hot (``mixed``); else None.
         usual: values of settings that these data are usually trained with, by the names of the settings; settings that
             are not listed take the paper's values.
     """
@@ -90,6 +92,7 @@ class MultiTaskData:
     std: Tensor
     groups: tuple[int, ...] | None = None
     programs: tuple[tuple[int, ...], ...] | None = None
+    kinds: int | None = None
     usual: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @staticmethod

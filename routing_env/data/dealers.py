@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from routing_env.data.base import MultiTaskData, SplitName
 from routing_env.data.cuts import seeded
-from routing_env.state_dicts import AnyLength, Exactly, Stateful, check_state, restore_generator
+from routing_env.state_dicts import ANYTHING, AnyLength, Exactly, Stateful, check_state, restore_generator
 from routing_env.types import Batch
 
 _PLANNED = 32
@@ -28,6 +29,58 @@ class Dealer(Stateful, Protocol):
     def next_batch(self) -> Batch:
         """The next deal."""
         ...
+
+
+class DriftingTasks:
+    """Tasks that change hands: for some passes each task is dealt the samples of another one, and then its own.
+
+    Which one is drawn once, by a fixed seed. Where a deal has equally many samples of every task, a lane keeps its
+    task, as environments with an agent per task need it.
+
+    Args:
+        dealer: deals the samples.
+        data: the data set.
+        passes: passes until the tasks change hands.
+
+    Raises:
+        ValueError: Tasks differ in their numbers of classes.
+    """
+
+    def __init__(self, dealer: Dealer, data: MultiTaskData, passes: int) -> None:
+        if data.classes is not None and len(set(data.classes)) > 1:
+            raise ValueError(f"tasks of {data.name} cannot change hands: they differ in their numbers of classes")
+        self.pass_size = dealer.pass_size
+        self._dealer = dealer
+        self._before = torch.randperm(data.tasks, generator=seeded(0)).to(data.device)
+        self._left = passes * self.pass_size
+
+    def next_batch(self) -> Batch:
+        """Deal the next batch."""
+        batch = self._dealer.next_batch()
+        if self._left <= 0:
+            return batch
+        self._left -= len(batch)
+        task = self._before[batch.task]
+        counts = (torch.bincount(each, minlength=len(self._before)) for each in (task, batch.task))
+        if not torch.equal(*counts):
+            return replace(batch, task=task)
+        rows = torch.empty_like(task)
+        rows[batch.task.argsort(stable=True)] = task.argsort(stable=True)
+        return Batch(batch.x[rows], batch.task, batch.target[rows])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the dealer, and the samples that are left until the tasks change hands."""
+        return {"dealer": self._dealer.state_dict(), "left": self._left}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore from :meth:`state_dict`.
+
+        Raises:
+            ValueError: The state does not fit. Nothing has changed.
+        """
+        check_state(state, {"dealer": ANYTHING, "left": self._left})
+        self._dealer.load_state_dict(state["dealer"])
+        self._left = state["left"]
 
 
 class ShuffledPass:

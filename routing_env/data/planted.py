@@ -22,24 +22,16 @@ CLASSES = 4
 TEST_SAMPLES = 200
 
 
-def load(*, validation: float = 0.1, seed: int = 0) -> MultiTaskData:
-    """Draw the default tasks of :func:`plant`.
-
-    Args:
-        validation: share of the training inputs that is held out for validation.
-        seed: seed of the validation cut.
-    """
-    return plant(validation=validation, seed=seed)
-
-
 def plant(
     *,
     groups: int = 3,
     tasks_per_group: int = 4,
+    sizes: Sequence[int] | None = None,
     samples: int = 400,
     features: int = 128,
     overlap: float = 0.0,
     noise: float = 0.0,
+    interleaved: bool = False,
     data_seed: int = 2018,
     validation: float = 0.1,
     seed: int = 0,
@@ -53,10 +45,12 @@ def plant(
     Args:
         groups: number of groups.
         tasks_per_group: number of tasks in a group, which have one labelling function.
+        sizes: number of tasks in each group, in place of ``groups`` and ``tasks_per_group``.
         samples: training and validation samples of each task; 200 more are its test split.
         features: features of an input; a labelling function of more features takes more samples to learn.
         overlap: correlation between the functions of two groups, in [0, 1]: at 0 they agree by chance, at 1 always.
         noise: share of the training labels that are replaced by random ones, in [0, 1]; test labels are clean.
+        interleaved: whether the tasks are numbered across the groups, the first of every group first.
         data_seed: seed of the tasks themselves, independent of the seed of the run.
         validation: share of the training inputs that is held out for validation.
         seed: seed of the validation cut.
@@ -67,17 +61,23 @@ def plant(
     for name, value in (("groups", groups), ("tasks_per_group", tasks_per_group), ("samples", samples)):
         if value < 1:
             raise ValueError(f"{name} is {value}; it must be at least 1")
+    sizes = [tasks_per_group] * groups if sizes is None else list(sizes)
+    if not sizes or min(sizes) < 1:
+        raise ValueError(f"sizes is {sizes}; every group must have at least 1 task")
     for name, value in (("overlap", overlap), ("noise", noise)):
         if not 0 <= value <= 1:
             raise ValueError(f"{name} is {value}; it must be in [0, 1]")
     generator = seeded(data_seed)
     per_task = samples + TEST_SAMPLES
-    inputs = torch.randn(tasks_per_group * per_task, features, generator=generator, dtype=torch.float32)
+    inputs = torch.randn(max(sizes) * per_task, features, generator=generator, dtype=torch.float32)
     common = torch.randn(features, CLASSES, generator=generator, dtype=torch.float32)
-    own = torch.randn(groups, features, CLASSES, generator=generator, dtype=torch.float32)
+    own = torch.randn(len(sizes), features, CLASSES, generator=generator, dtype=torch.float32)
     label = (inputs @ (overlap**0.5 * common + (1 - overlap) ** 0.5 * own)).argmax(-1)  # [groups, inputs]
-    group = torch.arange(groups).repeat_interleave(tasks_per_group)
-    member = torch.arange(tasks_per_group).repeat(groups)
+    group = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+    member = torch.cat([torch.arange(size) for size in sizes])
+    if interleaved:
+        order = member.argsort(stable=True)
+        group, member = group[order], member[order]
 
     def split(first: int, count: int) -> Split:
         task = torch.arange(len(group)).repeat_interleave(count)
@@ -91,6 +91,9 @@ def plant(
     names = [f"group {g} task {t}" for g, t in zip(group.tolist(), member.tolist(), strict=True)]
     data = make_data("planted", inputs, train, test, names, [CLASSES] * len(names), validation=validation, seed=seed)
     return replace(data, groups=tuple(group.tolist()), usual=DATASETS["planted"].usual)
+
+
+load = plant
 
 
 def partition(routes: Tensor) -> list[int]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
+from itertools import cycle, pairwise
 from typing import Any
 
 import numpy as np
@@ -49,18 +49,21 @@ def accuracy_matrix(
     return figure
 
 
-def arrival_curve(rows: Rows, reference: Rows, arrival: NDArray[np.int64], subject: str) -> Figure:
+def arrival_curve(rows: Rows, references: Mapping[str, Rows], arrival: NDArray[np.int64], subject: str) -> Figure:
     """Draw the mean test accuracy of the tasks of each stage over the training samples.
 
     Args:
         rows: Metrics of the run, one per epoch, with ``test_task_accuracy``.
-        reference: Metrics of the fixed router on the same stages, drawn dashed; may be empty.
+        references: Metrics of routers to compare with on the same stages, by their names; drawn dashed and dotted, some
+            may be empty.
         arrival: int64 [T], the stage at which each task arrives, from 1.
         subject: What was trained, for the title.
     """
     figure = Figure(figsize=(7.5, 4.2), layout="constrained")
     axes = figure.subplots()
-    for runs, style, alpha, prefix in ((rows, "-", 1.0, ""), (reference, "--", 0.45, "fixed router: ")):
+    styles = zip(references.items(), cycle(("--", "-.")), strict=False)
+    others = [(runs, style, 0.45, f"{name}: ") for (name, runs), style in styles]
+    for runs, style, alpha, prefix in ((rows, "-", 1.0, ""), *others):
         for stage in range(1, int(arrival.max()) + 1):
             accuracies = [100 * np.array(row["test_task_accuracy"])[arrival == stage].mean() for row in runs]
             if runs:

@@ -6,6 +6,7 @@ Pure functions of arrays. Axes: N snapshots, T tasks, D depths, A actions.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,13 @@ Rows = Sequence[Mapping[str, Any]]
 """The metrics of a run, a row for each epoch."""
 
 
-def learning_curve(rows: Rows, reference: Rows, subject: str) -> Figure:
+def learning_curve(rows: Rows, references: Mapping[str, Rows], subject: str) -> Figure:
     """Draw accuracy per epoch (for regression: loss), and below it the entropy of the policy if there is one.
 
     Args:
         rows: Evaluations of the run, one per epoch.
-        reference: Evaluations of the fixed router on the same data, drawn dashed; may be empty.
+        references: Evaluations of routers to compare with on the same data, by their names; drawn dashed and dotted,
+            some may be empty.
         subject: What was trained, for the title.
     """
     routed = any(row["policy_entropy"] is not None for row in rows)
@@ -45,7 +47,9 @@ def learning_curve(rows: Rows, reference: Rows, subject: str) -> Figure:
     if not regression and all(abs(row["test_balanced_accuracy"] - row["test_accuracy"]) < 1e-6 for row in rows):
         del measures[1]  # both curves coincide, and one would hide the other
     tested = [measure for measure in measures if measure[0].startswith("test")]
-    for runs, style, alpha, prefix in ((rows, None, 1.0, ""), (reference, "--", 0.45, "fixed router: ")):
+    styles = zip(references.items(), cycle(("--", "-.")), strict=False)
+    others = [(runs, style, 0.45, f"{name}: ") for (name, runs), style in styles]
+    for runs, style, alpha, prefix in ((rows, None, 1.0, ""), *others):
         for key, label, color, line in measures if style is None else tested:
             if runs:
                 values = [np.nan if row[key] is None else scale * row[key] for row in runs]

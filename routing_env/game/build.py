@@ -8,10 +8,10 @@ from math import prod
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from routing_env.data import EndlessPass, MultiTaskData, OnePerTask, ShuffledPass, first_tasks, load, training_share
-from routing_env.data.dealers import Dealer
+from routing_env.data.dealers import Dealer, DriftingTasks
 from routing_env.game.network import RoutedNetwork, mlp, simple_convnet
 from routing_env.game.recurrent import RoutedGRU, RoutedLSTM, steps_and_features
 from routing_env.game.rewards import COLLABORATIONS, FINAL_REWARDS
@@ -19,7 +19,8 @@ from routing_env.game.routed_model import RoutedModel
 from routing_env.game.routing_game import RoutingGame
 from routing_env.game.settings import Given, SettingError, Settings, check, is_function
 from routing_env.game.training import LOSSES, BlockTrainer
-from routing_env.names import as_integer, find
+from routing_env.names import as_integer, find, parse_options
+from routing_env.scenarios import settled_by_scenario, with_scenario
 from routing_env.types import usual_torch
 
 NetworkFactory = Callable[[MultiTaskData], RoutedModel]
@@ -72,14 +73,14 @@ def resolve(given: Given, *, also: Iterable[str] = ()) -> tuple[Settings, MultiT
     """
     own = given.get("data")
     if isinstance(own, MultiTaskData):
-        for name in ("tasks", "fraction", "validation"):
+        for name in ("tasks", "fraction", "validation", "data_options"):
             if name in given:
                 raise SettingError(
                     f"{name} is {given[name]!r} beside data of your own; it cuts data sets by name: cut your data with "
                     "routing_env.data.first_tasks and training_share, and give validation where the data are made"
                 )
         given = {**given, "data": own.name}
-    given = check(given, Settings, also=also)
+    given = with_scenario(check(given, Settings, also=also))
     if "seed" in given:
         given["seed"] = check_seed(given["seed"])
     _check_together(given)
@@ -101,12 +102,14 @@ def build_game(settings: Settings, data: MultiTaskData) -> RoutingGame:
         torch.manual_seed(settings.seed)
         network = build_network(settings, data)
     network = network.to(data.device)
+    if settings.visitors:
+        network.visitors = routes_of_visitors(settings.visitors, data, network)
     spec = network.spec(data.tasks, data.device, data.input_shape)
     game = RoutingGame(
         data,
         network,
         build_trainer(settings, network),
-        find("dealer", settings.dealer, DEALERS)(data, settings.batch_size, settings.seed),
+        build_dealer(settings, data),
         find("collaboration reward", settings.collaboration, COLLABORATIONS)(spec, settings.rho),
         final_reward=find("final reward", settings.final_reward, FINAL_REWARDS),
         loss=find("loss", settings.loss, LOSSES),
@@ -123,13 +126,47 @@ def load_data(given: Given) -> MultiTaskData:
         ValueError: an unknown name, or a setting out of range.
         FileNotFoundError: a file is missing.
     """
+    given = {**settled_by_scenario(given), **given}
     name, data_dir, validation, fraction, tasks, seed = (
         given.get(name, default_of(name)) for name in ("data", "data_dir", "validation", "fraction", "tasks", "seed")
     )
-    data = load(name, data_dir=data_dir, validation=validation, seed=seed)
+    options = parse_options(given.get("data_options", ()))
+    data = load(name, data_dir=data_dir, validation=validation, seed=seed, **options)
     if tasks is not None:
         data = first_tasks(data, tasks)
     return data if fraction == 1 else training_share(data, fraction, seed=seed)
+
+
+def build_dealer(settings: Settings, data: MultiTaskData) -> Dealer:
+    """The dealer of resolved settings.
+
+    Raises:
+        ValueError: drift is negative, or tasks cannot change hands.
+    """
+    dealer: Dealer = find("dealer", settings.dealer, DEALERS)(data, settings.batch_size, settings.seed)
+    if settings.drift < 0:
+        raise ValueError(f"drift is {settings.drift}; it must be at least 0")
+    return DriftingTasks(dealer, data, settings.drift) if settings.drift else dealer
+
+
+def routes_of_visitors(number: int, data: MultiTaskData, network: RoutedModel) -> Tensor:
+    """The routes int64 [T, D] of the first tasks of each group, -1 for the others.
+
+    The visitors of a group take one block of each layer, another one than those of the next group.
+
+    Raises:
+        ValueError: the data know no groups, or a group has no further task.
+    """
+    if data.groups is None:
+        raise ValueError(f"visitors is {number}, but {data.name} has no groups; use planted")
+    spec = network.spec(data.tasks, input_shape=data.input_shape)
+    routes = torch.full((data.tasks, spec.depth), -1)
+    for group in sorted(set(data.groups)):
+        members = [task for task, own in enumerate(data.groups) if own == group]
+        if not 0 < number < len(members):
+            raise ValueError(f"visitors is {number}; it must be from 0 to {len(members) - 1}, less than group {group}")
+        routes[members[:number]] = torch.tensor([layer[(group + 1) % len(layer)] for layer in spec.layers])
+    return routes.to(data.device)
 
 
 def build_network(settings: Settings, data: MultiTaskData) -> RoutedModel:

@@ -40,6 +40,7 @@ class RoutedModel(nn.Module, ABC):
     they need to know is measured by a trial run without gradients, on two samples of ones per task.
 
     Attributes:
+        visitors: int64 [T, D], actions of tasks whose agents have no choice, and -1 for the others; None: all choose.
         max_depth: The most decisions of a route, for models where the number depends on the data; None: as in the
             trial.
         depth: D. Known after the trial, as the following ones.
@@ -50,6 +51,7 @@ class RoutedModel(nn.Module, ABC):
         output_shape: Shape of one output, (O,).
     """
 
+    visitors: Tensor | None = None
     max_depth: int | None = None
     depth: int
     actions: int
@@ -312,7 +314,16 @@ class Route:
         return Trace(tuple(self.states), tuple(self.decisions), action_rewards, final_reward, outcome)
 
     def _legal(self) -> Tensor:
-        """Bool [B, A]."""
+        """Bool [B, A]; visitors have no choice."""
+        legal, visitors = self._open(), self.model.visitors
+        if visitors is None or self._choice is None:
+            return legal
+        action = visitors[self.task, self.depth]
+        only = F.one_hot(action.clamp_min(0), self.model.actions).bool()
+        return torch.where((action >= 0)[:, None], only & legal, legal)
+
+    def _open(self) -> Tensor:
+        """The actions that the model allows, bool [B, A]."""
         model, choice, lanes = self.model, self._choice, len(self.task)
         if choice is not None and choice.legal is not None and choice.legal.shape[-1] == model.actions:
             return choice.legal.expand(lanes, -1)  # the model numbers its actions itself

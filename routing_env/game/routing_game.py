@@ -92,7 +92,7 @@ class RoutingGame:
         self.trainer = trainer
         self.dealer = dealer
         self.collaboration = collaboration
-        self.spec: GameSpec = replace(spec, groups=data.groups, programs=data.programs)
+        self.spec: GameSpec = replace(spec, groups=data.groups, programs=data.programs, kinds=data.kinds)
         self.settings: Settings | None = None
         self.observers: list[Callable[[Trace], None]] = []
         self.router_loss: Callable[[Trace], Tensor] | None = None

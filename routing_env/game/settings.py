@@ -30,10 +30,15 @@ class SettingError(TypeError, ValueError):
 class Settings:
     """Settings of a routing game, all of them with a value. docs/environment.md has the functions' protocols."""
 
+    scenario: str | None = None
+    """Named scenario of docs/scenarios.md, which settles all settings but the seed, the device and how samples are
+    dealt."""
     data: str = "digits"
     """Data set: a name of `routing-env list`, or your own as module:name or file.py:name."""
     data_dir: str | None = None
     """Folder that holds the data set's files; without it the environment variable ROUTING_ENV_DATA, or else ./data."""
+    data_options: tuple[str, ...] = ()
+    """Options of the data set as name=value, for example `groups=4 overlap=0.5` of planted."""
     validation: float = 0.1
     """Share of the training inputs kept aside for choices; 0 trains on everything, as the paper does."""
     fraction: float = 1.0
@@ -85,6 +90,10 @@ class Settings:
     dealer: Named = "shuffled"
     """Order of the training samples: shuffled (passes of up to batch_size samples), endless (always exactly as many),
     per_task (samples of every task), or a function of data, batch_size and seed that returns a Dealer."""
+    drift: int = 0
+    """Passes after which the tasks change hands: before, each task is dealt the samples of another one."""
+    visitors: int = 0
+    """Tasks of each group that are visitors: they take one block all the time, and their agents have no choice."""
     block_batch: int | None = None
     """Collect this many routed samples before the blocks take a step; without it every deal is a step."""
     device: str = "cpu"

@@ -25,9 +25,9 @@ from routing_env.data.arrivals import TaskSequence, arriving, parse_stages
 from routing_env.drawing.arrival_figures import accuracy_matrix, arrival_curve
 from routing_env.drawing.training_figures import Rows
 from routing_env.game.blocks import BlockBank
-from routing_env.names import printable
+from routing_env.names import parse_options, printable
 from routing_env.runs.learners import BaselineLearner, Image, Learner, RouterLearner, spec_of_first
-from routing_env.runs.settings import RunSettings, parse_options
+from routing_env.runs.settings import RunSettings
 from routing_env.runs.transfer import (
     Matrix,
     arrival_stages,
@@ -76,6 +76,11 @@ class StagePlan:
         if epoch <= self.epochs:
             return epoch * self.pass_size
         return self.epochs * self.pass_size + (epoch - self.epochs) * self.later // EPOCHS_OF_A_STAGE
+
+
+def later_epochs(arrivals: str) -> int:
+    """Epochs after those of the first stage; 0 where no tasks arrive."""
+    return EPOCHS_OF_A_STAGE * (len(parse_stages(arrivals)) - 1) if arrivals else 0
 
 
 class StagedLearner(Learner):
@@ -138,13 +143,13 @@ class StagedLearner(Learner):
         """As without arrivals, with the balanced accuracy of every task."""
         return super().routing(evaluation) | by_task(evaluation)
 
-    def figures(self, rows: Rows, reference: Rows, subject: str) -> dict[str, Figure | Image]:
+    def figures(self, rows: Rows, references: Mapping[str, Rows], subject: str) -> dict[str, Figure | Image]:
         """As without arrivals; the learning curve tells the tasks of each stage apart."""
-        drawn = super().figures(rows, reference, subject)
+        drawn = super().figures(rows, references, subject)
         matrix = matrix_of(rows, "test_task_accuracy")
         if matrix is not None:
             arrival = arrival_stages(self.plan.stages)
-            drawn["learning_curve"] = arrival_curve(rows, reference, arrival, subject)
+            drawn["learning_curve"] = arrival_curve(rows, references, arrival, subject)
             drawn["accuracy_matrix"] = accuracy_matrix(matrix, self.data.task_names, arrival, subject)
         return drawn
 

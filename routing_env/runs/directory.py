@@ -5,7 +5,7 @@
 - ``metrics.jsonl``: one object per evaluation
 - ``checkpoint.safetensors``: game, router and monitor; replaced in one step
 - ``figures/``: PNGs
-- ``reference/``: the same files of the fixed router
+- ``references/``: the same files of the routers that the run is compared with, a folder for each
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class RunDirectory:
         self.metrics_path = path / "metrics.jsonl"
         self.checkpoint_path = path / "checkpoint.safetensors"
         self.figures = path / "figures"
-        self.reference = path / "reference"
+        self.references = path / "references"
 
     @classmethod
     def create(

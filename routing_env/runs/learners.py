@@ -21,17 +21,17 @@ from routing_env.baselines import BASELINES, Baseline, Plan, make_baseline
 from routing_env.data import MultiTaskData, SplitName
 from routing_env.drawing.routing_map import routing_map
 from routing_env.drawing.training_figures import Rows, block_probability, learning_curve, policy_over_time
-from routing_env.game.build import DEALERS, as_built, build_game, build_network, build_trainer
+from routing_env.game.build import as_built, build_dealer, build_game, build_network, build_trainer
 from routing_env.game.evaluation import Score, evaluate
 from routing_env.game.network import RoutedNetwork
 from routing_env.game.routed_model import RoutedModel
 from routing_env.game.routing_game import RoutingGame
 from routing_env.game.settings import SettingError, Settings
 from routing_env.game.training import LOSSES, BlockTrainer
-from routing_env.names import find, import_object, look_up
+from routing_env.names import find, import_object, look_up, parse_options
 from routing_env.runs.behaviour import routing_measures
 from routing_env.runs.monitor import Monitor, Probability
-from routing_env.runs.settings import SB3_PREFIX, RunSettings, parse_options
+from routing_env.runs.settings import SB3_PREFIX, RunSettings
 from routing_env.state_dicts import Stateful, restore
 from routing_env.types import Batch, Evaluation, GameSpec, Router, Tick, Trace
 
@@ -92,15 +92,15 @@ class Learner(ABC):
         """Routes of an evaluation and measures of them; none where nothing is routed."""
         return {}
 
-    def figures(self, rows: Rows, reference: Rows, subject: str) -> dict[str, Figure | Image]:
+    def figures(self, rows: Rows, references: Mapping[str, Rows], subject: str) -> dict[str, Figure | Image]:
         """Figures of a trained run by their names.
 
         Args:
             rows: metrics of the run.
-            reference: metrics of the fixed router; may be empty.
+            references: metrics of the routers to compare with, by their names; some may be empty.
             subject: who and on what, for the titles.
         """
-        return {"learning_curve": learning_curve(rows, reference, subject)}
+        return {"learning_curve": learning_curve(rows, references, subject)}
 
     def tables(self, rows: Rows) -> list[Table]:
         """Tables of a trained run beside that of its tasks, from its metrics."""
@@ -156,14 +156,14 @@ class GameLearner(Learner):
         legal = self.game.spec.legal.cpu().numpy()
         return {"test_routes": evaluation.routes.tolist(), **routing_measures(evaluation.routes.numpy(), legal)}
 
-    def figures(self, rows: Rows, reference: Rows, subject: str) -> dict[str, Figure | Image]:
+    def figures(self, rows: Rows, references: Mapping[str, Rows], subject: str) -> dict[str, Figure | Image]:
         """The learning curve, and the paper's Figures 9, 10 and 11; 9 and 10 only where the policy is known."""
         samples, policies = (part.numpy() for part in self.monitor.history())
         names, spec = self.data.task_names, self.game.spec
         legal = spec.legal.cpu().numpy()
         routes = np.array(rows[-1]["test_routes"])  # as the last evaluation found them
         title = f"Routing map: {subject}, test split"
-        drawn = super().figures(rows, reference, subject)
+        drawn = super().figures(rows, references, subject)
         if not np.isnan(policies).any():
             drawn["policy_over_time"] = policy_over_time(samples, policies, names, subject, legal)
             drawn["block_probability"] = block_probability(samples, policies, names, subject)
@@ -244,7 +244,7 @@ class BaselineLearner(Learner):
             self.network: Baseline = make_baseline(settings.router, plan, **parse_options(settings.router_options))
         self.network.to(data.device)
         self.trainer = build_trainer(game, self.network, apart=self.apart())
-        self.dealer = find("dealer", game.dealer, DEALERS)(data, game.batch_size, game.seed)
+        self.dealer = build_dealer(game, data)
         self.pass_size = self.dealer.pass_size
         parameters = sum(parameter.numel() for parameter in self.network.parameters())
         self.description = f"a network of {parameters:,} parameters"
@@ -371,7 +371,8 @@ def plan_beside(network: RoutedModel, tasks: int, settings: Settings) -> Plan:
 
 def spec_of_first(spec: GameSpec, tasks: int) -> GameSpec:
     """What a router is told of a game that knows its first tasks alone."""
-    return replace(spec, tasks=tasks, groups=None if spec.groups is None else spec.groups[:tasks])
+    groups, programs = (None if of is None else of[:tasks] for of in (spec.groups, spec.programs))
+    return replace(spec, tasks=tasks, groups=groups, programs=programs)
 
 
 def _game_and_router(settings: RunSettings, data: MultiTaskData, tasks: int) -> tuple[RoutingGame, Router]:

@@ -13,14 +13,22 @@ from PIL import Image
 
 from routing_env.data import MultiTaskData, SplitName
 from routing_env.game.build import find_device, load_data, resolve
-from routing_env.game.settings import Given, Settings, types_of
+from routing_env.game.settings import Given, SettingError, Settings, types_of
+from routing_env.names import look_up
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.display import Display
 from routing_env.runs.learners import Learner, make_learner
-from routing_env.runs.settings import SB3_PREFIX, RunSettings, check_arrivals, split_given
+from routing_env.runs.settings import OF_ARRIVALS, SB3_PREFIX, RunSettings, check_arrivals, split_given
 from routing_env.runs.sources import Places, relocated
+from routing_env.scenarios import SCENARIOS
 from routing_env.state_dicts import ANYTHING, check_state, restore_generator
 from routing_env.types import Evaluation, usual_torch
+
+REFERENCES = {
+    "fixed": "a block per task and layer",
+    "random-fixed": "a random route per task, drawn before training",
+}
+"""Routers that a run is compared with."""
 
 
 class Run:
@@ -130,10 +138,10 @@ class Run:
     def draw(self, directory: RunDirectory) -> list[Path]:
         """Draw the figures of the trained run into its directory, and return their paths."""
         directory.figures.mkdir(exist_ok=True)
-        reference = RunDirectory(directory.reference).read_metrics()
+        references = {name: RunDirectory(directory.references / name).read_metrics() for name in REFERENCES}
         subject = f"{self.settings.router} on {self.learner.data.name}"
         paths: list[Path] = []
-        for name, figure in self.learner.figures(directory.read_metrics(), reference, subject).items():
+        for name, figure in self.learner.figures(directory.read_metrics(), references, subject).items():
             paths.append(directory.figures / f"{name}.png")
             if isinstance(figure, Figure):
                 figure.savefig(paths[-1], dpi=130)
@@ -204,6 +212,10 @@ def resolve_run(given: Given) -> tuple[RunSettings, MultiTaskData]:
         ValueError: a setting out of range, or data that cannot be loaded.
     """
     own, game = split_given(given)
+    scenario = game.get("scenario")
+    if scenario is not None:
+        own = _of_scenario(scenario, own)
+        given = {**game, **own}
     check_arrivals(given)
     if own.get("router", RunSettings.router).startswith(SB3_PREFIX):
         game.setdefault("dealer", "endless")  # the number of lanes of an environment is constant
@@ -217,9 +229,24 @@ def resolve_run(given: Given) -> tuple[RunSettings, MultiTaskData]:
     return run, data
 
 
-def reference_settings(settings: RunSettings) -> RunSettings:
-    """The same run by the fixed router."""
+def _of_scenario(name: str, own: Given) -> dict[str, Any]:
+    """Settings of a run with those of a scenario; its budget is a default.
+
+    Raises:
+        SettingError: a setting that the scenario settles.
+    """
+    scenario = look_up("scenario", name, SCENARIOS)
+    for setting in ("arrivals", *OF_ARRIVALS):
+        if setting in own and own[setting] != scenario.run.get(setting):
+            raise SettingError(
+                f"{setting} is {own[setting]!r} beside scenario {name!r}, which settles it; leave it out"
+            )
+    return {"epochs": scenario.epochs, **scenario.run, **own}
+
+
+def reference_settings(settings: RunSettings, router: str) -> RunSettings:
+    """The same run by another router."""
     game = settings.game
     if settings.router.startswith(SB3_PREFIX) and game.dealer == "endless":
         game = replace(game, dealer="shuffled")
-    return replace(settings, router="fixed", router_options=(), reference=False, game=game)
+    return replace(settings, router=router, router_options=(), reference=False, game=game)

@@ -8,12 +8,13 @@ from rich.markup import escape
 from routing_env.names import printable
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.display import Display
-from routing_env.runs.run import Run, reference_settings
+from routing_env.runs.run import REFERENCES, Run, reference_settings
 from routing_env.runs.task_table import task_table
+from routing_env.types import Evaluation
 
 
 def train_and_show(run: Run, directory: RunDirectory, console: Console) -> None:
-    """Train a run and, if asked to, its reference; then draw and print their results."""
+    """Train a run and, if asked to, the routers to compare it with; then draw and print their results."""
     display = Display(console)
     data = run.learner.data
     router, name = (escape(printable(text)) for text in (run.settings.router, data.name))
@@ -27,18 +28,19 @@ def train_and_show(run: Run, directory: RunDirectory, console: Console) -> None:
         console.print(printable(run.learner.warning), highlight=False, markup=False)
     run.train(directory, display)
     evaluation = run.evaluate()
-    reference = None
-    if run.settings.reference and run.settings.router != "fixed":
-        console.print("\nfor comparison, the [bold]fixed[/bold] router (a block per task and layer):", highlight=False)
-        fixed = Run(reference_settings(run.settings), run.data, places=run.places)
-        fixed_directory = RunDirectory(directory.reference)
-        fixed_directory.write_config(fixed.settings, run.data, places=run.places)
-        fixed.train(fixed_directory, display)
-        reference = fixed.evaluate()
+    references: dict[str, Evaluation] = {}
+    for router, meaning in REFERENCES.items() if run.settings.reference else ():
+        if router != run.settings.router:
+            console.print(f"\nfor comparison, the router [bold]{router}[/bold] ({meaning}):", highlight=False)
+            other = Run(reference_settings(run.settings, router), run.data, places=run.places)
+            its_directory = RunDirectory(directory.references / router)
+            its_directory.write_config(other.settings, run.data, places=run.places)
+            other.train(its_directory, display)
+            references[router] = other.evaluate()
     figures = run.draw(directory)
     console.print()
     title = f"{run.settings.router} on {data.name}: test split after {run.epoch} epochs"
-    console.print(task_table(evaluation, data, title, pass_action=run.learner.pass_action, reference=reference))
+    console.print(task_table(evaluation, data, title, pass_action=run.learner.pass_action, references=references))
     for part in run.learner.tables(directory.read_metrics()):
         console.print(part)
     lines = [f"run directory  {directory.path}", *(f"figure         {figure}" for figure in figures)]

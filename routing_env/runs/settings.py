@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +26,8 @@ class RunSettings:
     threads: int = 0
     """Threads of the CPU; by default those that PyTorch takes."""
     reference: bool = True
-    """Train the fixed router (one block per task per layer) on the same game afterwards, for comparison."""
+    """Train the routers fixed (one block per task per layer) and random-fixed on the same game afterwards, for
+    comparison."""
     arrivals: str = ""
     """Tasks that arrive at each stage, such as 9+1 or 5+3+2; without it all tasks are there from the start."""
     arrival_order: tuple[int, ...] = ()
@@ -80,6 +79,8 @@ OF_ARRIVALS = ("arrival_order", "arrival_samples", "arrival_block_rate", "shots"
 class BenchmarkOptions:
     """Which of a suite's runs, and at what scale."""
 
+    scenario: tuple[str, ...] = ()
+    """Play these named scenarios of docs/scenarios.md instead of running a suite."""
     data: str | None = None
     """Compare routers and baselines on this data set, with its usual settings, instead of running a suite."""
     entrants: tuple[str, ...] = ()
@@ -127,24 +128,6 @@ def check_arrivals(given: Given) -> None:
             raise SettingError(f"{name} is {given[name]!r} beside arrivals, which settle what is dealt; leave it out")
     if str(given.get("router", "")).startswith(SB3_PREFIX):
         raise SettingError(f"router is {given['router']!r} beside arrivals, and such a model cannot take further tasks")
-
-
-def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
-    """Options of a router from ``name=value``; values are read as JSON where they are JSON, otherwise as text.
-
-    Raises:
-        ValueError: a pair without a name or an equals sign.
-    """
-    options: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name.isidentifier():
-            raise ValueError(f"router option {pair!r} is not of the form name=value")
-        try:
-            options[name] = json.loads(value)
-        except json.JSONDecodeError:
-            options[name] = value
-    return options
 
 
 def resumed(given: Given, stored: RunSettings) -> RunSettings:

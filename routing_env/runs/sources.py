@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from routing_env.game.settings import Given, Settings
-from routing_env.runs.settings import RunSettings, parse_options
+from routing_env.names import parse_options
+from routing_env.runs.settings import RunSettings
 
 Places = Mapping[str, Path]
 """Where the files are, by their paths as the settings give them."""

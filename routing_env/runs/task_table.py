@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rich.table import Table
 from rich.text import Text
 from torch import Tensor
@@ -17,16 +19,16 @@ def task_table(
     title: str,
     *,
     pass_action: int | None = None,
-    reference: Evaluation | None = None,
+    references: Mapping[str, Evaluation] | None = None,
 ) -> Table:
-    """One row per task: accuracy, balanced accuracy and route, beside majority guessing and the fixed router.
+    """One row per task: accuracy, balanced accuracy and route, beside majority guessing and other routers.
 
     Args:
         evaluation: of the run.
         data: that was evaluated on.
         title: of the table.
         pass_action: index of PASS, if there is one.
-        reference: of the fixed router on the same split.
+        references: of other routers on the same split, by their names.
     """
     table = Table(title=Text(printable(title)), title_justify="left", header_style="bold", footer_style="bold")
     table.show_footer = True
@@ -50,8 +52,8 @@ def task_table(
         majority = evaluation.majority
         share = float((majority * evaluation.samples).sum() / evaluation.samples.sum())
         columns.append(("majority\naccuracy", 100 * majority, 100 * share))
-    if reference is not None:
-        add("fixed", reference)
+    for name, other in (references or {}).items():
+        add(name, other)
     for name, _, overall in columns:
         table.add_column(name, footer=_number(overall, regression), justify="right")
     routed = evaluation.routes.shape[1] > 0
