@@ -28,7 +28,7 @@ from routing_env.game.routed_model import RoutedModel
 from routing_env.game.routing_game import RoutingGame
 from routing_env.game.settings import SettingError, Settings
 from routing_env.game.training import LOSSES, BlockTrainer
-from routing_env.names import find, import_object, look_up
+from routing_env.names import find, import_object, look_up, reference
 from routing_env.runs.behaviour import routing_measures
 from routing_env.runs.monitor import Monitor, Probability
 from routing_env.runs.settings import SB3_PREFIX, RunSettings, parse_options
@@ -250,7 +250,9 @@ class BaselineLearner(Learner):
         self.dealer = find("dealer", game.dealer, DEALERS)(data, game.batch_size, game.seed)
         self.pass_size = self.dealer.pass_size
         parameters = sum(parameter.numel() for parameter in self.network.parameters())
-        self.description = f"a network of {parameters:,} parameters"
+        optimizer = f"{reference(game.optimizer)} at {self.trainer.learning_rate:g}"
+        self.description = f"a network of {parameters:,} parameters, trained by {optimizer}"
+        self.warning = self.network.warning
         self._score = Score(data, find("loss", game.loss, LOSSES))
         self._clear()
 
