@@ -27,10 +27,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Literal
 
+from routing_env.agents.presets import MATRIX_GAMES as MATRIX_GAMES
+from routing_env.agents.presets import preset_options
 from routing_env.names import check_call, check_options, find_class
 from routing_env.types import GameSpec, Router, usual_torch
 
 TopologyName = Literal["per_task", "single", "dispatched"]
+
+PresetName = Literal["routing", "matrix-games"]
 
 ROUTERS: dict[str, str] = {
     "actor-critic": "routing_env.agents.actor_critic:ActorCritic",
@@ -78,7 +82,14 @@ def router_class(router: str | type[Router]) -> type[Router]:
 
 @usual_torch()
 def make_router(
-    router: str | type[Router], spec: GameSpec, /, *, seed: int = 0, topology: TopologyName = "per_task", **options: Any
+    router: str | type[Router],
+    spec: GameSpec,
+    /,
+    *,
+    seed: int = 0,
+    topology: TopologyName = "per_task",
+    preset: PresetName = "routing",
+    **options: Any,
 ) -> Router:
     """Build a router for a game.
 
@@ -89,11 +100,15 @@ def make_router(
         topology: "per_task" gives each task its own agent, "single" has one agent for all tasks, and "dispatched" has
             a dispatcher that picks an agent for each sample (paper, Figure 3). The router "dispatched" has more
             options.
-        options: Options of the router.
+        preset: "routing" stands for the router's defaults. "matrix-games" takes the options in ``MATRIX_GAMES``, with
+            which agents that only play each other approach equilibria.
+        options: Options of the router, which take precedence over those of the preset.
 
     Raises:
-        ValueError: Unknown router, topology or option; the message suggests the closest match.
+        ValueError: Unknown router, topology, preset or option, where the message suggests the closest match; or a
+            preset that has no options for this router.
     """
+    options = {**preset_options(preset, router), **options}
     if topology == "dispatched":
         return make_router("dispatched", spec, seed=seed, router=router, router_options=options)
     if topology == "single":

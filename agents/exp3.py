@@ -35,19 +35,56 @@ def exp3_update(
     return log_weight.scatter_add(-1, action.unsqueeze(-1), change.unsqueeze(-1))
 
 
+WIDEN, NARROW = 0.1, 0.001
+"""Shares of its width by which a return outside the range moves the end that it passes, and one inside moves both."""
+
+
+def follow_range(seen: Tensor, return_: Tensor) -> Tensor:
+    """Move a range by the returns of a deal, so that a few outliers cannot stretch it.
+
+    EXP3 needs rewards in [0, 1]. With the least and the greatest return ever seen as 0 and 1, a single return far
+    outside would press all others together for good. So each end follows a quantile by stochastic approximation
+    (Robbins & Monro, 1951), with steps in proportion to the width: a return beyond an end moves it outwards, at most
+    to that return, by ``WIDEN`` of the width, and every return between the ends moves both inwards by ``NARROW`` of
+    it. They rest where about one return in a hundred lies beyond each of them; such returns count as 0 or 1, as in the
+    truncation of rewards with heavy tails (Bubeck, Cesa-Bianchi & Lugosi, 2013). Until two different returns have been
+    seen, the range takes in all of them.
+
+    Returns that take only two values stay the ends of the range for ever.
+
+    Args:
+        seen: The ends so far, float32 [2]; (inf, -inf) at first.
+        return_: float32 [...].
+
+    Returns:
+        The new ends, float32 [2].
+    """
+    least, greatest = seen
+    width = greatest - least
+    if not width > 0:
+        return torch.stack([least.minimum(return_.min()), greatest.maximum(return_.max())])
+    below, above = (return_ < least).sum(), (return_ > greatest).sum()
+    inside = ((return_ > least) & (return_ < greatest)).sum()
+    inwards = width * (1 - (1 - NARROW) ** inside) / 2
+    down = (least - WIDEN * width * below).maximum(return_.min())
+    up = (greatest + WIDEN * width * above).minimum(return_.max())
+    return torch.stack([torch.where(below > 0, down, least + inwards), torch.where(above > 0, up, greatest - inwards)])
+
+
 @dataclass(eq=False, kw_only=True)
 class EXP3(TableRouter):
     """EXP3: one adversarial bandit per task and depth.
 
     Attributes:
         log_weight: float32 [agents, D, A].
-        seen_range: The least and the greatest return, float32 [2].
+        seen_range: The returns that count as 0 and 1, float32 [2].
     """
 
     exploration: float = 0.1
     """Share of uniform exploration, gamma of the source in (0, 1]; also the learning rate."""
     reward_range: tuple[float, float] | None = None
-    """Least and greatest return, which are rescaled to [0, 1]; defaults to those seen so far."""
+    """Returns that are rescaled to 0 and 1; those beyond are clipped. By default the range follows the returns seen,
+    without being stretched by a few outliers."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -72,8 +109,7 @@ class EXP3(TableRouter):
         """Update every depth as a separate bandit."""
         return_ = samples.return_
         if self.reward_range is None:
-            least, greatest = self.seen_range
-            self.seen_range[0], self.seen_range[1] = least.minimum(return_.min()), greatest.maximum(return_.max())
+            self.seen_range.copy_(follow_range(self.seen_range, return_))
         least, greatest = self.seen_range
         reward = ((return_ - least) / (greatest - least)).nan_to_num(0.5).clamp(0, 1)
         count = samples.legal.sum(-1)

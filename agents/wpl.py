@@ -12,6 +12,12 @@ rule             Delta                                        Delta < 0 by  Delt
 
 The first is the paper's Algorithm 3 as printed, the second what its section 7.4 says in words, and the third the
 original rule of Abdallah & Lesser.
+
+The first two rules compare a return with the average of the same action. So the mean of Delta is 0 whatever the action
+earns, and what moves the policy is the spread of the returns. Let m(a) be half the mean of |Delta| for action a. By
+section 7.4 its probability drifts like that of a replicator whose fitness is m(a) (1 - 2 pi(a)), which favours what is
+improbable: with equal spreads the uniform policy is the attractor, even if one action is much better than the others.
+By Algorithm 3 the fitness is the negative of that, and the policy becomes deterministic.
 """
 
 from __future__ import annotations
@@ -101,7 +107,8 @@ class WPL(PolicyTableRouter):
     """Weighted Policy Learner: one agent per task, with a table over depth and action."""
 
     rule: Rule = "algorithm-3"
-    """Update rule: "algorithm-3", "section-7.4" or "full-vector"; see the table at the top of its file."""
+    """Update rule: "algorithm-3", "section-7.4", which draws the policy towards the uniform one, or "full-vector"; the
+    top of its file has the details."""
     step: Rate | None = None
     """Step of the policy, lambda_pi; defaults to 0.01, and to 0.1 for the full-vector rule."""
     value_step: Rate = 0.05

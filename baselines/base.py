@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +40,15 @@ class Baseline(nn.Module, ABC):
 
     Args:
         plan: The plan of the routed network.
+
+    Attributes:
+        usual: Settings of the optimiser that a run of this baseline takes where neither the caller nor the data set
+            names an optimiser. Without them it takes those of the routed network.
+        warning: What a person should know before this network is trained; empty if there is nothing.
     """
+
+    usual: ClassVar[Mapping[str, Any]] = {}
+    warning: str = ""
 
     def __init__(self, plan: Plan) -> None:
         super().__init__()

@@ -18,6 +18,9 @@ class CrossStitch(Baseline):
     The convolutions are shared, so that the first layers of all networks have the same input; cross-stitch units
     precede every later layer. Every sample passes through the networks of all T tasks, so the cost grows with T.
 
+    A routed network with a single layer, as on ``planted``, leaves no layer for a unit to precede: all that remains is
+    a linear head per task, the same network as ``task_specific_1_fc``. A run warns of it.
+
     Args:
         plan: The plan of the routed network.
         own: Initial weight of a task's own activations; the rest, 1 - own, is spread evenly over the other tasks.
@@ -35,6 +38,11 @@ class CrossStitch(Baseline):
         rest = (1 - own) / (tasks - 1) if tasks > 1 else 0.0
         start = torch.full((tasks, tasks), rest).fill_diagonal_(own if tasks > 1 else 1.0)
         self.units = nn.ParameterList(nn.Parameter(start.clone()) for _ in self.layers)
+        if not len(self.units):
+            self.warning = (
+                "cross_stitch has no cross-stitch unit here, since the routed network has a single layer: it is the "
+                "same network as task_specific_1_fc; give --layers 2 or more"
+            )
 
     def head(self, v: Tensor, task: Tensor) -> Tensor:
         """Apply all networks side by side, then the task's own last layer."""

@@ -94,8 +94,8 @@ SCENARIOS: dict[str, Scenario] = {
         "who shares when there are fewer blocks (two) than groups (four)",
         _planted("groups=4", "tasks_per_group=3", blocks=2),
         epochs=12,
-        optimum="two whole groups in each block: the best of all eight ways to spread four groups over two blocks",
-        best=_routes([[0]] * 6 + [[1]] * 6),
+        optimum="the second group alone and the others together: the best of all eight ways to spread the groups",
+        best=_routes([[0]] * 3 + [[1]] * 3 + [[0]] * 6),
         literature="congestion: Rosenthal (IJGT 1973)",
     ),
     "uneven": Scenario(
@@ -107,7 +107,7 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "overlap": Scenario(
         "whether different tasks share when that pays: five tasks whose functions correlate by 0.9, and few samples",
-        _planted("groups=5", "tasks_per_group=1", "samples=60", "overlap=0.9", blocks=5),
+        _planted("groups=5", "tasks_per_group=1", "samples=60", "features=32", "overlap=0.9", blocks=5),
         epochs=48,
         optimum="all tasks in one block: the best of all 52 ways to share",
         best=_routes([[0]] * 5),

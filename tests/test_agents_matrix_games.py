@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from matrix_games import CLIMBING, COORDINATION, MATCHING_PENNIES, ROCK_PAPER_SCISSORS, play, spec
 from torch import Tensor
 
 from routing_env.agents import make_router
@@ -17,11 +16,29 @@ from routing_env.agents.pga_app import pga_app_update
 from routing_env.agents.wolf_phc import wolf_phc_update
 from routing_env.agents.wpl import wpl_step
 from routing_env.agents.wpl_approx import wpl_loss
+from routing_env.maintenance.matrix_games import (
+    CLIMBING,
+    MATCHING_PENNIES,
+    ROCK_PAPER_SCISSORS,
+    MatrixGame,
+    matrix_spec,
+    play_matrix_games,
+    symmetric,
+)
+from routing_env.types import Router
 
 Update = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 """From the policies [players, A], the values of all actions [players, A], legality and the round to new policies."""
 
 TABLES = 10
+
+COORDINATION = torch.tensor([[1.0, 0, 0], [0, 0.5, 0], [0, 0, 0.25]])
+"""Both want the same; the first action is the best to agree on."""
+
+
+def play(router: Router, payoff: Tensor, rounds: int, tables: int) -> Tensor:
+    """The players' exploring policies in the second half of a game with equal payoffs, float32 [2 * tables, A]."""
+    return play_matrix_games(router, [symmetric(payoff)], rounds, tables).average.flatten(0, 2)
 
 
 def wpl() -> Update:
@@ -65,32 +82,28 @@ def pga_app() -> Update:
     return lambda policy, value, legal, played: pga_app_update(policy, value, legal, 0.01, 3.0)
 
 
-@pytest.mark.parametrize(
-    ("row", "column"), [(ROCK_PAPER_SCISSORS, ROCK_PAPER_SCISSORS), (MATCHING_PENNIES, -MATCHING_PENNIES)]
-)
+@pytest.mark.parametrize("game", [ROCK_PAPER_SCISSORS, MATCHING_PENNIES], ids=["rock-paper-scissors", "pennies"])
 @pytest.mark.parametrize(
     ("learner", "rounds"), [(wpl, 4000), (wpl_approx, 1500), (giga_wolf, 1500), (wolf_phc, 12000), (pga_app, 1500)]
 )
-def test_policies_reach_the_mixed_equilibrium(
-    learner: Callable[[], Update], rounds: int, row: Tensor, column: Tensor
-) -> None:
+def test_policies_reach_the_mixed_equilibrium(learner: Callable[[], Update], rounds: int, game: MatrixGame) -> None:
     """Against itself, from random policies, where plain gradient ascent would circle for ever."""
-    actions, update = len(row), learner()
+    actions, update = game.actions, learner()
     generator = torch.Generator().manual_seed(0)
     policy = -torch.rand(2 * TABLES, actions, generator=generator).log()
     policy = policy / policy.sum(1, keepdim=True)
     legal = torch.ones(actions, dtype=torch.bool)
     for played in range(rounds):
         other = policy.view(TABLES, 2, actions).flip(1)
-        value = torch.stack([other[:, 0] @ row.T, other[:, 1] @ column.T], dim=1).flatten(0, 1)
+        value = torch.stack([other[:, 0] @ game.row.T, other[:, 1] @ game.column.T], dim=1).flatten(0, 1)
         policy = update(policy, value, legal, played)
     torch.testing.assert_close(policy, torch.full_like(policy, 1 / actions), atol=0.08, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["q-learning", "sarsa", "hysteretic-q"])
 def test_value_learners_agree_on_the_best_action(name: str) -> None:
-    router = make_router(name, spec(20, 3), step=0.1, epsilon=(1.0, 0.1, 40 * 300))
-    policy = play(router, COORDINATION, COORDINATION, 600, 20)
+    router = make_router(name, matrix_spec(20, 3), step=0.1, epsilon=(1.0, 0.1, 40 * 300))
+    policy = play(router, COORDINATION, 600, 20)
     assert (policy.argmax(1) == 0).float().mean() >= 0.9
 
 
@@ -102,8 +115,8 @@ def test_policy_learners_agree(name: str) -> None:
         "wpl": {"rule": "full-vector"},
         "wpl-approx": {"network": "table", "learning_rate": 0.02},
     }
-    router = make_router(name, spec(tables, 3), **options.get(name, {}))
-    policy = play(router, COORDINATION, COORDINATION, 1000, tables)
+    router = make_router(name, matrix_spec(tables, 3), **options.get(name, {}))
+    policy = play(router, COORDINATION, 1000, tables)
     choice = policy.argmax(1).view(tables, 2)
     assert (choice[:, 0] == choice[:, 1]).float().mean() >= 0.9
     assert (choice == 0).float().mean() >= 0.6
@@ -115,7 +128,7 @@ def test_algorithm_3_as_printed_avoids_variance() -> None:
     Not what one wants, but what the paper prints; this holds the reproduction to it.
     """
     tables = 20
-    policy = play(make_router("wpl", spec(tables, 3)), COORDINATION, COORDINATION, 1500, tables)
+    policy = play(make_router("wpl", matrix_spec(tables, 3)), COORDINATION, 1500, tables)
     assert (policy.argmax(1) == 2).float().mean() >= 0.9
 
 
@@ -125,7 +138,7 @@ def test_hysteresis_climbs_higher() -> None:
     reached: dict[str, float] = {}
     variants: dict[str, dict[str, Any]] = {"q-learning": {}, "hysteretic-q": {"decrease": 0.1}}
     for name, options in variants.items():
-        router = make_router(name, spec(tables, 3), step=0.1, epsilon=(1.0, 0.05, 2 * tables * 1000), **options)
-        choice = play(router, CLIMBING, CLIMBING, 1500, tables).argmax(1).view(tables, 2)
+        router = make_router(name, matrix_spec(tables, 3), step=0.1, epsilon=(1.0, 0.05, 2 * tables * 1000), **options)
+        choice = play(router, CLIMBING, 1500, tables).argmax(1).view(tables, 2)
         reached[name] = CLIMBING[choice[:, 0], choice[:, 1]].mean().item()
     assert reached["hysteretic-q"] > reached["q-learning"] + 1

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from matrix_games import trace as one_decision
 from torch import Tensor
 from torch.nn import functional as F
 from worlds import little_data
@@ -22,6 +21,7 @@ from routing_env.agents.reinforce import Reinforce
 from routing_env.agents.sarsa import Sarsa
 from routing_env.agents.wpl import WPL
 from routing_env.game.build import make_game
+from routing_env.maintenance.matrix_games import one_round as one_decision
 from routing_env.types import Decision, GameSpec, State
 
 SPEC = GameSpec(

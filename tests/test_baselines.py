@@ -21,6 +21,8 @@ from routing_env.baselines.dense import Dense
 from routing_env.baselines.mmoe import MMoE
 from routing_env.baselines.soft_mixture import SoftMixture
 from routing_env.baselines.task_specific_all_fc import TaskSpecificAllFC
+from routing_env.benchmark.suites import SUITES
+from routing_env.data import DATASETS
 from routing_env.game.build import build_game, build_network
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.display import Display
@@ -229,3 +231,49 @@ def test_a_resumed_baseline_ends_with_the_same_bits(tmp_path: Path) -> None:
         assert torch.equal(value, resumed.learner.network.state_dict()[key]), key
     first, second = (RunDirectory(path).read_metrics() for path in (tmp_path, tmp_path / "cut"))
     assert [{**row, "seconds": 0} for row in first] == [{**row, "seconds": 0} for row in second]
+
+
+def trained_by(router: str, **given: Any) -> tuple[object, float]:
+    """The optimiser and the learning rate of a run."""
+    game = resolve_run({"router": router, **given})[0].game
+    return game.optimizer, game.learning_rate
+
+
+def test_a_baseline_has_its_usual_optimiser_unless_another_is_named() -> None:
+    usual = SoftMixture.usual["optimizer"], SoftMixture.usual["learning_rate"]
+    assert trained_by("soft_mixture", data="digits") == usual == ("adam", 0.01)
+    assert trained_by("mmoe", data="digits") == trained_by("wpl", data="digits") == ("sgd", 0.2)
+    assert trained_by("soft_mixture", data="digits", optimizer="sgd") == ("sgd", 0.2)
+    assert trained_by("soft_mixture", data="digits", learning_rate=0.3) == ("sgd", 0.3)
+    assert trained_by("soft_mixture", data="digits", momentum=0.9) == ("sgd", 0.2)
+    paper = [name for name, info in DATASETS.items() if info.usual.get("optimizer") == "sgd"]
+    assert paper == ["mnist", "cifar", "mini_imagenet"], "which the paper trains by SGD"
+
+
+def baseline_learner(**given: Any) -> BaselineLearner:
+    learner = Run.of({"data": "planted", **given}).learner
+    assert isinstance(learner, BaselineLearner)
+    return learner
+
+
+@pytest.mark.parametrize(("given", "trained"), [({}, "adam at 0.01"), ({"optimizer": "sgd"}, "sgd at 0.2")])
+def test_a_run_says_what_trains_a_baseline(given: dict[str, Any], trained: str) -> None:
+    learner = baseline_learner(router="soft_mixture", **given)
+    assert learner.description.endswith(f"parameters, trained by {trained}")
+    assert type(learner.trainer.optimizer).__name__.lower() == trained.split()[0]
+
+
+def test_on_a_single_layer_the_papers_baselines_are_one_network() -> None:
+    """So the suite on planted has only one of them, and a run of cross_stitch says that it has no unit."""
+    names = ("task_specific_1_fc", "task_specific_all_fc", "cross_stitch")
+    learners = [baseline_learner(router=name) for name in names]
+    for learner in learners:
+        learner.play(500, lambda: None)
+    first, *others = (list(learner.network.parameters()) for learner in learners)
+    for other in others:
+        assert all(torch.equal(mine, theirs) for mine, theirs in zip(first, other, strict=True))
+    assert [bool(learner.warning) for learner in learners] == [False, False, True]
+    assert "no cross-stitch unit" in learners[2].warning
+    assert not baseline_learner(router="cross_stitch", layers=2).warning
+    (arena,) = SUITES["planted"].arenas
+    assert {entrant.router for entrant in arena.entrants} & set(names) == {"task_specific_1_fc"}

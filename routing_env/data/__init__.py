@@ -117,7 +117,7 @@ DATASETS: dict[str, DatasetInfo] = {
     "mnist": DatasetInfo(
         "routing_env.data.mnist",
         "MNIST-MTL: 10 one-vs-rest tasks over 28x28 digits (paper, section 4)",
-        {"network": "simple_convnet", "hidden": 128, "rho": 0.3},
+        {"network": "simple_convnet", "hidden": 128, "optimizer": "sgd", "rho": 0.3},
         files=True,
     ),
     "fashion_mnist": DatasetInfo(
@@ -129,13 +129,13 @@ DATASETS: dict[str, DatasetInfo] = {
     "cifar": DatasetInfo(
         "routing_env.data.cifar",
         "CIFAR-MTL: CIFAR-100's 20 coarse labels as tasks of 5 classes, 32x32 (paper, section 4)",
-        {"network": "simple_convnet", "hidden": 128},
+        {"network": "simple_convnet", "hidden": 128, "optimizer": "sgd"},
         files=True,
     ),
     "mini_imagenet": DatasetInfo(
         "routing_env.data.mini_imagenet",
         "MIN-MTL: 50 labels of mini-ImageNet in 10 tasks of 5, 84x84 (paper, section 4)",
-        {"network": "simple_convnet", "hidden": 128},
+        {"network": "simple_convnet", "hidden": 128, "optimizer": "sgd"},
         files=True,
     ),
 }

@@ -28,7 +28,7 @@ from routing_env.game.routed_model import RoutedModel
 from routing_env.game.routing_game import RoutingGame
 from routing_env.game.settings import SettingError, Settings
 from routing_env.game.training import LOSSES, BlockTrainer
-from routing_env.names import find, import_object, look_up, parse_options
+from routing_env.names import find, import_object, look_up, parse_options, reference
 from routing_env.runs.behaviour import routing_measures
 from routing_env.runs.monitor import Monitor, Probability
 from routing_env.runs.settings import SB3_PREFIX, RunSettings
@@ -247,7 +247,9 @@ class BaselineLearner(Learner):
         self.dealer = build_dealer(game, data)
         self.pass_size = self.dealer.pass_size
         parameters = sum(parameter.numel() for parameter in self.network.parameters())
-        self.description = f"a network of {parameters:,} parameters"
+        optimizer = f"{reference(game.optimizer)} at {self.trainer.learning_rate:g}"
+        self.description = f"a network of {parameters:,} parameters, trained by {optimizer}"
+        self.warning = self.network.warning
         self._score = Score(data, find("loss", game.loss, LOSSES))
         self._clear()
 

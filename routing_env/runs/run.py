@@ -11,13 +11,14 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
+from routing_env.baselines import baseline_class
 from routing_env.data import MultiTaskData, SplitName
 from routing_env.game.build import find_device, load_data, resolve
 from routing_env.game.settings import Given, SettingError, Settings, types_of
 from routing_env.names import look_up
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.display import Display
-from routing_env.runs.learners import Learner, make_learner
+from routing_env.runs.learners import Learner, is_baseline, make_learner
 from routing_env.runs.settings import OF_ARRIVALS, SB3_PREFIX, RunSettings, check_arrivals, split_given
 from routing_env.runs.sources import Places, relocated
 from routing_env.scenarios import SCENARIOS
@@ -204,6 +205,8 @@ class Run:
 def resolve_run(given: Given) -> tuple[RunSettings, MultiTaskData]:
     """Load the data, and give every setting of a run and of its game its value.
 
+    A baseline has its usual optimiser if neither the settings nor the data set name one.
+
     Args:
         given: fields of :class:`RunSettings` and of :class:`~routing_env.game.settings.Settings`.
 
@@ -223,6 +226,9 @@ def resolve_run(given: Given) -> tuple[RunSettings, MultiTaskData]:
     usual = {name: data.usual[name] for name in ("epochs", "threads") if name in data.usual}
     values: dict[str, Any] = {"threads": torch.get_num_threads(), **usual, **own}
     run = RunSettings(game=settings, **values)
+    named = {"optimizer", *Settings.OF_OPTIMIZER} & game.keys() or "optimizer" in data.usual
+    if is_baseline(run.router) and not named:
+        run = replace(run, game=replace(settings, **baseline_class(run.router).usual))
     for name in ("epochs", "threads"):
         if getattr(run, name) < 1:
             raise ValueError(f"{name} is {getattr(run, name)}; it must be at least 1")
