@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from routing_env.baselines.base import Baseline, Plan
+from routing_env.baselines.base import Baseline, Plan, plan_beside
 from routing_env.names import check_call, check_options, find_class
 from routing_env.types import usual_torch
 
-__all__ = ["BASELINES", "Baseline", "Plan", "baseline_class", "make_baseline"]
+__all__ = ["BASELINES", "Baseline", "Plan", "baseline_class", "make_baseline", "plan_beside"]
 
 BASELINES: dict[str, str] = {
     "cross_stitch": "routing_env.baselines.cross_stitch:CrossStitch",

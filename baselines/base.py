@@ -6,12 +6,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import prod
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from routing_env.game.blocks import BlockBank
+from routing_env.game.network import RoutedNetwork
+from routing_env.game.routed_model import RoutedModel
+from routing_env.game.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -100,3 +104,25 @@ def fully_connected(widths: Sequence[int]) -> nn.Sequential:
     for inputs, outputs in pairwise(widths):
         layers += nn.Sequential(nn.Linear(inputs, outputs), nn.ReLU())
     return layers
+
+
+def plan_beside(network: RoutedModel, tasks: int, settings: Settings) -> Plan:
+    """The plan of a baseline beside a routed network, whose stem it takes over.
+
+    Raises:
+        ValueError: The network does not consist of a stem and layers.
+    """
+    if not isinstance(network, RoutedNetwork):
+        raise ValueError(
+            f"baselines take over stem and layers of a RoutedNetwork; {type(network).__name__} has none: choose "
+            "another network, or compare with the routers fixed, random and all-shared"
+        )
+    banks = [network.bank(layer) for layer in range(len(network.banks))]
+    return Plan(
+        stem=network.stem,
+        widths=(prod(banks[0].in_shape), *(prod(bank.out_shape) for bank in banks)),
+        tasks=tasks,
+        blocks=len(banks[0]),
+        hidden=settings.hidden,
+        parameters=sum(parameter.numel() for bank in banks for parameter in bank.parameters()),
+    )

@@ -26,6 +26,7 @@ console = Console()
 
 if TYPE_CHECKING:
     from routing_env.runs.directory import RunDirectory
+    from routing_env.runs.run import Run
 
     GivenSettings = dict[str, Any]
 else:
@@ -69,7 +70,7 @@ def train(
         prepare(settings.threads)
         run = Run(settings, data)
         router = settings.router.removeprefix(SB3_PREFIX).partition(":")[0]
-        kind = name or f"{data.name}-{Path(router).stem}"
+        kind = name or f"{run.ground}-{Path(router).stem}"
         directory = RunDirectory.create(run_dir, kind, run.settings, data)
     with directory.held(wait=False):
         try:
@@ -169,7 +170,7 @@ def evaluate(
     device: str | None = None,
     data_dir: str | None = None,
 ) -> None:
-    """Route a whole split greedily with a trained run, without learning.
+    """Route a whole split with a trained run, greedily and by drawing from its policy, without learning.
 
     Args:
         run: A run directory, runs/<name>/<run id>.
@@ -177,10 +178,22 @@ def evaluate(
         device: Device; defaults to the training device.
         data_dir: Folder of the data set's files; defaults to the one of the training.
     """
+    from routing_env.runs.task_table import task_table
+
+    trained, _ = _restored(run, device, data_dir)
+    learner = trained.learner
+    title = f"{trained.settings.router} on {trained.ground}, {split} split, after epoch {trained.epoch}"
+    references = {name: other for name, other in (("drawn", learner.evaluate_drawn(split)),) if other is not None}
+    console.print(
+        task_table(trained.evaluate(split), learner.data, title, pass_action=learner.pass_action, references=references)
+    )
+
+
+def _restored(run: Path, device: str | None, data_dir: str | None) -> tuple[Run, RunDirectory]:
+    """A trained run as its checkpoint has it."""
     from routing_env.runs.directory import RunDirectory
     from routing_env.runs.process import prepare
     from routing_env.runs.run import Run
-    from routing_env.runs.task_table import task_table
 
     directory = RunDirectory.open(run)
     elsewhere = {name: value for name, value in (("device", device), ("data_dir", data_dir)) if value is not None}
@@ -190,9 +203,31 @@ def evaluate(
     trained = Run.stored(directory, settings)
     _remark(directory)
     trained.restore(directory)
-    learner = trained.learner
-    title = f"{settings.router} on {learner.data.name}, {split} split, after epoch {trained.epoch}"
-    console.print(task_table(trained.evaluate(split), learner.data, title, pass_action=learner.pass_action))
+    return trained, directory
+
+
+@app.command
+def analyse(
+    run: tyro.conf.Positional[Path],
+    *,
+    split: Literal["train", "validation", "test"] = "test",
+    most: int = 20_000,
+    device: str | None = None,
+    data_dir: str | None = None,
+) -> None:
+    """Enumerate the routes of a trained run's game: what each task would gain by another one, and how many are as good.
+
+    Args:
+        run: A run directory, runs/<name>/<run id>.
+        split: Samples to route; the best routes are chosen on the validation split.
+        most: Sample this many routes where there may be more.
+        device: Device; defaults to the training device.
+        data_dir: Folder of the data set's files; defaults to the one of the training.
+    """
+    from routing_env.runs.game_table import show_game
+
+    trained, directory = _restored(run, device, data_dir)
+    show_game(trained, directory, split, most, console)
 
 
 @app.command(name="list")

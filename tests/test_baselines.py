@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from worlds import layered
 
 from routing_env.agents import make_router
-from routing_env.baselines import BASELINES, Baseline, Plan, make_baseline
+from routing_env.baselines import BASELINES, Baseline, Plan, make_baseline, plan_beside
 from routing_env.baselines.cross_stitch import CrossStitch
 from routing_env.baselines.dense import Dense
 from routing_env.baselines.mmoe import MMoE
@@ -26,7 +26,7 @@ from routing_env.data import DATASETS
 from routing_env.game.build import build_game, build_network
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.display import Display
-from routing_env.runs.learners import BaselineLearner, plan_beside
+from routing_env.runs.learners import BaselineLearner
 from routing_env.runs.run import Run, resolve_run
 
 TASKS, BLOCKS = 3, 4

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from routing_env.agents import make_router
+from routing_env.baselines import plan_beside
 from routing_env.data import EndlessPass
 from routing_env.maintenance.speed import measure
 from routing_env.maintenance.speed.measure import Contest, Effort, Side, Timed, alternate, compare
@@ -26,7 +27,6 @@ from routing_env.maintenance.speed.rows import PLAIN, ROWS
 from routing_env.maintenance.speed.seeds import many_seeds
 from routing_env.maintenance.speed.speed_table import CSV_FIELDS, save_speed, speed_markdown
 from routing_env.maintenance.speed.workloads import Workload, deal_step, workload_on
-from routing_env.runs.learners import plan_beside
 from routing_env.types import State
 
 SMALL = Workload(

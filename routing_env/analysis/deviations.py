@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from routing_env.analysis.tree import LANES, actions_of, start, zeros_per_task
+from routing_env.analysis.tree import LANES, decision_of, start, zeros_per_task
 from routing_env.data import SplitName
 from routing_env.game.build import build_game
 from routing_env.game.routing_game import RoutingGame
@@ -33,7 +34,7 @@ def counterfactuals(game: RoutingGame, batch: Batch, policy: Router | Policy | T
     with game.evaluating():
         route = start(game, batch)
         while route.depth < spec.depth:
-            route.apply(Decision(actions_of(policy, route.observe())))
+            route.apply(decision_of(policy, route.observe()))
         own = route.actions
         for depth, state in enumerate(route.states):
             for action in state.legal.any(0).nonzero()[:, 0].tolist():
@@ -72,9 +73,9 @@ def earned(game: RoutingGame, policy: Router | Policy, split: SplitName = "test"
         for batch in game.data.batches(split, LANES):
             route, reward = start(game, batch), torch.zeros(len(batch), device=game.spec.device)
             while route.depth < game.spec.depth:
-                action = actions_of(policy, route.observe(), greedy=greedy)
-                reward += game.collaboration.reward(route.depth, action)
-                route.apply(Decision(action))
+                decision = decision_of(policy, route.observe(), greedy=greedy)
+                reward += game.collaboration.reward(route.depth, decision.action)
+                route.apply(decision)
             reward += game.judge(route.output, batch)[1]
             total.index_add_(0, batch.task, reward.to(torch.float64))
             count += torch.bincount(batch.task, minlength=len(count))
@@ -114,22 +115,38 @@ def adapted_gap(
         twin, drawing = build_game(game.settings, game.data), copy.deepcopy(router)  # pyright: ignore[reportArgumentType]
         twin.load_state_dict(game.state_dict())
 
-        def act(state: State, *, greedy: bool = False) -> Tensor:
-            action = drawing.act(state, greedy=greedy).action
+        def decide(state: State) -> Decision:
+            decision = drawing.act(state)
             own = routes[state.task, state.depth]
             takes = (state.task == deviating) & state.legal.gather(1, own[:, None])[:, 0]
-            return action if deviating is None else torch.where(takes, own, action)
+            if deviating is None or not takes.any():
+                return decision
+            certain = torch.nn.functional.one_hot(own, state.legal.shape[1]).to(torch.float32)
+            probability = decision.probability
+            if probability is not None:
+                probability = torch.where(takes[:, None], certain, probability)
+            return replace(decision, action=torch.where(takes, own, decision.action), probability=probability)
 
         dealt = 0
         while dealt < samples:
             state: State | None = twin.reset()
             dealt += len(state.task)
             while state is not None:
-                state = twin.step(Decision(act(state)))
+                state = twin.step(decide(state))
             if tick is not None:
                 tick()
-        return earned(twin, act, split)
+        return earned(twin, _Rule(decide), split, greedy=False)
 
     usual = after(None)
     deviating = range(game.spec.tasks) if tasks is None else tasks
     return torch.stack([after(task)[task] - usual[task] for task in deviating])
+
+
+class _Rule(Router):
+    """A function from states to decisions as a router."""
+
+    def __init__(self, decide: Callable[[State], Decision]) -> None:
+        self._decide = decide
+
+    def act(self, state: State, *, greedy: bool = False) -> Decision:
+        return self._decide(state)

@@ -94,8 +94,8 @@ def policy_value(payoffs: Payoffs, policy: Tensor | None = None) -> Tensor:
 
     Args:
         payoffs: What routes earn.
-        policy: Probabilities of the routes [T, N], or of the actions at each depth [T, D, A]; by default the router's,
-            as it was valued with the payoffs.
+        policy: Probabilities of the routes [T, N], or of the actions at each depth [T, D, A], or what a policy was
+            found to earn [T]; by default the router's, as it was valued with the payoffs.
 
     Raises:
         ValueError: No policy is known, or the policy takes a route that is not legal.
@@ -105,6 +105,8 @@ def policy_value(payoffs: Payoffs, policy: Tensor | None = None) -> Tensor:
             raise ValueError("the payoffs know no policy: give one, or a router to frozen_payoffs")
         return payoffs.value
     chance = policy.to(torch.float64)
+    if chance.dim() == 1:
+        return chance
     if chance.dim() == 3:
         depths = torch.arange(payoffs.routes.shape[1])
         chance = chance[:, depths, payoffs.routes].prod(2)

@@ -187,11 +187,11 @@ def start(game: RoutingGame, batch: Batch) -> Route:
     return network.start(x, batch.task)
 
 
-def actions_of(policy: Router | Policy | Tensor, state: State, *, greedy: bool = True) -> Tensor:
-    """The actions of a router, of a function, or of routes int64 [B, D]; int64 [B]."""
+def decision_of(policy: Router | Policy | Tensor, state: State, *, greedy: bool = True) -> Decision:
+    """The decision of a router, of a function, or of routes int64 [B, D]."""
     if isinstance(policy, Tensor):
-        return policy[:, state.depth]
-    return policy.act(state, greedy=greedy).action if isinstance(policy, Router) else policy(state)
+        return Decision(policy[:, state.depth])
+    return policy.act(state, greedy=greedy) if isinstance(policy, Router) else Decision(policy(state))
 
 
 def zeros_per_task(game: RoutingGame) -> Tensor:

@@ -22,6 +22,9 @@ from routing_env.game.routing_game import RoutingGame
 from routing_env.game.settings import Given, SettingError, Settings, types_of
 from routing_env.types import Decision, State
 
+DEFAULT_DATA = "planted"
+"""Data set of an environment that is given none; docs/scenarios.md has the evidence for it."""
+
 _MANY = 5
 """Deals given up before their end, without one that came to its end, that look like a time limit."""
 
@@ -117,7 +120,8 @@ class Lanes:
         dealer = {"dealer": "per_task" if lanes is None else "endless"}
         world = World.find(role.world)
         if world is None:
-            settings, data = resolve(dealer | given, also=also)
+            default = {} if {"data", "scenario"} & given.keys() else {"data": DEFAULT_DATA}
+            settings, data = resolve(default | dealer | given, also=also)
             usual, collect = settings.batch_size, settings.block_batch
         else:
             settings, data, usual = world.agreed(dealer, given, also=also), world.game.data, world.usual_batch

@@ -120,14 +120,16 @@ class RoutedModel(nn.Module, ABC):
         """Begin a deal."""
         return Route(self, x, task)
 
-    def forward(self, x: Tensor, task: Tensor, policy: Router | Policy) -> tuple[Tensor, Route]:
+    def forward(
+        self, x: Tensor, task: Tensor, policy: Router | Policy, *, greedy: bool | None = None
+    ) -> tuple[Tensor, Route]:
         """Algorithm 1: route every sample to the end.
 
         Args:
             x: float32 [B, *input_shape].
             task: int64 [B].
-            policy: A router, which acts greedily when the model is in evaluation mode, or a function from the state at
-                each depth to actions int64 [B].
+            policy: A router, or a function from the state at each depth to actions int64 [B].
+            greedy: Whether a router acts greedily; by default when the model is in evaluation mode.
 
         Returns:
             The output float32 [B, O], and the routes.
@@ -137,13 +139,11 @@ class RoutedModel(nn.Module, ABC):
         """
         if not hasattr(self, "depth"):
             self.spec(int(task.max()) + 1, input_shape=x.shape[1:])
+        greedy = not self.training if greedy is None else greedy
         route = self.start(x, task)
         while route.depth < self.depth:
             state = route.observe()
-            if isinstance(policy, Router):
-                decision = policy.act(state, greedy=not self.training)
-            else:
-                decision = Decision(policy(state))
+            decision = policy.act(state, greedy=greedy) if isinstance(policy, Router) else Decision(policy(state))
             check_decision(decision, state)
             route.apply(decision)
         return route.output, route

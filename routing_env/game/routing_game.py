@@ -5,6 +5,7 @@ The game knows lanes only. Who decides for which lane, and through which interfa
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -213,12 +214,15 @@ class RoutingGame:
                 observer(self._trace)
         return None
 
-    def evaluate(self, policy: Router | Policy, split: SplitName = "test", *, batch_size: int = 1024) -> Evaluation:
+    def evaluate(
+        self, policy: Router | Policy, split: SplitName = "test", *, greedy: bool = True, batch_size: int = 1024
+    ) -> Evaluation:
         """Route a whole split without training. A deal in progress is not disturbed.
 
         Args:
-            policy: a router, which acts greedily, or a function from a state to legal actions int64 [B].
+            policy: a router, or a function from a state to legal actions int64 [B].
             split: "train", "validation" or "test".
+            greedy: whether a router acts greedily; otherwise a copy of it draws, and it stays as it is.
             batch_size: samples routed together.
 
         Raises:
@@ -231,8 +235,11 @@ class RoutingGame:
                 "actions int64 [B]"
             )
 
+        if isinstance(policy, Router) and not greedy:
+            policy = copy.deepcopy(policy)
+
         def forward(batch: Batch) -> tuple[Tensor, Tensor]:
-            output, route = self.network(batch.x, batch.task, policy)
+            output, route = self.network(batch.x, batch.task, policy, greedy=greedy)
             return output, route.actions
 
         depth, actions = self.spec.depth, self.spec.actions

@@ -6,7 +6,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
-from math import nan, prod
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -17,14 +17,15 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from routing_env.agents import ROUTERS, make_router
-from routing_env.baselines import BASELINES, Baseline, Plan, make_baseline
+from routing_env.agents.base import PolicyRouter
+from routing_env.agents.dispatched import DispatchedRouter
+from routing_env.agents.per_layer import PerLayer
+from routing_env.baselines import BASELINES, Baseline, make_baseline, plan_beside
 from routing_env.data import MultiTaskData, SplitName
 from routing_env.drawing.routing_map import routing_map
 from routing_env.drawing.training_figures import Rows, block_probability, learning_curve, policy_over_time
 from routing_env.game.build import as_built, build_dealer, build_game, build_network, build_trainer
 from routing_env.game.evaluation import Score, evaluate
-from routing_env.game.network import RoutedNetwork
-from routing_env.game.routed_model import RoutedModel
 from routing_env.game.routing_game import RoutingGame
 from routing_env.game.settings import SettingError, Settings
 from routing_env.game.training import LOSSES, BlockTrainer
@@ -82,6 +83,10 @@ class Learner(ABC):
     def evaluate(self, split: SplitName) -> Evaluation:
         """Measure a split without training; a router routes greedily."""
         ...
+
+    def evaluate_drawn(self, split: SplitName) -> Evaluation | None:
+        """Measure a split with actions drawn from the policy; None where nothing draws."""
+        return None
 
     @abstractmethod
     def measures(self) -> dict[str, float]:
@@ -201,6 +206,11 @@ class RouterLearner(GameLearner):
     def evaluate(self, split: SplitName) -> Evaluation:
         """The greedy router on a split."""
         return self.game.evaluate(self.router, split)
+
+    def evaluate_drawn(self, split: SplitName) -> Evaluation | None:
+        """The router on a split, with actions drawn; None where it is not known to draw."""
+        draws = isinstance(self.router, PolicyRouter | PerLayer | DispatchedRouter)
+        return self.game.evaluate(self.router, split, greedy=False) if draws else None
 
     def state_dict(self) -> dict[str, Any]:
         """Monitor, router and game."""
@@ -347,28 +357,6 @@ def is_baseline(name: str) -> bool:
         return name in BASELINES
     found = import_object(name)
     return inspect.isclass(found) and issubclass(found, Baseline)
-
-
-def plan_beside(network: RoutedModel, tasks: int, settings: Settings) -> Plan:
-    """The plan of a baseline beside a routed network, whose stem it takes over.
-
-    Raises:
-        ValueError: The network does not consist of a stem and layers.
-    """
-    if not isinstance(network, RoutedNetwork):
-        raise ValueError(
-            f"baselines take over stem and layers of a RoutedNetwork; {type(network).__name__} has none: choose "
-            "another network, or compare with the routers fixed, random and all-shared"
-        )
-    banks = [network.bank(layer) for layer in range(len(network.banks))]
-    return Plan(
-        stem=network.stem,
-        widths=(prod(banks[0].in_shape), *(prod(bank.out_shape) for bank in banks)),
-        tasks=tasks,
-        blocks=len(banks[0]),
-        hidden=settings.hidden,
-        parameters=sum(parameter.numel() for bank in banks for parameter in bank.parameters()),
-    )
 
 
 def spec_of_first(spec: GameSpec, tasks: int) -> GameSpec:

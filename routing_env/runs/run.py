@@ -11,6 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
+from routing_env.agents import make_router
 from routing_env.baselines import baseline_class
 from routing_env.data import MultiTaskData, SplitName
 from routing_env.game.build import find_device, load_data, resolve
@@ -18,7 +19,7 @@ from routing_env.game.settings import Given, SettingError, Settings, types_of
 from routing_env.names import look_up
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.display import Display
-from routing_env.runs.learners import Learner, is_baseline, make_learner
+from routing_env.runs.learners import Learner, RouterLearner, is_baseline, make_learner
 from routing_env.runs.settings import OF_ARRIVALS, SB3_PREFIX, RunSettings, check_arrivals, split_given
 from routing_env.runs.sources import Places, relocated
 from routing_env.scenarios import SCENARIOS
@@ -28,8 +29,9 @@ from routing_env.types import Evaluation, usual_torch
 REFERENCES = {
     "fixed": "a block per task and layer",
     "random-fixed": "a random route per task, drawn before training",
+    "oracle": "the best sharing, which these data know",
 }
-"""Routers that a run is compared with."""
+"""Routers that a run is compared with; the oracle where the data know it and the network can represent it."""
 
 
 class Run:
@@ -130,6 +132,11 @@ class Run:
         directory.save_checkpoint(self._state())
         return row
 
+    @property
+    def ground(self) -> str:
+        """Name of the scenario, or else of the data."""
+        return self.settings.game.scenario or self.learner.data.name
+
     @usual_torch()
     def evaluate(self, split: SplitName = "test") -> Evaluation:
         """The trained network on a split; a router routes greedily."""
@@ -140,7 +147,7 @@ class Run:
         """Draw the figures of the trained run into its directory, and return their paths."""
         directory.figures.mkdir(exist_ok=True)
         references = {name: RunDirectory(directory.references / name).read_metrics() for name in REFERENCES}
-        subject = f"{self.settings.router} on {self.learner.data.name}"
+        subject = f"{self.settings.router} on {self.ground}"
         paths: list[Path] = []
         for name, figure in self.learner.figures(directory.read_metrics(), references, subject).items():
             paths.append(directory.figures / f"{name}.png")
@@ -248,6 +255,17 @@ def _of_scenario(name: str, own: Given) -> dict[str, Any]:
                 f"{setting} is {own[setting]!r} beside scenario {name!r}, which settles it; leave it out"
             )
     return {"epochs": scenario.epochs, **scenario.run, **own}
+
+
+def has_oracle(learner: Learner) -> bool:
+    """Whether the router oracle can play what is trained."""
+    if not isinstance(learner, RouterLearner):
+        return False
+    try:
+        make_router("oracle", learner.game.spec)
+    except ValueError:
+        return False
+    return True
 
 
 def reference_settings(settings: RunSettings, router: str) -> RunSettings:

@@ -8,7 +8,7 @@ from rich.markup import escape
 from routing_env.names import printable
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.display import Display
-from routing_env.runs.run import REFERENCES, Run, reference_settings
+from routing_env.runs.run import REFERENCES, Run, has_oracle, reference_settings
 from routing_env.runs.task_table import task_table
 from routing_env.types import Evaluation
 
@@ -17,7 +17,7 @@ def train_and_show(run: Run, directory: RunDirectory, console: Console) -> None:
     """Train a run and, if asked to, the routers to compare it with; then draw and print their results."""
     display = Display(console)
     data = run.learner.data
-    router, name = (escape(printable(text)) for text in (run.settings.router, data.name))
+    router, name = (escape(printable(text)) for text in (run.settings.router, run.ground))
     console.print(
         f"[bold]{router}[/bold] on [bold]{name}[/bold]: {data.tasks} tasks, "
         f"{len(data.train):,} training, {len(data.validation):,} validation and {len(data.test):,} test samples; "
@@ -30,7 +30,7 @@ def train_and_show(run: Run, directory: RunDirectory, console: Console) -> None:
     evaluation = run.evaluate()
     references: dict[str, Evaluation] = {}
     for router, meaning in REFERENCES.items() if run.settings.reference else ():
-        if router != run.settings.router:
+        if router != run.settings.router and (router != "oracle" or has_oracle(run.learner)):
             console.print(f"\nfor comparison, the router [bold]{router}[/bold] ({meaning}):", highlight=False)
             other = Run(reference_settings(run.settings, router), run.data, places=run.places)
             its_directory = RunDirectory(directory.references / router)
@@ -39,7 +39,7 @@ def train_and_show(run: Run, directory: RunDirectory, console: Console) -> None:
             references[router] = other.evaluate()
     figures = run.draw(directory)
     console.print()
-    title = f"{run.settings.router} on {data.name}: test split after {run.epoch} epochs"
+    title = f"{run.settings.router} on {run.ground}: test split after {run.epoch} epochs"
     console.print(task_table(evaluation, data, title, pass_action=run.learner.pass_action, references=references))
     for part in run.learner.tables(directory.read_metrics()):
         console.print(part)

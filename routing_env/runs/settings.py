@@ -26,8 +26,8 @@ class RunSettings:
     threads: int = 0
     """Threads of the CPU; by default those that PyTorch takes."""
     reference: bool = True
-    """Train the routers fixed (one block per task per layer) and random-fixed on the same game afterwards, for
-    comparison."""
+    """Train the routers fixed (one block per task per layer), random-fixed and, where it is known, oracle on the same
+    game afterwards, for comparison."""
     arrivals: str = ""
     """Tasks that arrive at each stage, such as 9+1 or 5+3+2; without it all tasks are there from the start."""
     arrival_order: tuple[int, ...] = ()

@@ -43,7 +43,8 @@ def task_table(
         if regression:
             columns.append((f"{prefix}loss", evaluation.loss, evaluation.overall_loss))
             return
-        columns.append((f"{prefix}accuracy", 100 * evaluation.accuracy, 100 * evaluation.overall_accuracy))
+        if not name:
+            columns.append(("accuracy", 100 * evaluation.accuracy, 100 * evaluation.overall_accuracy))
         balanced = 100 * evaluation.balanced_accuracy
         columns.append((f"{prefix}balanced", balanced, 100 * evaluation.overall_balanced_accuracy))
 

@@ -14,7 +14,7 @@ import torch
 
 from routing_env.agents import ROUTERS, make_router, router_class
 from routing_env.agents.base import TableRouter
-from routing_env.baselines import make_baseline
+from routing_env.baselines import make_baseline, plan_beside
 from routing_env.game.build import make_game
 from routing_env.game.routing_game import RoutingGame
 from routing_env.maintenance.speed.measure import Contest, Side, Timed
@@ -23,7 +23,6 @@ from routing_env.maintenance.speed.processes import memory, start_up
 from routing_env.maintenance.speed.seeds import many_seeds
 from routing_env.maintenance.speed.workloads import LEARNING_RATE, Workload, deal_step, random_policy, random_routes
 from routing_env.runs.directory import RunDirectory
-from routing_env.runs.learners import plan_beside
 from routing_env.runs.run import Run
 from routing_env.types import Router, Trace
 

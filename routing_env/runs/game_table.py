@@ -1,0 +1,101 @@
+"""What a trained run is worth as a solution of its game: gaps of its policies beside what says whether gaps matter."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from rich.text import Text
+from torch import Tensor
+
+from routing_env.analysis import Payoffs, best_response, earned, frozen_payoffs, most_routes, nash_gap, near_best
+from routing_env.analysis.tree import LANES
+from routing_env.data import SplitName
+from routing_env.names import printable
+from routing_env.runs.directory import RunDirectory
+from routing_env.runs.learners import RouterLearner
+from routing_env.runs.run import Run
+
+TOLERANCE = 0.02
+"""In units of the reward; one percentage point of accuracy where r_final is +1 or -1."""
+
+
+def show_game(run: Run, directory: RunDirectory, split: SplitName, most: int, console: Console) -> None:
+    """Enumerate the routes of a trained run's game, and print what its router's policies lack.
+
+    The best route of a task is chosen on the validation split, if there is one, and measured on ``split``.
+
+    Args:
+        run: The trained run.
+        directory: Its files.
+        split: "train", "validation" or "test".
+        most: Where there may be more routes, this many are sampled.
+        console: Where to print.
+
+    Raises:
+        ValueError: The run has no router whose game can be played here, or its final reward is not each lane's own.
+    """
+    learner = run.learner
+    if not isinstance(learner, RouterLearner):
+        raise ValueError(f"{run.settings.router} does not route a game; only runs of routers can be analysed")
+    game, router = learner.game, learner.router
+    criterion: SplitName = "validation" if len(game.data.validation) else split
+    wanted = list(dict.fromkeys((criterion, split)))
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        deals = sum(-(-len(game.data.split(name)) // LANES) for name in wanted)
+        bar = progress.add_task("following routes", total=min(most, most_routes(game)) * deals)
+        found = {name: frozen_payoffs(game, name, most=most, tick=lambda: progress.advance(bar)) for name in wanted}
+    payoffs, chosen = found[split], found[criterion]
+    drawn, greedy = (earned(game, router, split, greedy=greedy) for greedy in (False, True))
+    console.print(_table(run, payoffs, chosen, drawn, greedy))
+    for line in (*_summary(payoffs, chosen, drawn), *_beside(directory, split)):
+        console.print(printable(line), highlight=False, markup=False)
+
+
+def _table(run: Run, payoffs: Payoffs, chosen: Payoffs, drawn: Tensor, greedy: Tensor) -> Table:
+    """A row for each task, in units of the reward."""
+    gap, near, best = nash_gap(payoffs, drawn, chosen=chosen), near_best(payoffs, TOLERANCE), best_response(chosen)
+    legal = (~payoffs.reward.isnan()).sum(1)
+    where = f"{run.ground}, {payoffs.split} split"
+    title = f"{run.settings.router} on {where}, blocks as after epoch {run.epoch}"
+    table = Table(title=Text(printable(title)), title_justify="left", header_style="bold", footer_style="bold")
+    table.show_footer = True
+    table.add_column("task", footer="mean", overflow="fold", max_width=40)
+    for heading, values in (("policy\nearns", drawn), ("greedily\nearns", greedy), ("gain by the\nbest route", gap)):
+        table.add_column(heading, footer=f"{float(values.mean()):.3f}", justify="right")
+    table.add_column("best route", no_wrap=True)
+    table.add_column(f"routes within\n{TOLERANCE:g} of it", justify="right")
+    for task, name in enumerate(run.learner.data.task_names):
+        route = " > ".join(map(str, payoffs.routes[best[task]].tolist()))
+        numbers = (f"{float(values[task]):.3f}" for values in (drawn, greedy, gap))
+        table.add_row(Text(printable(name)), *numbers, route, f"{int(near[task])} of {int(legal[task])}")
+    return table
+
+
+def _summary(payoffs: Payoffs, chosen: Payoffs, drawn: Tensor) -> list[str]:
+    """NashConv, and what it rests on."""
+    gap = nash_gap(payoffs, drawn, chosen=chosen)
+    share = float((near_best(payoffs, TOLERANCE) / (~payoffs.reward.isnan()).sum(1)).mean())
+    lines = [
+        f"NashConv {float(gap.clamp_min(0).sum()):.3f}, worst task {float(gap.max()):.3f}, in units of the reward",
+        f"the best routes were chosen on the {chosen.split} split",
+        f"{100 * share:.1f} % of the routes are about as good as the best: where all are, a gap of 0 says nothing",
+    ]
+    if not payoffs.exhaustive:
+        lines.append(f"{len(payoffs.routes):,} routes were sampled and improved; a better one may have been missed")
+    return lines
+
+
+def _beside(directory: RunDirectory, split: SplitName) -> list[str]:
+    """What other routers reach in games of their own, as they were trained beside the run."""
+    if split != "test":
+        return []
+    mine = directory.read_metrics()[-1]["test_accuracy"]
+    lines: list[str] = []
+    for reference in sorted(directory.references.glob("*/metrics.jsonl")):
+        theirs = RunDirectory(reference.parent).read_metrics()[-1]["test_accuracy"]
+        if mine is not None and theirs is not None:
+            regret = f"; regret {100 * (theirs - mine):.1f} points" if reference.parent.name == "oracle" else ""
+            name = reference.parent.name
+            lines.append(f"accuracy {100 * mine:.1f} %, {name} in a game of its own {100 * theirs:.1f} %{regret}")
+    return lines or ["train without --no-reference to see random fixed routes and the oracle beside it"]
