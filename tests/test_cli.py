@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from routed_models import MODELS
 from safetensors.torch import load_file
 
 from routing_env.cli import main
@@ -70,9 +71,29 @@ def test_a_run_leaves_its_files_and_can_be_evaluated(tmp_path: Path) -> None:
     assert f"{100 * metrics(run)[-1]['test_accuracy']:.1f}" in evaluated.stdout
 
 
-@pytest.mark.parametrize("router", ["wpl", "q-learning"])
-def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, router: str) -> None:
-    options = (*QUICK, "--epochs", "4", "--router", router, "--momentum", "0.9", "--rho", "0.2", "--seed", "3")
+KILLED = {
+    **{router: (*QUICK, "--router", router, "--momentum", "0.9", "--rho", "0.2") for router in ("wpl", "q-learning")},
+    **{
+        name: (
+            "--data=planted",
+            "--data-options",
+            "samples=60",
+            "features=12",
+            f"--network={Path(__file__).with_name('routed_models.py')}:{name}",
+            "--router=reinforce-approx",
+            "--optimizer=adam",
+            "--no-reference",
+        )
+        for name in MODELS
+    },
+    "routed_lstm": ("--data=sequences", "--batch-size=512", "--rho=0.2", "--no-reference"),
+}
+"""Options of runs that are killed."""
+
+
+@pytest.mark.parametrize("name", KILLED)
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, name: str) -> None:
+    options = (*KILLED[name], "--epochs", "4", "--seed", "3")
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for folder in (whole, killed):
         folder.mkdir()
