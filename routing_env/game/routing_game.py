@@ -395,6 +395,6 @@ class RoutingGame:
             if "Expected more than 1 value per channel" not in str(error):
                 raise
             raise ValueError(
-                "batch norm cannot train on a single sample, and a deal, or a block's share of it, has come down to "
-                "one: deal more samples at a time, collect them with block_batch, or leave batch norm out of blocks"
+                "batch norm outside the blocks cannot train on a single sample, and this deal has come down to one: "
+                "deal more samples at a time, or collect them with block_batch"
             ) from error

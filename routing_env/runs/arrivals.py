@@ -7,6 +7,7 @@ statistics of the first stage and normalises by them, since those of few samples
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -107,9 +108,10 @@ class StagedLearner(Learner):
                 module.register_forward_pre_hook(self._hold_statistics)
 
     @property
+    @abstractmethod
     def _network(self) -> nn.Module:
         """What is trained."""
-        raise NotImplementedError
+        ...
 
     def goal(self, epoch: int) -> int:
         """As the plan says."""
