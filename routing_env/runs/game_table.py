@@ -15,6 +15,7 @@ from routing_env.names import printable
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.learners import RouterLearner
 from routing_env.runs.run import Run
+from routing_env.types import Router
 
 TOLERANCE = 0.02
 """In units of the reward; one percentage point of accuracy where r_final is +1 or -1."""
@@ -40,41 +41,47 @@ def show_game(run: Run, directory: RunDirectory, split: SplitName, most: int, co
         raise ValueError(f"{run.settings.router} does not route a game; only runs of routers can be analysed")
     game, router = learner.game, learner.router
     criterion: SplitName = "validation" if len(game.data.validation) else split
-    wanted = list(dict.fromkeys((criterion, split)))
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        deals = sum(-(-len(game.data.split(name)) // LANES) for name in wanted)
+        deals = sum(-(-len(game.data.split(name)) // LANES) for name in (criterion, split))
         bar = progress.add_task("following routes", total=min(most, most_routes(game)) * deals)
-        found = {name: frozen_payoffs(game, name, most=most, tick=lambda: progress.advance(bar)) for name in wanted}
-    payoffs, chosen = found[split], found[criterion]
-    drawn, greedy = (earned(game, router, split, greedy=greedy) for greedy in (False, True))
-    console.print(_table(run, payoffs, chosen, drawn, greedy))
-    for line in (*_summary(payoffs, chosen, drawn), *_beside(directory, split)):
+
+        def payoffs_on(name: SplitName, valued: Router | None = None) -> Payoffs:
+            return frozen_payoffs(game, name, router=valued, most=most, tick=lambda: progress.advance(bar))
+
+        chosen = payoffs_on(criterion)
+        try:
+            payoffs = payoffs_on(split, router)
+        except NotImplementedError:  # too many routes, or a router that does not say its policy
+            payoffs = payoffs_on(split)
+    value = earned(game, router, split, greedy=False) if payoffs.value is None else payoffs.value
+    console.print(_table(run, payoffs, chosen, value, earned(game, router, split)))
+    for line in (*_summary(payoffs, chosen, value), *_beside(directory, split)):
         console.print(printable(line), highlight=False, markup=False)
 
 
-def _table(run: Run, payoffs: Payoffs, chosen: Payoffs, drawn: Tensor, greedy: Tensor) -> Table:
+def _table(run: Run, payoffs: Payoffs, chosen: Payoffs, value: Tensor, greedy: Tensor) -> Table:
     """A row for each task, in units of the reward."""
-    gap, near, best = nash_gap(payoffs, drawn, chosen=chosen), near_best(payoffs, TOLERANCE), best_response(chosen)
+    gap, near, best = nash_gap(payoffs, value, chosen=chosen), near_best(payoffs, TOLERANCE), best_response(chosen)
     legal = (~payoffs.reward.isnan()).sum(1)
     where = f"{run.ground}, {payoffs.split} split"
     title = f"{run.settings.router} on {where}, blocks as after epoch {run.epoch}"
     table = Table(title=Text(printable(title)), title_justify="left", header_style="bold", footer_style="bold")
     table.show_footer = True
     table.add_column("task", footer="mean", overflow="fold", max_width=40)
-    for heading, values in (("policy\nearns", drawn), ("greedily\nearns", greedy), ("gain by the\nbest route", gap)):
+    for heading, values in (("policy\nearns", value), ("greedily\nearns", greedy), ("gain by the\nbest route", gap)):
         table.add_column(heading, footer=f"{float(values.mean()):.3f}", justify="right")
     table.add_column("best route", no_wrap=True)
     table.add_column(f"routes within\n{TOLERANCE:g} of it", justify="right")
     for task, name in enumerate(run.learner.data.task_names):
         route = " > ".join(map(str, payoffs.routes[best[task]].tolist()))
-        numbers = (f"{float(values[task]):.3f}" for values in (drawn, greedy, gap))
+        numbers = (f"{float(values[task]):.3f}" for values in (value, greedy, gap))
         table.add_row(Text(printable(name)), *numbers, route, f"{int(near[task])} of {int(legal[task])}")
     return table
 
 
-def _summary(payoffs: Payoffs, chosen: Payoffs, drawn: Tensor) -> list[str]:
+def _summary(payoffs: Payoffs, chosen: Payoffs, value: Tensor) -> list[str]:
     """NashConv, and what it rests on."""
-    gap = nash_gap(payoffs, drawn, chosen=chosen)
+    gap = nash_gap(payoffs, value, chosen=chosen)
     share = float((near_best(payoffs, TOLERANCE) / (~payoffs.reward.isnan()).sum(1)).mean())
     lines = [
         f"NashConv {float(gap.clamp_min(0).sum()):.3f}, worst task {float(gap.max()):.3f}, in units of the reward",
