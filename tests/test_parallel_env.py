@@ -391,7 +391,7 @@ def test_evaluate_agrees_with_the_game_whoever_asks(digits: MultiTaskData, topol
         assert agent == {"per_task": f"task_{task}", "single": "router_0"}.get(
             topology["topology"], f"router_{task % 2}"
         )
-        action = int(router.routes[task, depth])
+        action = int(router.actions[task, depth])
         assert observation["action_mask"][action]
         return action
 

@@ -248,7 +248,7 @@ def test_a_router_with_a_wider_table_does_not_take_one_that_would_broadcast() ->
         router.load_state_dict(state)
 
 
-PLAIN = {"all-shared", "fixed", "oracle", "random", "round-robin"}
+PLAIN = {"all-shared", "fixed", "oracle", "random", "random-fixed", "round-robin"}
 """Routers whose state has no axis of agents."""
 
 

@@ -173,6 +173,8 @@ def _over_rho(runs: Runs) -> str:
     (arena,) = SUITES["rho"].arenas
     lines: list[list[str]] = []
     for entrant in arena.entrants:
+        if "rho" not in entrant.game:
+            continue
         own = _select(runs, "rho", 1.0, arena.name, entrant.name)
         shares = (_cell([run.test for run in own]), _cell([run.balanced for run in own]))
         blocks = _cell([run.effective_blocks for run in own], scale=1)
