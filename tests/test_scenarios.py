@@ -19,7 +19,7 @@ from worlds import little_data
 from routing_env import make_game, parallel_env
 from routing_env.agents import make_router
 from routing_env.benchmark.jobs import plan_jobs
-from routing_env.benchmark.scenario_scores import ScenarioScores, overall, scenario_scores
+from routing_env.benchmark.scenario_scores import ScenarioScores, overall, scenario_scores, terminal_scores
 from routing_env.benchmark.suites import SUITES, suite_of
 from routing_env.data import DATASETS, OnePerTask, ShuffledPass, load
 from routing_env.data.dealers import DriftingTasks
@@ -184,6 +184,14 @@ def test_scores_are_on_one_scale() -> None:
     over = overall([scores, other, unknown])
     assert list(over) == ["best known", "mine", "random-fixed"]
     assert over["mine"].value == pytest.approx(0.75)
+
+
+def test_without_a_scale_there_is_no_score() -> None:
+    accuracy = {"best known": {0: 0.5}, "random-fixed": {0: 0.5}, "mine": {0: 0.4}}
+    scores = ScenarioScores("a", accuracy, floor=0.5, top=0.5, top_is_known=True, p=np.nan)
+    assert np.isnan(scores.normalised("mine")[0])
+    assert overall([scores]) == {}
+    assert "-" in [cell for column in terminal_scores([scores]).columns for cell in column.cells]
 
 
 def test_only_agents_with_a_choice_count(tmp_path: Path) -> None:

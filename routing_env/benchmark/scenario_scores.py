@@ -38,8 +38,15 @@ class ScenarioScores:
     top_is_known: bool
     p: float
 
+    @property
+    def has_scale(self) -> bool:
+        """Whether the best routing is better than random fixed routes."""
+        return self.top > self.floor
+
     def normalised(self, entrant: str) -> dict[int, float]:
-        """The score of each seed."""
+        """The score of each seed; NaN where random fixed routes are as good as the best, so that there is no scale."""
+        if not self.has_scale:
+            return dict.fromkeys(self.accuracy[entrant], np.nan)
         return {seed: (each - self.floor) / (self.top - self.floor) for seed, each in self.accuracy[entrant].items()}
 
 
@@ -73,9 +80,10 @@ def _scores(scenario: str, accuracy: dict[str, dict[int, float]]) -> ScenarioSco
 def overall(scores: Sequence[ScenarioScores]) -> dict[str, Interval]:
     """The interquartile mean over scenarios of each entrant that has played all of them, with its interval over seeds.
 
-    The best entrant comes first. Scenarios without a best known routing do not count.
+    The best entrant comes first. Scenarios do not count where no best routing is known, or where it is no better
+    than random fixed routes.
     """
-    counted = [each for each in scores if each.top_is_known]
+    counted = [each for each in scores if each.top_is_known and each.has_scale]
     entrants = dict.fromkeys(name for each in counted for name in each.accuracy)
     intervals: dict[str, Interval] = {}
     for name in entrants:
@@ -132,6 +140,8 @@ def _lines(scores: Sequence[ScenarioScores]) -> tuple[list[str], list[list[str]]
         ]
         for each in scores
     ]
+    if not over:
+        return ["scenario", "random-fixed, %", "best known, %", "p", *entrants], lines
     counted = [f"{over[name].value:.2f}" + _span(over[name]) if name in over else "-" for name in entrants]
     lines.append(["interquartile mean", "", "", "", *counted])
     return ["scenario", "random-fixed, %", "best known, %", "p", *entrants], lines
@@ -140,7 +150,8 @@ def _lines(scores: Sequence[ScenarioScores]) -> tuple[list[str], list[list[str]]
 def _mean(scores: ScenarioScores, entrant: str) -> str:
     if entrant not in scores.accuracy:
         return "-"
-    return f"{np.mean(list(scores.normalised(entrant).values())):.2f}"
+    mean = float(np.mean(list(scores.normalised(entrant).values())))
+    return "-" if np.isnan(mean) else f"{mean:.2f}"
 
 
 def _span(interval: Interval) -> str:

@@ -98,10 +98,10 @@ _ROUTERS = (
     Entrant("advantage-actor-critic", "advantage-actor-critic"),
 )
 _SMALL = (
-    *("pair-2", "planted-3x4", "crowd-12", "scarce", "uneven", "overlap", "drift", "arrivals", "scale-12"),
+    *("planted-3x4", "crowd-12", "scarce", "uneven", "overlap", "drift", "arrivals", "scale-12"),
     *("blind", "mixed", "commons", "visitors"),
 )
-"""The scenarios that take seconds."""
+"""The scenarios that take seconds and need no more than three seeds."""
 
 
 def suite_of(scenarios: Sequence[str], routers: Sequence[Entrant] = _ROUTERS) -> Suite:
