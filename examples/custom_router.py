@@ -50,7 +50,7 @@ class Greedy(Router):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    game = make_game(data="digits")
+    game = make_game(scenario="planted-3x4")
     router = Greedy(game.spec)
     for epoch in range(1, 7):
         router.play(game, len(game.data.train))

@@ -1,7 +1,7 @@
-"""Ten agents that choose at random play the routing game in PettingZoo's usual loop.
+"""Twelve agents that choose at random play the routing game in PettingZoo's usual loop.
 
-Each agent serves one task: "is this a 0?", "is this a 1?", ... In every episode each agent is dealt one image and
-chooses, step by step, the blocks that the image goes through. The blocks learn from all routes, whoever took them.
+Each agent serves one task. In every episode each agent is dealt one sample and chooses the block that it goes
+through. The blocks learn from all routes, whoever took them; tasks of one group gain if they share a block.
 
     python examples/quickstart.py --episodes 300
 """
@@ -18,15 +18,15 @@ from routing_env import routing_v0
 
 def main(episodes: int) -> None:
     """Play some episodes and print what happened."""
-    torch.set_num_threads(1)  # an episode is ten small samples: more threads would only wait
-    env = routing_v0.parallel_env(data="digits", recursive=True, pass_action=True, render_mode="ansi")
+    torch.set_num_threads(1)  # an episode is twelve small samples: more threads would only wait
+    env = routing_v0.parallel_env(scenario="planted-3x4", render_mode="ansi")
     rng = np.random.default_rng(0)
 
     def choose(agent: str, observation: dict[str, np.ndarray]) -> int:
         return int(rng.choice(observation["action_mask"].nonzero()[0]))
 
     print(f"{len(env.possible_agents)} agents, from {env.possible_agents[0]} to {env.possible_agents[-1]}.")
-    print(f"Each chooses among {env.game.spec.actions} actions, {env.game.spec.depth} times per episode.\n")
+    print(f"Each chooses among {env.game.spec.actions} blocks, once per episode.\n")
 
     observations, infos = env.reset(seed=0)  # a seed restarts the whole world: blocks and order of the data
     window = max(episodes // 5, 1)
@@ -38,17 +38,18 @@ def main(episodes: int) -> None:
         correct += [info["correct"] for info in infos.values()]
         if episode % window == 0:
             recent = correct[-window * len(env.possible_agents) :]
-            print(f"episode {episode:4d}: {np.mean(recent):6.1%} of the last {len(recent)} images were right")
+            print(f"episode {episode:4d}: {np.mean(recent):6.1%} of the last {len(recent)} samples were right")
         if episode < episodes:
-            observations, _ = env.reset()  # no seed: the next images, and the blocks keep what they have learned
+            observations, _ = env.reset()  # no seed: the next samples, and the blocks keep what they have learned
 
     print(f"\nThe last episode, block by block:\n\n{env.render()}\n")
     print(f"task_0 was rewarded {infos['task_0']['final_reward']:+.0f} for it.\n")
 
     test = env.evaluate(choose)
-    print(f"test accuracy {test.overall_accuracy:.1%}, balanced {test.overall_balanced_accuracy:.1%};")
-    print(f"always saying no would get {float(test.majority.mean()):.1%} and 50.0%. Choosing at random is hard to")
-    print("learn from: agents that learn do better, see examples/custom_router.py.")
+    print(
+        f"test accuracy {test.overall_accuracy:.1%}; guessing one of four classes would get 25%. Choosing at random is"
+    )
+    print("hard to learn from: agents that learn do better, see examples/custom_router.py.")
 
 
 if __name__ == "__main__":
