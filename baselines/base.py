@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from routing_env.game.blocks import BlockBank
+from routing_env.game.evaluation import Score
 from routing_env.game.network import RoutedNetwork
 from routing_env.game.routed_model import RoutedModel
 from routing_env.game.settings import Settings
+from routing_env.types import Batch
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,28 @@ class Baseline(nn.Module, ABC):
     def head(self, v: Tensor, task: Tensor) -> Tensor:
         """Map the stem's output float32 [B, F] of tasks int64 [B] to outputs float32 [B, O]."""
         ...
+
+    def training_loss(self, batch: Batch, score: Score) -> tuple[Tensor, Tensor]:
+        """What training minimises the mean of, per lane, and whether each lane is answered correctly.
+
+        Args:
+            batch: Samples to train on.
+            score: From outputs and the batch to predictions, losses and correctness.
+
+        Returns:
+            float32 [B] and bool [B].
+        """
+        _, loss, correct = score(self(batch.x, batch.task), batch)
+        return loss, correct
+
+    def backward(self, loss: Tensor, task: Tensor) -> None:
+        """Give every parameter its gradient, by default that of the mean loss.
+
+        Args:
+            loss: float32 [B], as :meth:`training_loss` returns it.
+            task: int64 [B].
+        """
+        loss.mean().backward()
 
 
 class ParallelLinear(nn.Module):

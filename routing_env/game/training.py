@@ -121,11 +121,12 @@ class BlockTrainer:
         self._pace = factor
         self._set_rates()
 
-    def step(self, loss: Tensor) -> None:
+    def step(self, loss: Tensor, backward: Callable[[], None] | None = None) -> None:
         """Backpropagate along the routes taken and step their blocks (Algorithm 2, line 3).
 
         Args:
             loss: float32 [B], of the lanes that train; their mean is minimised.
+            backward: gives the parameters their gradients, where these are not those of the mean.
 
         Raises:
             FloatingPointError: the loss is not finite; nothing has been changed.
@@ -141,7 +142,10 @@ class BlockTrainer:
         for parameter in self._parameters:
             if parameter.grad is not None:
                 parameter.grad = None
-        mean.backward()
+        if backward is None:
+            mean.backward()
+        else:
+            backward()
         if self._own_optimizer:
             if self._pace > 0:
                 self.optimizer.step()

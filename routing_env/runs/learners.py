@@ -6,6 +6,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from math import nan
 from typing import Any
 
@@ -273,8 +274,8 @@ class BaselineLearner(Learner):
         goal = self.samples + samples
         while self.samples < goal:
             batch = self.dealer.next_batch()
-            _, loss, correct = self._score(self.network(batch.x, batch.task), batch)
-            self.trainer.step(loss)
+            loss, correct = self.network.training_loss(batch, self._score)
+            self.trainer.step(loss, partial(self.network.backward, loss, batch.task))
             self.trainer.count(len(batch), self.pass_size)
             self._correct += correct.sum()
             self._loss += loss.detach().sum()
