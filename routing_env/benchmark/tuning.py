@@ -139,7 +139,7 @@ def searches_for(suite: str, config: TuneOptions) -> list[Search]:
     name, chosen = chosen_suite(suite, config)
     if len(chosen.arenas) != 1:
         arenas = ", ".join(arena.name for arena in chosen.arenas)
-        raise ValueError(f"{name} has the arenas {arenas}; and settings are tuned for one; choose another suite")
+        raise ValueError(f"{name} has the arenas {arenas}, and settings are tuned for one; choose another suite")
     require("trials", config.trials, config.trials >= 1, "at least 1")
     require("seeds", config.seeds, bool(config.seeds), "one or more numbers")
     require("rates", config.rates, all(rate > 0 for rate in config.rates), "above 0")
