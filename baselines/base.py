@@ -28,9 +28,10 @@ class Plan:
         stem: The unrouted module before the first fully connected layer, from samples to float32 [B, F].
         widths: Widths before, between and after the n fully connected layers; n + 1 numbers.
         tasks: T.
-        blocks: K, the number of blocks of each routed layer.
+        blocks: K, the number of blocks of the largest routed layer.
         hidden: The usual width between layers, which ``widths`` does not show if there is only one layer.
         parameters: Number of parameters of all routed layers together.
+        layer_blocks: Number of blocks of each routed layer; by default ``blocks`` for all of them.
     """
 
     stem: nn.Module
@@ -39,6 +40,11 @@ class Plan:
     blocks: int
     hidden: int
     parameters: int
+    layer_blocks: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.layer_blocks:
+            object.__setattr__(self, "layer_blocks", (self.blocks,) * (len(self.widths) - 1))
 
 
 class Baseline(nn.Module, ABC):
@@ -146,7 +152,8 @@ def plan_beside(network: RoutedModel, tasks: int, settings: Settings) -> Plan:
         stem=network.stem,
         widths=(prod(banks[0].in_shape), *(prod(bank.out_shape) for bank in banks)),
         tasks=tasks,
-        blocks=len(banks[0]),
+        blocks=max(map(len, banks)),
         hidden=settings.hidden,
         parameters=sum(parameter.numel() for bank in banks for parameter in bank.parameters()),
+        layer_blocks=tuple(map(len, banks)),
     )

@@ -86,6 +86,11 @@ def resolve(given: Given, *, also: Iterable[str] = ()) -> tuple[Settings, MultiT
     _check_together(given)
     data = own if isinstance(own, MultiTaskData) else load_data(given)
     settings = Settings(**{**_derived(given, data), **_usual(data), **given})
+    if "filters" in given and settings.network != "simple_convnet":
+        raise SettingError(
+            f"filters is {settings.filters} beside the network {settings.network!r}, which has no convolutions; "
+            "leave it out, or use simple_convnet"
+        )
     if data.classes is None and settings.final_reward == "correct":
         raise SettingError("final_reward is 'correct', which regression never is; use 'negative_loss' or 'team'")
     return settings, data.to(find_device(settings.device))
@@ -179,9 +184,11 @@ def build_network(settings: Settings, data: MultiTaskData) -> RoutedModel:
                 f"the network function returned {type(network).__name__}, not a RoutedNetwork or another RoutedModel"
             )
         return network
-    for name in ("hidden", "layers", "blocks", "depth"):
-        if getattr(settings, name) < 1:
-            raise ValueError(f"{name} is {getattr(settings, name)}; it must be at least 1")
+    for name in ("hidden", "layers", "blocks", "depth", "filters"):
+        value = getattr(settings, name)
+        if min(value, default=0) < 1 if isinstance(value, tuple) else value < 1:
+            raise ValueError(f"{name} is {value}; it must be at least 1")
+    convolutions = {"filters": settings.filters} if settings.network == "simple_convnet" else {}
     return build(
         data.input_shape,
         data.outputs,
@@ -191,6 +198,8 @@ def build_network(settings: Settings, data: MultiTaskData) -> RoutedModel:
         recursive=settings.recursive,
         pass_action=settings.pass_action,
         depth=settings.depth,
+        dropout=settings.dropout,
+        **convolutions,
     )
 
 
