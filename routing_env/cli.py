@@ -273,7 +273,7 @@ def _list_options(name: str) -> None:
     from rich.table import Table
 
     from routing_env.agents import router_class
-    from routing_env.baselines import baseline_class
+    from routing_env.baselines import SizeOptions, baseline_class, size_options
     from routing_env.names import field_docs
     from routing_env.runs.learners import is_baseline
 
@@ -286,6 +286,10 @@ def _list_options(name: str) -> None:
         if named and option not in ("spec", "plan", "seed"):
             default = "" if parameter.default is parameter.empty else repr(parameter.default)
             table.add_row(option, Text(default), Text(" ".join(docs.get(option, "").split())))
+    if is_baseline(name):
+        docs = field_docs(SizeOptions)
+        for option, value in size_options(found).items():
+            table.add_row(option, Text(repr(value)), Text(" ".join(docs[option].split())))
     console.print((found.__doc__ or "").strip().splitlines()[0] if found.__doc__ else "", markup=False, highlight=False)
     console.print(table if table.rows else "It has no options.")
 

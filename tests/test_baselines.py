@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from plans import BLOCKS, TASKS, a_plan, apply, lanes, restarted
 from rich.console import Console
-from torch import Tensor, nn
 from torch.nn import functional as F
 from worlds import layered
 
 from routing_env.agents import make_router
-from routing_env.baselines import BASELINES, Baseline, Plan, make_baseline, plan_beside
+from routing_env.baselines import BASELINES, Plan, make_baseline, plan_beside
 from routing_env.baselines.cross_stitch import CrossStitch
 from routing_env.baselines.dense import Dense
 from routing_env.baselines.mmoe import MMoE
@@ -28,33 +27,6 @@ from routing_env.runs.directory import RunDirectory
 from routing_env.runs.display import Display
 from routing_env.runs.learners import BaselineLearner
 from routing_env.runs.run import Run, resolve_run
-
-TASKS, BLOCKS = 3, 4
-
-
-def a_plan(*widths: int, tasks: int = TASKS) -> Plan:
-    widths = widths or (5, 7, 6, 2)
-    block = sum((inputs + 1) * outputs for inputs, outputs in pairwise(widths))
-    return Plan(nn.Flatten(), widths, tasks, BLOCKS, hidden=6, parameters=BLOCKS * block)
-
-
-def lanes(width: int = 5) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(3)
-    return torch.randn(11, width, generator=generator), torch.randint(TASKS, (11,), generator=generator)
-
-
-def restarted(baseline: Baseline) -> Baseline:
-    """Every parameter away from its start, so that no weight hides."""
-    generator = torch.Generator().manual_seed(7)
-    with torch.no_grad():
-        for parameter in baseline.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) / 2)
-    return baseline
-
-
-def apply(layer: nn.Module, number: int, v: Tensor) -> Tensor:
-    """One of a layer's parallel maps on one sample."""
-    return v @ layer.weight[number] + layer.bias[number, 0]  # pyright: ignore[reportIndexIssue, reportOperatorIssue]
 
 
 @pytest.mark.parametrize("widths", [(5, 7, 6, 2), (5, 7, 2), (5, 2)])

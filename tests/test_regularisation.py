@@ -186,6 +186,13 @@ def test_a_soft_mixture_has_the_blocks_of_each_layer(options: tuple[str, ...]) -
     run.learner.play(100, lambda: None)
 
 
+def test_a_baseline_of_another_depth_has_the_blocks_of_the_largest_layer_everywhere() -> None:
+    settings, data = resolve({"data": "planted", "layers": 3, "blocks": [4, 1, 2]})
+    plan = plan_beside(build_network(settings, data), data.tasks, settings)
+    assert plan.resized(width=7).layer_blocks == (4, 1, 2)
+    assert plan.resized(depth=2).layer_blocks == (4, 4)
+
+
 def test_the_command_line_takes_one_number_of_blocks_or_several(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

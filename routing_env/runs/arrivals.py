@@ -21,11 +21,11 @@ from rich.text import Text
 from torch import nn
 
 from routing_env.agents import make_router
+from routing_env.baselines.base import PerTask
 from routing_env.data import MultiTaskData, SplitName
 from routing_env.data.arrivals import TaskSequence, arriving, parse_stages
 from routing_env.drawing.arrival_figures import accuracy_matrix, arrival_curve
 from routing_env.drawing.training_figures import Rows
-from routing_env.game.blocks import BlockBank
 from routing_env.names import parse_options, printable
 from routing_env.runs.learners import BaselineLearner, Image, Learner, RouterLearner, spec_of_first
 from routing_env.runs.settings import RunSettings
@@ -259,7 +259,7 @@ class StagedBaselineLearner(StagedLearner, BaselineLearner):
 
     def apart(self) -> list[nn.Parameter]:
         """The parameters of modules that exist once for each task."""
-        banks = [module for module in self.network.modules() if isinstance(module, BlockBank)]
+        banks = [module for module in self.network.modules() if isinstance(module, PerTask)]
         return [parameter for bank in banks for parameter in bank.parameters()]
 
 
