@@ -286,9 +286,31 @@ class Router(ABC):
         """
         return None
 
+    def mixture(self, task: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Whole routes whose predictions a greedy evaluation averages.
+
+        None, the default: the router acts greedily, one decision after the other. An evaluation with k routes costs
+        up to k times as much; routes that begin alike share the work until they part.
+
+        Args:
+            task: int64 [B].
+
+        Returns:
+            Routes int64 [k, B, D], and their weights float32 [k, B], which sum to 1 in every lane.
+        """
+        return None
+
     def learn(self, trace: Trace) -> dict[str, float]:
         """Learn from one deal and return named values for the log. The default learns nothing."""
         return {}
+
+    def learn_from(self, game: Game) -> dict[str, float]:
+        """Learn from the deal that has ended; :meth:`play` calls it.
+
+        By default the trace is all that counts. A router that asks the game what other routes would have led to
+        overrides this method.
+        """
+        return self.learn(game.trace)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed run needs, as nested dicts and lists of tensors, numbers and strings."""
@@ -337,7 +359,7 @@ class Router(ABC):
                 dealt += len(state.task)
                 while state is not None:
                     state = game.step(self.act(state))
-                game.log(self.learn(game.trace))
+                game.log(self.learn_from(game))
         finally:
             game.router_loss = None
 

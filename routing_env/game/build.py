@@ -15,6 +15,7 @@ from routing_env.data.dealers import Dealer, DriftingTasks
 from routing_env.game.network import RoutedNetwork, mlp, simple_convnet
 from routing_env.game.recurrent import RoutedGRU, RoutedLSTM, steps_and_features
 from routing_env.game.rewards import COLLABORATIONS, FINAL_REWARDS
+from routing_env.game.routed_convnet import routed_convnet
 from routing_env.game.routed_model import RoutedModel
 from routing_env.game.routing_game import RoutingGame
 from routing_env.game.settings import Given, SettingError, Settings, check, is_function
@@ -31,7 +32,12 @@ RECURRENT: dict[str, Callable[..., RoutedModel]] = {
     "routed_gru": RoutedGRU.from_settings,
 }
 
-NETWORKS: dict[str, Callable[..., RoutedModel]] = {"mlp": mlp, "simple_convnet": simple_convnet, **RECURRENT}
+CONVOLUTIONAL: dict[str, Callable[..., RoutedModel]] = {
+    "simple_convnet": simple_convnet,
+    "routed_convnet": routed_convnet,
+}
+
+NETWORKS: dict[str, Callable[..., RoutedModel]] = {"mlp": mlp, **CONVOLUTIONAL, **RECURRENT}
 
 DEALERS: dict[str, Callable[[MultiTaskData, int, int], Dealer]] = {
     "shuffled": ShuffledPass,
@@ -86,7 +92,12 @@ def resolve(given: Given, *, also: Iterable[str] = ()) -> tuple[Settings, MultiT
     _check_together(given)
     data = own if isinstance(own, MultiTaskData) else load_data(given)
     settings = Settings(**{**_derived(given, data), **_usual(data), **given})
-    if "filters" in given and settings.network != "simple_convnet":
+    if "hidden" in given and settings.network == "routed_convnet":
+        raise SettingError(
+            f"hidden is {settings.hidden} beside the network 'routed_convnet', which has no fully connected layers "
+            "between; leave it out, or give filters"
+        )
+    if "filters" in given and settings.network not in CONVOLUTIONAL:
         raise SettingError(
             f"filters is {settings.filters} beside the network {settings.network!r}, which has no convolutions; "
             "leave it out, or use simple_convnet"
@@ -188,18 +199,19 @@ def build_network(settings: Settings, data: MultiTaskData) -> RoutedModel:
         value = getattr(settings, name)
         if min(value, default=0) < 1 if isinstance(value, tuple) else value < 1:
             raise ValueError(f"{name} is {value}; it must be at least 1")
-    convolutions = {"filters": settings.filters} if settings.network == "simple_convnet" else {}
+    sizes = {"filters": settings.filters} if settings.network in CONVOLUTIONAL else {}
+    if settings.network != "routed_convnet":
+        sizes["hidden"] = settings.hidden
     return build(
         data.input_shape,
         data.outputs,
         settings.blocks,
-        hidden=settings.hidden,
         layers=settings.layers,
         recursive=settings.recursive,
         pass_action=settings.pass_action,
         depth=settings.depth,
         dropout=settings.dropout,
-        **convolutions,
+        **sizes,
     )
 
 

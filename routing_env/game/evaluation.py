@@ -34,8 +34,7 @@ class Score:
         Returns:
             Prediction int64 [B] (for regression float32 [B, O]), loss float32 [B], correct bool [B].
         """
-        if self._no_class is not None:
-            output = output.masked_fill(self._no_class[batch.task], -torch.inf)
+        output = self._masked(output, batch)
         loss = self._loss(output, batch.target)
         if self._regression:
             return output.detach(), loss, torch.zeros_like(batch.task, dtype=torch.bool)
@@ -56,6 +55,26 @@ class Score:
             forfeited=forfeited,
         )
         return outcome, loss
+
+    def average(self, outputs: Tensor, weights: Tensor, batch: Batch) -> Tensor:
+        """What several routes answer together: the logarithm of their mean probability; for regression their mean.
+
+        Args:
+            outputs: float32 [k, B, O], of the routes.
+            weights: float32 [k, B].
+            batch: the samples.
+
+        Returns:
+            float32 [B, O].
+        """
+        if self._regression:
+            return (outputs * weights[..., None]).sum(0)
+        answers = torch.stack([self._masked(output, batch).log_softmax(1) for output in outputs])
+        return (answers + weights.log()[..., None]).logsumexp(0)
+
+    def _masked(self, output: Tensor, batch: Batch) -> Tensor:
+        """Without the outputs that are no classes of the lane's task."""
+        return output if self._no_class is None else output.masked_fill(self._no_class[batch.task], -torch.inf)
 
 
 def evaluate(

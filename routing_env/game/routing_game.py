@@ -18,7 +18,7 @@ from routing_env.data import MultiTaskData, SplitName
 from routing_env.data.dealers import Dealer
 from routing_env.game.checks import check_batch, check_decision, check_learned, check_routes
 from routing_env.game.collecting import CollectedDeals
-from routing_env.game.counterfactuals import outcomes_along
+from routing_env.game.counterfactuals import follow_routes, outcomes_along
 from routing_env.game.evaluation import Score, evaluate
 from routing_env.game.rewards import CollaborationReward, FinalReward, correct_or_not, negative_loss, reward_of
 from routing_env.game.routed_model import Route, RoutedModel
@@ -244,12 +244,24 @@ class RoutingGame:
             policy = copy.deepcopy(policy)
 
         def forward(batch: Batch) -> tuple[Tensor, Tensor]:
+            mixture = policy.mixture(batch.task) if greedy and isinstance(policy, Router) else None
+            if mixture is not None:
+                return self._averaged(batch, *mixture)
             output, route = self.network(batch.x, batch.task, policy, greedy=greedy)
             return output, route.actions
 
         depth, actions = self.spec.depth, self.spec.actions
         with network_mode(self.network, train=False):
             return evaluate(forward, self.data, self._score, split, depth=depth, actions=actions, batch_size=batch_size)
+
+    def _averaged(self, batch: Batch, routes: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """The output of several routes together, and the actions of the one with the greatest weight."""
+        followed = follow_routes(self.network.start(batch.x, batch.task), routes)
+        if not followed.legal.all():
+            raise ValueError("a route that evaluation is to average is not legal; see `mixture` of the router")
+        outputs, actions = (part.unflatten(0, weights.shape) for part in (followed.output, followed.actions))
+        best = actions[weights.argmax(0), torch.arange(len(batch), device=actions.device)]
+        return self._score.average(outputs, weights, batch), best
 
     @contextmanager
     def evaluating(self) -> Generator[None]:
