@@ -19,6 +19,7 @@ from routing_env.game.network import RoutedNetwork
 from routing_env.game.routed_model import RoutedModel
 from routing_env.game.settings import Settings
 from routing_env.names import as_integer, require
+from routing_env.search_space import SearchSpace
 from routing_env.types import Batch
 
 
@@ -100,11 +101,13 @@ class Baseline(nn.Module, ABC):
         usual: Settings of the optimiser that a run of this baseline takes where neither the caller nor the data set
             names an optimiser. Without them it takes those of the routed network.
         sizes: The options of ``SizeOptions`` that have a meaning for this baseline; by default all of them.
+        space: What ``routing-env tune`` searches for the options that are worth it, by their names.
         warning: What a person should know before this network is trained; empty if there is nothing.
     """
 
     usual: ClassVar[Mapping[str, Any]] = {}
     sizes: ClassVar[Sequence[str]] = ("depth", "width", "equal_parameters")
+    space: ClassVar[SearchSpace] = {}
     warning: str = ""
 
     def __init__(self, plan: Plan) -> None:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from routing_env.baselines.base import Baseline, ParallelLinear, Plan
 from routing_env.names import require
+from routing_env.search_space import Choices, SearchSpace
 
 Logits = Literal["task", "layer", "approximator"]
 
@@ -39,6 +40,8 @@ class SoftMixture(Baseline):
     Raises:
         ValueError: Unknown kind of logits.
     """
+
+    space: ClassVar[SearchSpace] = {"logits": Choices(("task", "approximator"))}
 
     usual: ClassVar[Mapping[str, Any]] = {"optimizer": "adam", "learning_rate": 0.01}
 

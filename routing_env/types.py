@@ -20,10 +20,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
+
+from routing_env.search_space import SearchSpace
 
 
 @contextmanager
@@ -272,7 +274,12 @@ class Router(ABC):
     """A learner that chooses the blocks. Subclass it; only :meth:`act` is mandatory.
 
     ``routing-env train --router module:Class`` builds it as ``Class(spec, seed=seed, **options)``.
+
+    Attributes:
+        space: What ``routing-env tune`` searches for the options that are worth it, by their names.
     """
+
+    space: ClassVar[SearchSpace] = {}
 
     @abstractmethod
     def act(self, state: State, *, greedy: bool = False) -> Decision:

@@ -20,7 +20,9 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {"routing_env": ROOT / "routing_env", "agents": ROOT / "agents", "baselines": ROOT / "baselines"}
 
 LAYERS = [
-    {"types", "names", "checkpoint", "state_dicts"},
+    {"names"},
+    {"search_space"},
+    {"types", "checkpoint", "state_dicts"},
     {"scenarios"},
     {"data"},
     {"game"},
@@ -38,8 +40,8 @@ LAYERS = [
 """Every part imports from the layers above it in this list, and from itself."""
 
 APART = {
-    "agents": {"agents", "types", "names", "state_dicts"},
-    "baselines": {"baselines", "types", "names", "game"},
+    "agents": {"agents", "types", "names", "search_space", "state_dicts"},
+    "baselines": {"baselines", "types", "names", "search_space", "game"},
 }
 """Parts that stand aside: what they import. Only runs, what stands on them, and the command line import them."""
 

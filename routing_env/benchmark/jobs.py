@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from routing_env.benchmark.suites import SUITES, Arena, Entrant, Suite, suite_of, suite_on
+from routing_env.benchmark.tuned import read_tuned, with_tuned
 from routing_env.data import DATASETS
 from routing_env.game.settings import Given, Settings
 from routing_env.names import file_name, look_up, source_file
 from routing_env.runs.arrivals import later_epochs
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.learners import is_baseline
-from routing_env.runs.settings import SB3_PREFIX, BenchmarkOptions, RunSettings
+from routing_env.runs.settings import SB3_PREFIX, ArenaOptions, BenchmarkOptions, RunSettings
 from routing_env.runs.sources import files_of
 from routing_env.scenarios import SCENARIOS
 
@@ -81,6 +82,25 @@ def asked_for(suite: str, config: BenchmarkOptions) -> tuple[str, list[Job]]:
     Raises:
         ValueError: an unknown name, with the nearest known one, or a setting out of range.
     """
+    name, chosen = chosen_suite(suite, config)
+    if config.settings is not None:
+        tuned = read_tuned(config.settings)
+        chosen, name = with_tuned(chosen, tuned), f"{name}-{config.settings.stem}"
+    scale = {key: getattr(config, key) for key in ("epochs", "seeds", "fraction", "data_dir")}
+    jobs = plan_jobs(chosen, config.run_dir, **scale)
+    return report_name(name, jobs, config.entrants), jobs
+
+
+def chosen_suite(suite: str, config: ArenaOptions) -> tuple[str, Suite]:
+    """The suite that a command line asks for, with the entrants that it asks for, and its name.
+
+    Args:
+        suite: its name; does not count where the settings name a data set or scenarios.
+        config: which arenas, and who takes part.
+
+    Raises:
+        ValueError: an unknown name, with the nearest known one, or a setting out of range.
+    """
     if config.scenario:
         if config.data is not None or config.fraction != 1:
             raise ValueError("scenarios settle their data; leave --data and --fraction out")
@@ -94,9 +114,23 @@ def asked_for(suite: str, config: BenchmarkOptions) -> tuple[str, list[Job]]:
         raise ValueError(f"fraction is {config.fraction}; it must be in (0, 1]")
     if config.entrants:
         chosen = replace(chosen, arenas=tuple(choose_entrants(arena, config.entrants) for arena in chosen.arenas))
-    scale = {key: getattr(config, key) for key in ("epochs", "seeds", "fraction", "data_dir")}
-    jobs = plan_jobs(chosen, config.run_dir, **scale)
-    return report_name(name, jobs, config.entrants), jobs
+    return name, chosen
+
+
+def who_was_tuned(suite: str, config: BenchmarkOptions) -> list[str]:
+    """In words, who plays with tuned settings, who does not, and for which arena they were tuned."""
+    if config.settings is None:
+        return []
+    tuned, lines = read_tuned(config.settings), list[str]()
+    for arena in chosen_suite(suite, config)[1].arenas:
+        names = [entrant.name for entrant in arena.entrants]
+        own, usual = [name for name in names if name in tuned], [name for name in names if name not in tuned]
+        line = f"{arena.name}: {', '.join(own) or 'nobody'} with the tuned settings of {config.settings}"
+        lines.append(line + (f"; as usual: {', '.join(usual)}" if usual else ""))
+        for other in dict.fromkeys(tuned[name].arena for name in own if tuned[name].arena != arena.name):
+            those = [name for name in own if tuned[name].arena == other]
+            lines.append(f"{arena.name}: the settings of {', '.join(those)} were tuned on {other}")
+    return lines
 
 
 def choose_entrants(arena: Arena, names: Sequence[str]) -> Arena:
@@ -143,25 +177,38 @@ def plan_jobs(
     jobs: list[Job] = []
     for seed in range(suite.seeds if seeds is None else seeds):
         for arena in suite.arenas:
-            scenario = SCENARIOS.get(arena.game.get("scenario", ""))
-            if scenario is None:
-                usual = look_up("data set", arena.game["data"], DATASETS).usual.get("epochs", RunSettings.epochs)
-                of_run: Given = {"fraction": fraction}
-            else:
-                usual, of_run = scenario.epochs, scenario.run
             for entrant in arena.entrants:
-                own = {
-                    "router": entrant.router,
-                    "router_options": entrant.options,
-                    "epochs": epochs or suite.epochs or usual,
-                    "threads": 1,
-                    "reference": False,
-                }
-                given = {**own, **of_run, **arena.game, **entrant.game}
-                folder = f"{file_name(arena.name)}-{file_name(entrant.name)}-{_digest(given)}"
+                given = given_of(arena, entrant, epochs=epochs or suite.epochs, fraction=fraction)
+                folder = f"{file_name(arena.name)}-{file_name(entrant.name)}-{digest_of(given)}"
                 where = {} if data_dir is None else {"data_dir": data_dir}
                 jobs.append(Job(arena, entrant, {**given, **where, "seed": seed}, base / folder / f"seed{seed}"))
     return jobs
+
+
+def given_of(arena: Arena, entrant: Entrant, *, epochs: int | None, fraction: float) -> dict[str, Any]:
+    """The settings of an entrant's runs in an arena, without the seed.
+
+    Args:
+        arena: it plays in.
+        entrant: that plays.
+        epochs: passes over the training samples; by default those of the scenario or the data set.
+        fraction: of the training samples; a scenario settles its own.
+    """
+    scenario = SCENARIOS.get(arena.game.get("scenario", ""))
+    if scenario is None:
+        of_run: Given = {"fraction": fraction}
+    else:
+        epochs, of_run = epochs or scenario.epochs, scenario.run
+    if epochs is None:
+        epochs = look_up("data set", arena.game["data"], DATASETS).usual.get("epochs", RunSettings.epochs)
+    own = {
+        "router": entrant.router,
+        "router_options": entrant.options,
+        "epochs": epochs,
+        "threads": 1,
+        "reference": False,
+    }
+    return {**own, **of_run, **arena.game, **entrant.game}
 
 
 def found_jobs(paths: Sequence[Path]) -> list[Job]:
@@ -299,7 +346,7 @@ def report_name(suite: str, jobs: Sequence[Job], entrants: Sequence[str] = ()) -
     return file_name("-".join(parts))
 
 
-def _digest(given: Given) -> str:
+def digest_of(given: Given) -> str:
     """Eight hexadecimal digits that change with any setting but seed and place of the data.
 
     They change with the files that the settings refer to as well, and with the module of your own router or baseline.
