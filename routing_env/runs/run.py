@@ -173,6 +173,7 @@ class Run:
     def _measure(self) -> dict[str, Any]:
         row: dict[str, Any] = {"epoch": self.epoch, "samples": self.learner.samples, "seconds": 0.0}
         row |= self.learner.measures()
+        row |= {"parameters": self.learner.parameters, "training_flops": self.learner.cost()}
         for split in ("validation", "test"):
             if len(getattr(self.learner.data, split)):
                 evaluation = self.evaluate(split)
