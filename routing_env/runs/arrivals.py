@@ -27,7 +27,8 @@ from routing_env.data.arrivals import TaskSequence, arriving, parse_stages
 from routing_env.drawing.arrival_figures import accuracy_matrix, arrival_curve
 from routing_env.drawing.training_figures import Rows, measured_split
 from routing_env.names import parse_options, printable
-from routing_env.runs.learners import BaselineLearner, Image, Learner, RouterLearner, spec_of_first
+from routing_env.runs.learners import BaselineLearner, Image, Learner, RouterLearner
+from routing_env.runs.routers import spec_of_first
 from routing_env.runs.settings import RunSettings, measured_splits
 from routing_env.runs.transfer import (
     Matrix,

@@ -178,6 +178,7 @@ class Run:
     def _measure(self) -> dict[str, Any]:
         row: dict[str, Any] = {"epoch": self.epoch, "samples": self.learner.samples, "seconds": 0.0}
         row |= self.learner.measures()
+        row |= {"parameters": self.learner.parameters, "training_flops": self.learner.cost()}
         for split in measured_splits(self.settings):
             if len(getattr(self.learner.data, split)):
                 evaluation = self.evaluate(split)
