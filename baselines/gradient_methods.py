@@ -29,7 +29,7 @@ class GradientMethod(Baseline):
     Args:
         plan: The plan of the routed network.
         of: Name of the baseline whose network is trained; it must consist of the stem, shared layers ``trunk`` and
-            ``heads``, as ``task_specific_1_fc``, ``shared_trunk`` and ``dense`` do.
+            ``heads``, and train on the usual loss, as ``task_specific_1_fc``, ``shared_trunk`` and ``dense`` do.
 
     Raises:
         ImportError: torchjd is not installed.
@@ -46,10 +46,11 @@ class GradientMethod(Baseline):
             ) from error
         network = make_baseline(of, plan)
         trunk, heads = getattr(network, "trunk", None), getattr(network, "heads", None)
-        if not isinstance(trunk, nn.Module) or not isinstance(heads, PerTask):
+        plain = type(network).training_loss is Baseline.training_loss
+        if not isinstance(trunk, nn.Module) or not isinstance(heads, PerTask) or not plain:
             raise ValueError(
-                f"of is {of!r}; it must be a baseline with shared layers `trunk` and a linear map per task `heads`, "
-                "such as task_specific_1_fc, shared_trunk or dense"
+                f"of is {of!r}; it must be a baseline with shared layers `trunk`, a linear map per task `heads` and "
+                "the usual loss, such as task_specific_1_fc, shared_trunk or dense"
             )
         self.trunk, self.heads = trunk, heads
         self._features: tuple[Tensor, Tensor] | None = None

@@ -191,8 +191,9 @@ def test_the_network_starts_as_the_one_it_names() -> None:
 
 
 def test_what_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="of is 'mmoe'; it must be a baseline with shared layers"):
-        method("pcgrad", of="mmoe")
+    for other in ("mmoe", "uncertainty_weighting", "mgda"):
+        with pytest.raises(ValueError, match=f"of is '{other}'; it must be a baseline with shared layers"):
+            method("pcgrad", of=other)
     with pytest.raises(ValueError, match="did you mean 'shared_trunk'"):
         method("pcgrad", of="shared_trunc")
     with pytest.raises(ValueError, match="did you mean 'of'"):
