@@ -25,14 +25,20 @@ TOLERANCE = 0.1
 """A network counts as equal in parameters if it has at most this share fewer."""
 
 BASELINES: dict[str, str] = {
+    "cagrad": "routing_env.baselines.cagrad:CAGrad",
     "cross_stitch": "routing_env.baselines.cross_stitch:CrossStitch",
     "dense": "routing_env.baselines.dense:Dense",
     "linear_heads": "routing_env.baselines.linear_heads:LinearHeads",
+    "mgda": "routing_env.baselines.mgda:MGDA",
     "mmoe": "routing_env.baselines.mmoe:MMoE",
+    "nash_mtl": "routing_env.baselines.nash_mtl:NashMTL",
+    "pcgrad": "routing_env.baselines.pcgrad:PCGrad",
     "shared_trunk": "routing_env.baselines.shared_trunk:SharedTrunk",
     "soft_mixture": "routing_env.baselines.soft_mixture:SoftMixture",
+    "task_grouping": "routing_env.baselines.task_grouping:TaskGrouping",
     "task_specific_1_fc": "routing_env.baselines.task_specific_1_fc:TaskSpecific1FC",
     "task_specific_all_fc": "routing_env.baselines.task_specific_all_fc:TaskSpecificAllFC",
+    "uncertainty_weighting": "routing_env.baselines.uncertainty_weighting:UncertaintyWeighting",
 }
 """References to the baseline classes by name."""
 
