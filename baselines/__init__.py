@@ -27,10 +27,16 @@ TOLERANCE = 0.1
 BASELINES: dict[str, str] = {
     "cross_stitch": "routing_env.baselines.cross_stitch:CrossStitch",
     "dense": "routing_env.baselines.dense:Dense",
+    "dselect_k": "routing_env.baselines.dselect_k:DSelectK",
+    "ensemble": "routing_env.baselines.ensemble:Ensemble",
     "linear_heads": "routing_env.baselines.linear_heads:LinearHeads",
     "mmoe": "routing_env.baselines.mmoe:MMoE",
+    "moe": "routing_env.baselines.moe:MoE",
+    "mtan": "routing_env.baselines.mtan:MTAN",
+    "ple": "routing_env.baselines.ple:PLE",
     "shared_trunk": "routing_env.baselines.shared_trunk:SharedTrunk",
     "soft_mixture": "routing_env.baselines.soft_mixture:SoftMixture",
+    "soft_modularization": "routing_env.baselines.soft_modularization:SoftModularization",
     "task_specific_1_fc": "routing_env.baselines.task_specific_1_fc:TaskSpecific1FC",
     "task_specific_all_fc": "routing_env.baselines.task_specific_all_fc:TaskSpecificAllFC",
 }
