@@ -166,6 +166,29 @@ class ParallelLinear(nn.Module):
         return torch.baddbmm(self.bias, v.expand(len(self.weight), -1, -1), self.weight)
 
 
+class Noise(nn.Module):
+    """Standard normal noise that a resumed run draws as if it had never stopped: the generator is part of the state.
+
+    It is seeded from torch's own seed, which in a run is the seed of the run.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._generator = torch.Generator("cpu").manual_seed((torch.initial_seed() + 1) % 2**63)
+
+    def forward(self, like: Tensor) -> Tensor:
+        """Noise of the shape of a tensor, on its device."""
+        return torch.randn(like.shape, generator=self._generator, dtype=like.dtype, device="cpu").to(like.device)
+
+    def get_extra_state(self) -> Tensor:
+        """The state of the generator, for ``state_dict``."""
+        return self._generator.get_state()
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Restore the generator from ``state_dict``."""
+        self._generator.set_state(state.cpu())
+
+
 class PerTask(BlockBank):
     """A bank with a block for each task, called with the tasks of the lanes.
 

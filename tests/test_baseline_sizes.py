@@ -151,6 +151,7 @@ def test_a_run_takes_the_sizes_as_router_options() -> None:
     learner = Run.of({"router": "task_specific_1_fc", "router_options": options, "data": "planted"}).learner
     assert isinstance(learner, BaselineLearner)
     blocks = learner.settings.blocks
+    assert isinstance(blocks, int)
     assert len(learner.network.trunk) == 4  # pyright: ignore[reportArgumentType]
     routed = blocks * (128 + 1) * 4
     assert 0.9 * routed <= count(learner.network) <= routed
