@@ -20,7 +20,8 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {"routing_env": ROOT / "routing_env", "agents": ROOT / "agents", "baselines": ROOT / "baselines"}
 
 LAYERS = [
-    {"types", "names", "checkpoint", "state_dicts"},
+    {"torch_settings", "names", "checkpoint", "state_dicts"},
+    {"types"},
     {"scenarios"},
     {"data"},
     {"game"},
@@ -38,8 +39,8 @@ LAYERS = [
 """Every part imports from the layers above it in this list, and from itself."""
 
 APART = {
-    "agents": {"agents", "types", "names", "state_dicts"},
-    "baselines": {"baselines", "types", "names", "game"},
+    "agents": {"agents", "torch_settings", "types", "names", "state_dicts"},
+    "baselines": {"baselines", "torch_settings", "types", "names", "game"},
 }
 """Parts that stand aside: what they import. Only runs, what stands on them, and the command line import them."""
 
