@@ -30,7 +30,8 @@ from typing import Any, Literal
 from routing_env.agents.presets import MATRIX_GAMES as MATRIX_GAMES
 from routing_env.agents.presets import preset_options
 from routing_env.names import check_call, check_options, find_class
-from routing_env.types import GameSpec, Router, usual_torch
+from routing_env.torch_settings import usual_torch
+from routing_env.types import GameSpec, Router
 
 TopologyName = Literal["per_task", "single", "dispatched"]
 

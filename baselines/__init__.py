@@ -8,7 +8,7 @@ from typing import Any
 
 from routing_env.baselines.base import Baseline, Plan, SizeOptions, count_parameters, equal_width, plan_beside
 from routing_env.names import check_call, check_options, find_class, require
-from routing_env.types import usual_torch
+from routing_env.torch_settings import usual_torch
 
 __all__ = [
     "BASELINES",

@@ -17,8 +17,7 @@ Depth counts from 0 in code and from 1 in anything printed, as in the paper.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -26,31 +25,7 @@ import torch
 from torch import Tensor
 
 from routing_env.search_space import SearchSpace
-
-
-@contextmanager
-def usual_torch(*, keep_gradients: bool = False) -> Generator[None, None, None]:
-    """Inside, torch's settings for the whole process are those that it starts with, whatever the caller has set.
-
-    They are the default type and device of new tensors, gradients, and inference mode.
-
-    Args:
-        keep_gradients: Leave gradients switched on or off as they are.
-    """
-    dtype, gradients = torch.get_default_dtype(), torch.is_grad_enabled()
-    usual = (
-        dtype is torch.float32 and torch.get_default_device().type == "cpu" and not torch.is_inference_mode_enabled()
-    )
-    if usual and (gradients or keep_gradients):
-        yield  # a default device, even the CPU, would slow every call down
-        return
-    torch.set_default_dtype(torch.float32)
-    try:
-        wanted = gradients or not keep_gradients
-        with torch.inference_mode(mode=False), torch.set_grad_enabled(wanted), torch.device("cpu"):
-            yield
-    finally:
-        torch.set_default_dtype(dtype)
+from routing_env.torch_settings import usual_torch
 
 
 @dataclass(frozen=True)
@@ -166,8 +141,8 @@ class Trace:
         action_rewards: float32 [B, D], the immediate rewards r_i.
         final_reward: float32 [B], r_final.
         outcome: what the routes led to.
-        counterfactuals: for shape [B, D, A]: the route as it was, but with another action at one depth. None unless a
-            router has asked for them.
+        counterfactuals: for shape [B, D, A]: the route as it was, but with another action at one depth, in a game whose
+            ``counterfactuals`` were switched on; else None.
     """
 
     states: tuple[State, ...]
@@ -199,6 +174,26 @@ class Trace:
             tail = self.action_rewards[:, i] + gamma * tail
             discounted[:, i] = tail
         return discounted + self.final_reward[:, None]
+
+    def counterfactual_returns(self, gamma: float = 1.0) -> Tensor:
+        """R_i if the action at depth i had been another one and the rest of the route as it was.
+
+        Returns:
+            float32 [B, D, A]; NaN where that route is not legal.
+
+        Raises:
+            ValueError: The trace has no counterfactuals.
+        """
+        if self.counterfactuals is None:
+            raise ValueError(
+                "the trace has no counterfactuals, which this router learns from: let the router play the game itself "
+                "(Router.play), or set game.counterfactuals = True before you reset it"
+            )
+        rewards, returns = self.counterfactuals.action_rewards, self.counterfactuals.final_reward.clone()
+        for i in range(len(self.states)):
+            for j in range(i, len(self.states)):
+                returns[:, i] += gamma ** (j - i) * rewards[:, i, :, j]
+        return returns
 
 
 @dataclass(frozen=True)
@@ -242,6 +237,8 @@ class Game(Protocol):
 
     router_loss: Callable[[Trace], Tensor] | None
     """The router's own loss, float32 [B], that the blocks minimise in addition to theirs (section 3.1.2, end)."""
+    counterfactuals: bool
+    """Whether traces of training deals say what other actions would have led to."""
 
     @property
     def spec(self) -> GameSpec:
@@ -352,6 +349,11 @@ class Router(ABC):
         """A loss float32 [B] of this router that the blocks minimise beside their own (section 3.1.2, end), if any."""
         return None
 
+    @property
+    def needs_counterfactuals(self) -> bool:
+        """Whether this router learns from ``trace.counterfactuals``; :meth:`play` then has the game compute them."""
+        return False
+
     @usual_torch()
     def play(self, game: Game, samples: int) -> None:
         """Route and learn until ``samples`` more samples have been dealt (Algorithm 2).
@@ -359,7 +361,7 @@ class Router(ABC):
         A router that owns its loop (a Stable-Baselines3 model, say) overrides this.
         """
         dealt = 0
-        game.router_loss = self.block_loss
+        game.router_loss, game.counterfactuals = self.block_loss, self.needs_counterfactuals
         try:
             while dealt < samples:
                 state: State | None = game.reset()
@@ -368,7 +370,7 @@ class Router(ABC):
                     state = game.step(self.act(state))
                 game.log(self.learn_from(game))
         finally:
-            game.router_loss = None
+            game.router_loss, game.counterfactuals = None, False
 
 
 Policy = Callable[[State], Tensor]

@@ -16,7 +16,7 @@ from routing_env.agents import make_router
 from routing_env.data import MultiTaskData
 from routing_env.game.network import RoutedNetwork, linear_layers
 from routing_env.game.routing_game import RoutingGame
-from routing_env.types import Batch, Decision, State
+from routing_env.types import Batch, Counterfactuals, Decision, GameSpec, Outcome, Router, State, Trace
 
 DATA = little_data(4, (2, 3, 2), per_task=16)
 
@@ -152,3 +152,103 @@ def test_routes_that_cannot_be_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             game.counterfactual_outcomes(wrong)
+
+
+class Asking(Router):
+    """Draws at random, keeps every trace, and needs counterfactuals."""
+
+    def __init__(self, spec: GameSpec, seed: int = 0, *, asks: bool = True) -> None:
+        self.inner = make_router("random", spec, seed=seed)
+        self.asks = asks
+        self.traces: list[Trace] = []
+
+    @property
+    def needs_counterfactuals(self) -> bool:
+        """As given."""
+        return self.asks
+
+    def act(self, state: State, *, greedy: bool = False) -> Decision:
+        """Draw at random."""
+        return self.inner.act(state, greedy=greedy)
+
+    def learn(self, trace: Trace) -> dict[str, float]:
+        """Keep the trace."""
+        self.traces.append(trace)
+        return {}
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_traces_say_what_another_action_would_have_led_to(name: str) -> None:
+    game, frozen = trained(name), trained(name)
+    asking, other = Asking(game.spec), Asking(frozen.spec, asks=False)
+    asking.play(game, 1)
+    other.play(frozen, 1)
+    assert snapshot(game) == snapshot(frozen)
+    (trace,), (without,) = asking.traces, other.traces
+    assert torch.equal(trace.actions, without.actions)
+    assert torch.equal(trace.final_reward, without.final_reward)
+    assert torch.equal(trace.action_rewards, without.action_rewards)
+    assert without.counterfactuals is None
+    found = trace.counterfactuals
+    assert found is not None
+    assert not game.counterfactuals
+    taken = trace.actions[:, :, None]
+    if name != "batch-norm":  # which is in evaluation mode here, and was not in the deal
+        own = found.loss.gather(2, taken)[:, :, 0]
+        torch.testing.assert_close(own, trace.outcome.loss[:, None].expand_as(own))
+        own = found.final_reward.gather(2, taken)[:, :, 0]
+        torch.testing.assert_close(own, trace.final_reward[:, None].expand_as(own))
+    own = found.action_rewards.gather(2, taken[..., None].expand(-1, -1, -1, game.spec.depth))[:, :, 0]
+    torch.testing.assert_close(own, trace.action_rewards[:, None].expand_as(own))
+    returns = trace.counterfactual_returns(0.7)
+    if name != "batch-norm":
+        torch.testing.assert_close(returns.gather(2, taken)[:, :, 0], trace.returns(0.7))
+    legal = torch.stack([state.legal for state in trace.states], dim=1)
+    assert not (~returns.isnan() & ~legal).any()
+
+
+def test_another_action_leads_to_what_the_route_with_it_leads_to() -> None:
+    game = trained("layered", block_batch=1000)  # the blocks take no step
+    router = Asking(game.spec)
+    router.play(game, 1)
+    (trace,) = router.traces
+    found = trace.counterfactuals
+    assert found is not None
+    for depth, action in product(range(2), range(game.spec.actions)):
+        if not game.spec.legal[depth, action]:
+            assert found.loss[:, depth, action].isnan().all()
+            continue
+        other = trace.actions.clone()
+        other[:, depth] = action
+        whole = game.counterfactual_outcomes(other[None])
+        torch.testing.assert_close(whole.loss[0], found.loss[:, depth, action])
+        torch.testing.assert_close(whole.final_reward[0], found.final_reward[:, depth, action])
+
+
+def test_rewards_that_are_not_a_lanes_own_have_no_counterfactuals() -> None:
+    game = trained("layered", final_reward="team")
+    before = snapshot(game)["samples"]
+    with pytest.raises(ValueError, match="depends on the other lanes"):
+        Asking(game.spec).play(game, 8)
+    assert snapshot(game)["samples"] == before
+    assert not game.counterfactuals
+
+
+def test_a_trace_without_counterfactuals_says_how_to_get_them() -> None:
+    game = trained("layered")
+    router = Asking(game.spec, asks=False)
+    router.play(game, 8)
+    with pytest.raises(ValueError, match=r"game\.counterfactuals = True"):
+        router.traces[0].counterfactual_returns()
+
+
+def test_counterfactual_returns_discount_from_the_depth_of_the_other_action() -> None:
+    nothing = torch.zeros(1)
+    state = State(nothing[:, None], nothing.long(), 0, torch.ones(1, 1, dtype=torch.bool))
+    decision = Decision(nothing.long())
+    outcome = Outcome(state.task, nothing, nothing, nothing, nothing, state.task.bool(), state.task.bool())
+    rewards = torch.tensor([[[[1.0, 2.0, 4.0]]] * 3]).view(1, 3, 1, 3)
+    others = Counterfactuals(torch.zeros(1, 3, 1), torch.full((1, 3, 1), 10.0), rewards)
+    trace = Trace((state,) * 3, (decision,) * 3, rewards[:, 0, 0], torch.full((1,), 10.0), outcome, others)
+    expected = torch.tensor([[10 + 1 + 0.5 * 2 + 0.25 * 4, 10 + 2 + 0.5 * 4, 10 + 4.0]])
+    torch.testing.assert_close(trace.counterfactual_returns(0.5)[:, :, 0], expected)

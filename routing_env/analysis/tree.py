@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import groupby
 
 import torch
 from torch import Tensor
 
 from routing_env.data import SplitName
+from routing_env.game.rewards import refuse_shared_rewards
 from routing_env.game.routed_model import Route
 from routing_env.game.routing_game import RoutingGame
 from routing_env.types import Batch, Decision, Policy, Router, State, Tick
@@ -159,23 +159,13 @@ def sampled(
         paths, reward = paths + more, torch.cat([reward, theirs], dim=1)
 
 
-def refuse_shared_rewards(game: RoutingGame, split: SplitName) -> None:
+def check_own_rewards(game: RoutingGame, split: SplitName) -> None:
     """Refuse a final reward that is not each lane's own."""
     batch = next(game.data.batches(split, 64))
     route = game.network.start(batch.x, batch.task)
     while route.depth < game.spec.depth:
         route.apply(Decision(route.observe().legal.int().argmax(1)))
-    outcome, _ = game.judge(route.output, batch)
-    first = torch.arange(len(batch), device=game.spec.device) < len(batch) // 2
-    for others in (first, ~first):  # once they all fail, once they all succeed
-        bad = replace(outcome, correct=outcome.correct & ~others, loss=outcome.loss + others)
-        good = replace(outcome, correct=outcome.correct | others)
-        one, other = (game.final_reward(which)[~others] for which in (bad, good))
-        if not torch.allclose(one, other):
-            raise ValueError(
-                "the final reward of a lane depends on the other lanes of its deal, as that of 'team' does, so that "
-                "routes have no payoffs of their own; analyse the game with final_reward 'correct' or 'negative_loss'"
-            )
+    refuse_shared_rewards(game.final_reward, game.judge(route.output, batch)[0])
 
 
 def decision_of(policy: Router | Policy | Tensor, state: State, *, greedy: bool = True) -> Decision:

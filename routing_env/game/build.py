@@ -22,7 +22,7 @@ from routing_env.game.settings import Given, SettingError, Settings, check, is_f
 from routing_env.game.training import LOSSES, BlockTrainer
 from routing_env.names import as_integer, find, parse_options
 from routing_env.scenarios import settled_by_scenario, with_scenario
-from routing_env.types import usual_torch
+from routing_env.torch_settings import usual_torch
 
 NetworkFactory = Callable[[MultiTaskData], RoutedModel]
 """Builds a network for a data set, new on every call."""

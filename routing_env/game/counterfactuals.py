@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,9 @@ from torch import Tensor
 from routing_env.game.rewards import CollaborationReward
 from routing_env.game.routed_model import Route
 from routing_env.types import Batch, Counterfactuals, Decision, Outcome
+
+Judge = Callable[[Tensor, Batch], tuple[Outcome, Tensor]]
+"""From the output float32 [B, O] of some lanes and their samples to their outcome and r_final."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def outcomes_along(
     start: Route,
     routes: Tensor,
     batch: Batch,
-    judge: Callable[[Tensor, Batch], tuple[Outcome, Tensor]],
+    judge: Judge,
     collaboration: CollaborationReward,
 ) -> Counterfactuals:
     """What the lanes of a deal meet with on whole routes, for shape [R, B].
@@ -79,12 +82,38 @@ def outcomes_along(
     earned = [collaboration.reward(depth, action) for depth, action in enumerate(found.actions.unbind(1))]
     loss, final_reward = (torch.stack(parts) for parts in zip(*((o.loss, r) for o, r in judged), strict=True))
     legal = found.legal.view_as(loss)
-    action_rewards = torch.stack(earned, dim=1).view(*loss.shape, -1)
-    return Counterfactuals(
-        loss.where(legal, torch.nan),
-        final_reward.where(legal, torch.nan),
-        action_rewards.where(legal[..., None], torch.nan),
-    )
+    rewards = torch.stack(earned, dim=1).view(*loss.shape, -1).where(legal[..., None], torch.nan)
+    return Counterfactuals(loss.where(legal, torch.nan), final_reward.where(legal, torch.nan), rewards)
+
+
+def one_step_outcomes(route: Route, batch: Batch, judge: Judge, offers: Sequence[Tensor]) -> Counterfactuals:
+    """What the lanes of a deal would have met with by another action at one depth, for shape [B, D, A].
+
+    The rest of the route stays as it is. Lanes that have lost their route count as if they had taken the actions that
+    stand for them.
+
+    Args:
+        route: the deal, at its end; the network is in evaluation mode.
+        batch: the samples.
+        judge: as for :func:`outcomes_along`; r_final must be each lane's own.
+        offers: the immediate rewards of all actions, float32 [A] at each depth.
+    """
+    own, lanes, depths = route.actions, torch.arange(len(batch), device=batch.task.device), len(offers)
+    loss = torch.full((len(batch), depths, len(offers[0])), torch.nan, device=own.device)
+    found = Counterfactuals(loss, loss.clone(), loss[..., None].repeat(1, 1, 1, depths))
+    for depth, state in enumerate(route.states[:depths]):
+        tried = state.legal.any(0).nonzero()[:, 0]
+        rows, other = lanes.repeat(len(tried)), tried.repeat_interleave(len(lanes))
+        fork, actions, legal = route.fork(depth, lanes=rows), own[rows], state.legal[rows, other]
+        actions[:, depth] = other
+        for i in range(depth, depths):
+            actions[:, i], legal = _take(fork, actions[:, i], legal)
+        outcome, final_reward = judge(fork.output, Batch(batch.x[:0], batch.task[rows], batch.target[rows]))
+        rewards = torch.stack([offered[action] for offered, action in zip(offers, actions.unbind(1), strict=True)], 1)
+        found.loss[rows, depth, other] = outcome.loss.where(legal, torch.nan)
+        found.final_reward[rows, depth, other] = final_reward.where(legal, torch.nan)
+        found.action_rewards[rows, depth, other] = rewards.where(legal[:, None], torch.nan)
+    return found
 
 
 def _take(route: Route, action: Tensor, legal: Tensor) -> tuple[Tensor, Tensor]:

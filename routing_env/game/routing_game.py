@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,13 +18,22 @@ from routing_env.data import MultiTaskData, SplitName
 from routing_env.data.dealers import Dealer
 from routing_env.game.checks import check_batch, check_decision, check_learned, check_routes
 from routing_env.game.collecting import CollectedDeals
-from routing_env.game.counterfactuals import follow_routes, outcomes_along
+from routing_env.game.counterfactuals import follow_routes, one_step_outcomes, outcomes_along
+from routing_env.game.deal import Deal
 from routing_env.game.evaluation import Score, evaluate
-from routing_env.game.rewards import CollaborationReward, FinalReward, correct_or_not, negative_loss, reward_of
+from routing_env.game.rewards import (
+    CollaborationReward,
+    FinalReward,
+    correct_or_not,
+    negative_loss,
+    refuse_shared_rewards,
+    reward_of,
+)
 from routing_env.game.routed_model import Route, RoutedModel
 from routing_env.game.settings import Settings
 from routing_env.game.training import BlockTrainer, Loss, network_mode
 from routing_env.state_dicts import ANYTHING, Stateful, check_state, restore
+from routing_env.torch_settings import usual_torch
 from routing_env.types import (
     Batch,
     Counterfactuals,
@@ -36,19 +45,7 @@ from routing_env.types import (
     Router,
     State,
     Trace,
-    usual_torch,
 )
-
-
-@dataclass
-class _Deal:
-    """A deal under way."""
-
-    batch: Batch
-    route: Route
-    train: bool
-    playing: Tensor | None = None
-    rewards: list[Tensor] = field(default_factory=list[Tensor])
 
 
 class RoutingGame:
@@ -74,6 +71,7 @@ class RoutingGame:
         router_loss: from a trace to float32 [B], a router's own loss. The blocks minimise it in addition to theirs: its
             gradient reaches them through v, which is not detached then (section 3.1.2, end). None, the default,
             detaches v.
+        counterfactuals: whether the traces of training deals say what other actions would have led to.
     """
 
     def __init__(
@@ -102,11 +100,12 @@ class RoutingGame:
         self.settings: Settings | None = None
         self.observers: list[Callable[[Trace], None]] = []
         self.router_loss: Callable[[Trace], Tensor] | None = None
+        self.counterfactuals = False
         self.final_reward = final_reward or (negative_loss if data.classes is None else correct_or_not)
         self._score = Score(data, loss)
         self._collected = CollectedDeals(block_batch)
         self._log: dict[str, tuple[float, int]] = {}
-        self._deal: _Deal | None = None
+        self._deal: Deal | None = None
         self._trace: Trace | None = None
         self._dealt: tuple[Batch, Tensor] | None = None  # the samples of the present or last deal, and encoded
 
@@ -164,7 +163,7 @@ class RoutingGame:
             check_batch(batch, self.data, next(self.network.parameters()).dtype)
         with network_mode(self.network, train=train and self._collected.samples is None):
             route = self.network.start(batch.x, batch.task)
-        self._deal, self._trace, self._dealt = _Deal(batch, route, train), None, (batch, route.x.detach())
+        self._deal, self._trace, self._dealt = Deal(batch, route, train), None, (batch, route.x.detach())
         return route.observe(attached=self._attached(train))
 
     @usual_torch(keep_gradients=True)  # libraries play under settings in which blocks cannot be trained
@@ -203,6 +202,10 @@ class RoutingGame:
             deal.route.apply(decision, playing=playing)
         reward = self.collaboration.reward(depth, action)
         if deal.train:
+            if self.counterfactuals:
+                deal.offers.append(
+                    self.collaboration.reward(depth, torch.arange(self.spec.actions, device=action.device))
+                )
             counted = action if playing is None else action[playing]
             probability = decision.probability
             if probability is not None and playing is not None:
@@ -349,14 +352,19 @@ class RoutingGame:
         self._collected.load_state_dict(state["pending"], self.data.device)
         self._deal = self._trace = self._dealt = None
 
-    def _end(self, deal: _Deal) -> Trace:
+    def _end(self, deal: Deal) -> Trace:
         """Score the routes, reward them, and train their blocks."""
         batch, playing = deal.batch, deal.playing
         with network_mode(self.network, train=deal.train and self._collected.samples is None):
             outcome, loss = self._score.outcome(deal.route.output, batch, playing)
+        others = None
+        if len(deal.offers) == self.spec.depth:
+            refuse_shared_rewards(self.final_reward, outcome)
+            with self.evaluating():
+                others = one_step_outcomes(deal.route, batch, self.judge, deal.offers)
         rewards = torch.stack(deal.rewards, dim=1)
         states, decisions = tuple(deal.route.states), tuple(deal.route.decisions)
-        trace = Trace(states, decisions, rewards, reward_of(self.final_reward, outcome, playing), outcome)
+        trace = Trace(states, decisions, rewards, reward_of(self.final_reward, outcome, playing), outcome, others)
         if self.router_loss is not None and deal.train:
             with torch.enable_grad():
                 loss = loss + self.router_loss(trace)

@@ -24,7 +24,8 @@ from routing_env.runs.settings import OF_ARRIVALS, SB3_PREFIX, RunSettings, chec
 from routing_env.runs.sources import Places, relocated
 from routing_env.scenarios import SCENARIOS
 from routing_env.state_dicts import ANYTHING, check_state, restore_generator
-from routing_env.types import Evaluation, usual_torch
+from routing_env.torch_settings import usual_torch
+from routing_env.types import Evaluation
 
 REFERENCES = {
     "fixed": "a block per task and layer",

@@ -48,6 +48,7 @@ class OwnBlocks:
         self._decisions: list[Decision] = []
         self.spec = game.spec
         self.router_loss: Callable[[Trace], Tensor] | None = None
+        self.counterfactuals = False
 
     @property
     def trace(self) -> Trace:
