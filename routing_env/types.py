@@ -137,6 +137,24 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Counterfactuals:
+    """What the lanes of a deal would have met with on other routes, for routes of any shape [...].
+
+    A lane with one legal action at a depth takes it, whatever the route says there. Entries of routes that are not
+    legal for a lane are NaN.
+
+    Attributes:
+        loss: float32 [...].
+        final_reward: float32 [...], r_final.
+        action_rewards: float32 [..., D], the immediate rewards r_i.
+    """
+
+    loss: Tensor
+    final_reward: Tensor
+    action_rewards: Tensor
+
+
+@dataclass(frozen=True)
 class Trace:
     """The trace T = (S, A, R, r_final) of Algorithm 2, for B lanes.
 
@@ -146,6 +164,8 @@ class Trace:
         action_rewards: float32 [B, D], the immediate rewards r_i.
         final_reward: float32 [B], r_final.
         outcome: what the routes led to.
+        counterfactuals: for shape [B, D, A]: the route as it was, but with another action at one depth. None unless a
+            router has asked for them.
     """
 
     states: tuple[State, ...]
@@ -153,6 +173,7 @@ class Trace:
     action_rewards: Tensor
     final_reward: Tensor
     outcome: Outcome
+    counterfactuals: Counterfactuals | None = None
 
     @property
     def task(self) -> Tensor:
@@ -236,6 +257,10 @@ class Game(Protocol):
 
     def step(self, decision: Decision) -> State | None:
         """Apply one block per lane; None when the routes have ended."""
+        ...
+
+    def counterfactual_outcomes(self, routes: Tensor) -> Counterfactuals:
+        """What the lanes of this deal meet with on whole routes int64 [R, D] or [R, B, D], for shape [R, B]."""
         ...
 
     def log(self, values: Mapping[str, float]) -> None:

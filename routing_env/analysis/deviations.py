@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from routing_env.analysis.tree import LANES, decision_of, start, zeros_per_task
+from routing_env.analysis.tree import LANES, decision_of, zeros_per_task
 from routing_env.data import SplitName
 from routing_env.game.build import build_game
 from routing_env.game.routing_game import RoutingGame
@@ -32,7 +32,7 @@ def counterfactuals(game: RoutingGame, batch: Batch, policy: Router | Policy | T
     spec = game.spec
     earned = torch.full((len(batch), spec.depth, spec.actions), torch.nan, device=spec.device)
     with game.evaluating():
-        route = start(game, batch)
+        route = game.network.start(batch.x, batch.task)
         while route.depth < spec.depth:
             route.apply(decision_of(policy, route.observe()))
         own = route.actions
@@ -71,7 +71,7 @@ def earned(game: RoutingGame, policy: Router | Policy, split: SplitName = "test"
     total, count = zeros_per_task(game), zeros_per_task(game)
     with game.evaluating():
         for batch in game.data.batches(split, LANES):
-            route, reward = start(game, batch), torch.zeros(len(batch), device=game.spec.device)
+            route, reward = game.network.start(batch.x, batch.task), torch.zeros(len(batch), device=game.spec.device)
             while route.depth < game.spec.depth:
                 decision = decision_of(policy, route.observe(), greedy=greedy)
                 reward += game.collaboration.reward(route.depth, decision.action)

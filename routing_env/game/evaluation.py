@@ -9,7 +9,7 @@ from torch import Tensor
 
 from routing_env.data import MultiTaskData, SplitName
 from routing_env.game.training import Loss, cross_entropy, squared_error
-from routing_env.types import Batch, Evaluation
+from routing_env.types import Batch, Evaluation, Outcome
 
 Forward = Callable[[Batch], tuple[Tensor, Tensor]]
 """From a batch to the output float32 [B, O] and the actions int64 [B, D] that led to it."""
@@ -41,6 +41,21 @@ class Score:
             return output.detach(), loss, torch.zeros_like(batch.task, dtype=torch.bool)
         prediction = output.detach().argmax(1)
         return prediction, loss, prediction == batch.target
+
+    def outcome(self, output: Tensor, batch: Batch, playing: Tensor | None = None) -> tuple[Outcome, Tensor]:
+        """The outcome of a batch, and the loss float32 [B] with its graph; ``playing``, bool [B], has not forfeited."""
+        prediction, loss, correct = self(output, batch)
+        forfeited = torch.zeros_like(correct) if playing is None else ~playing
+        outcome = Outcome(
+            task=batch.task,
+            output=output.detach(),
+            prediction=prediction,
+            target=batch.target,
+            loss=loss.detach(),
+            correct=correct & ~forfeited,
+            forfeited=forfeited,
+        )
+        return outcome, loss
 
 
 def evaluate(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from math import prod
 from typing import cast
@@ -116,9 +115,24 @@ class RoutedNetwork(RoutedModel):
             pass_action=self.pass_action,
         )
 
+    def encode(self, x: Tensor) -> Tensor:
+        """The stem's output."""
+        return self.stem(x)
+
     def route(self, x: Tensor, task: Tensor) -> Walk:
-        """The stem, then one decision per depth."""
-        v, shape = self.stem(x), None  # shape: of each lane, int64 [B]; None where it is the same for all
+        """One decision per depth.
+
+        Args:
+            x: the stem's output, float32 [B, ...].
+            task: int64 [B].
+
+        Yields:
+            Decisions.
+
+        Returns:
+            The output float32 [B, O].
+        """
+        v, shape = x, None  # shape: of each lane, int64 [B]; None where it is the same for all
         for depth in range(self.depth):
             legal, candidates, after = self.legal[depth], self.candidates(depth), self.reachable[depth + 1]
             legal = legal[self.reachable[depth][0]].expand(len(task), -1) if shape is None else legal[shape]
@@ -136,13 +150,6 @@ class RoutedNetwork(RoutedModel):
                 if depth + 1 < self.depth:  # a lane that has lost its route may stand where nothing is legal
                     shape = shape.where(self.legal[depth + 1].any(1)[shape], after[0])
         return v
-
-    def behind_stem(self) -> RoutedNetwork:
-        """The same network for samples that have been through the stem; it shares the blocks."""
-        network = copy.copy(self)
-        network._modules = {**self._modules, "stem": nn.Identity()}
-        network.input_shape = self.bank(0).in_shape
-        return network
 
     def padded(self, v: Tensor) -> Tensor:
         """Flattened to [B, F], padded with zeros."""

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
+from routing_env.game.checks import check_reward
 from routing_env.state_dicts import Stateful, check_state
 from routing_env.types import GameSpec, Outcome
 
@@ -39,6 +40,26 @@ FINAL_REWARDS: dict[str, FinalReward] = {
     "negative_loss": negative_loss,
     "team": team_reward,
 }
+
+
+def reward_of(final_reward: FinalReward, outcome: Outcome, playing: Tensor | None = None) -> Tensor:
+    """r_final of every lane, float32 [B].
+
+    Args:
+        final_reward: from an outcome.
+        outcome: of a deal.
+        playing: bool [B], the lanes that have not forfeited their route; None: all.
+
+    Raises:
+        ValueError: a final reward of your own that is not float [B] and finite.
+    """
+    reward = final_reward(outcome)
+    if final_reward not in FINAL_REWARDS.values():
+        check_reward(reward, outcome)
+    if playing is None:
+        return reward
+    lost = reward[playing].min().clamp_max(FORFEIT) if playing.any() else FORFEIT
+    return reward.where(playing, lost)
 
 
 class CollaborationReward(Stateful, Protocol):

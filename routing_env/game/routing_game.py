@@ -16,21 +16,28 @@ from torch import Tensor
 
 from routing_env.data import MultiTaskData, SplitName
 from routing_env.data.dealers import Dealer
-from routing_env.game.checks import check_batch, check_decision, check_learned, check_reward
+from routing_env.game.checks import check_batch, check_decision, check_learned, check_routes
+from routing_env.game.collecting import CollectedDeals
+from routing_env.game.counterfactuals import outcomes_along
 from routing_env.game.evaluation import Score, evaluate
-from routing_env.game.rewards import (
-    FINAL_REWARDS,
-    FORFEIT,
-    CollaborationReward,
-    FinalReward,
-    correct_or_not,
-    negative_loss,
-)
+from routing_env.game.rewards import CollaborationReward, FinalReward, correct_or_not, negative_loss, reward_of
 from routing_env.game.routed_model import Route, RoutedModel
 from routing_env.game.settings import Settings
-from routing_env.game.training import BlockTrainer, Loss
-from routing_env.state_dicts import ANYTHING, AnyLength, Stateful, check_state, restore
-from routing_env.types import Batch, Decision, Evaluation, GameSpec, Outcome, Policy, Router, State, Trace, usual_torch
+from routing_env.game.training import BlockTrainer, Loss, network_mode
+from routing_env.state_dicts import ANYTHING, Stateful, check_state, restore
+from routing_env.types import (
+    Batch,
+    Counterfactuals,
+    Decision,
+    Evaluation,
+    GameSpec,
+    Outcome,
+    Policy,
+    Router,
+    State,
+    Trace,
+    usual_torch,
+)
 
 
 @dataclass
@@ -86,8 +93,6 @@ class RoutingGame:
             raise ValueError(f"the network gives {network.output_shape} outputs; {data.name} needs ({data.outputs},)")
         if network.input_shape != data.input_shape:
             raise ValueError(f"the network takes {network.input_shape}; samples of {data.name} are {data.input_shape}")
-        if block_batch is not None and block_batch < 1:
-            raise ValueError(f"block_batch is {block_batch}; it must be at least 1, or None")
         self.data = data
         self.network = network
         self.trainer = trainer
@@ -99,11 +104,11 @@ class RoutingGame:
         self.router_loss: Callable[[Trace], Tensor] | None = None
         self.final_reward = final_reward or (negative_loss if data.classes is None else correct_or_not)
         self._score = Score(data, loss)
-        self._block_batch = block_batch
-        self._pending: list[tuple[Batch, Tensor]] = []
+        self._collected = CollectedDeals(block_batch)
         self._log: dict[str, tuple[float, int]] = {}
         self._deal: _Deal | None = None
         self._trace: Trace | None = None
+        self._dealt: tuple[Batch, Tensor] | None = None  # the samples of the present or last deal, and encoded
 
     @property
     def samples(self) -> int:
@@ -151,15 +156,15 @@ class RoutingGame:
             ValueError: a batch that does not fit the tasks, or with values that are not finite; a ``router_loss`` where
                 ``block_batch`` collects deals.
         """
-        if self.router_loss is not None and self._block_batch is not None:
+        if self.router_loss is not None and self._collected.samples is not None:
             raise ValueError("router_loss needs every deal to be a step of the blocks; leave block_batch out")
         if batch is None:
             batch = self.dealer.next_batch()
         else:
             check_batch(batch, self.data, next(self.network.parameters()).dtype)
-        with self._mode(train=train and self._block_batch is None):
+        with network_mode(self.network, train=train and self._collected.samples is None):
             route = self.network.start(batch.x, batch.task)
-        self._deal, self._trace = _Deal(batch, route, train), None
+        self._deal, self._trace, self._dealt = _Deal(batch, route, train), None, (batch, route.x.detach())
         return route.observe(attached=self._attached(train))
 
     @usual_torch(keep_gradients=True)  # libraries play under settings in which blocks cannot be trained
@@ -188,13 +193,13 @@ class RoutingGame:
             playing = ~forfeit if playing is None else playing & ~forfeit
         state = deal.route.states[-1]
         check_decision(decision, state, playing)
-        if decision.gate is not None and self._block_batch is not None and decision.gate.requires_grad:
+        if decision.gate is not None and self._collected.samples is not None and decision.gate.requires_grad:
             raise ValueError("a gate's gradient needs every deal to be a step of the blocks; leave block_batch out")
 
         if playing is not None:
             decision = replace(decision, action=decision.action.where(playing, state.legal.int().argmax(1)))
         depth, action = deal.route.depth, decision.action
-        with self._mode(train=deal.train and self._block_batch is None):
+        with network_mode(self.network, train=deal.train and self._collected.samples is None):
             deal.route.apply(decision, playing=playing)
         reward = self.collaboration.reward(depth, action)
         if deal.train:
@@ -243,13 +248,13 @@ class RoutingGame:
             return output, route.actions
 
         depth, actions = self.spec.depth, self.spec.actions
-        with self._mode(train=False):
+        with network_mode(self.network, train=False):
             return evaluate(forward, self.data, self._score, split, depth=depth, actions=actions, batch_size=batch_size)
 
     @contextmanager
     def evaluating(self) -> Generator[None]:
         """Inside, the network is in evaluation mode and has no gradients."""
-        with self._mode(train=False):
+        with network_mode(self.network, train=False):
             yield
 
     def judge(self, output: Tensor, batch: Batch) -> tuple[Outcome, Tensor]:
@@ -262,8 +267,34 @@ class RoutingGame:
         Returns:
             Their outcome, and r_final, float32 [B].
         """
-        outcome = self._outcome(output, batch, torch.zeros_like(batch.task, dtype=torch.bool))[0]
-        return outcome, self._reward(outcome, None)
+        outcome, _ = self._score.outcome(output, batch)
+        return outcome, reward_of(self.final_reward, outcome)
+
+    @usual_torch()
+    @torch.no_grad()
+    def counterfactual_outcomes(self, routes: Tensor) -> Counterfactuals:
+        """What the lanes of this deal meet with on given whole routes; nothing is trained, recorded or drawn.
+
+        "This deal" is the one under way, or else the one that has ended last. What the network computes before the
+        first decision is taken from it as it was dealt; the rest has its present weights, after the deal those behind
+        the step of the blocks, and is in evaluation mode. Routes that begin alike share the work until they part.
+
+        Args:
+            routes: int64 [R, D] for every lane, or [R, B, D].
+
+        Returns:
+            For shape [R, B]. A final reward that looks at the whole deal sees it take one route at a time.
+
+        Raises:
+            RuntimeError: nothing has been dealt yet.
+            ValueError: routes of another shape or type, or with actions that do not exist.
+        """
+        if self._dealt is None:
+            raise RuntimeError("nothing has been dealt yet; call reset first")
+        batch, x = self._dealt
+        check_routes(routes, len(batch), self.spec)
+        with self.evaluating():
+            return outcomes_along(Route(self.network, x, batch.task), routes, batch, self.judge, self.collaboration)
 
     def log(self, values: Mapping[str, float]) -> None:
         """Keep the values that a router logs until :meth:`drain_log`.
@@ -288,7 +319,7 @@ class RoutingGame:
             "trainer": self.trainer.state_dict(),
             "dealer": self.dealer.state_dict(),
             "collaboration": self.collaboration.state_dict(),
-            "pending": [[batch.x, batch.task, batch.target, actions] for batch, actions in self._pending],
+            "pending": self._collected.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -299,62 +330,32 @@ class RoutingGame:
         """
         parts: dict[str, Stateful] = {"dealer": self.dealer, "collaboration": self.collaboration}
         parts |= {"trainer": self.trainer, "network": self.network}  # undoing the last would break a deal's graph
-        check_state(state, {**dict.fromkeys(parts, ANYTHING), "pending": AnyLength([self._like_pending()])})
+        x, train = next(self.network.parameters()).new_empty(0, *self.data.input_shape), self.data.train
+        pending = self._collected.fitting_state(Batch(x, train.task, train.target), self.spec.depth)
+        check_state(state, {**dict.fromkeys(parts, ANYTHING), "pending": pending})
         restore(parts, {name: state[name] for name in parts})
-        pending = [[tensor.to(self.data.device) for tensor in collected] for collected in state["pending"]]
-        self._pending = [(Batch(x, task, target), actions) for x, task, target, actions in pending]
-        self._deal = self._trace = None
-
-    def _like_pending(self) -> list[AnyLength]:
-        """Inputs, tasks, targets and actions of a deal that the blocks have not been trained on yet."""
-        x = next(self.network.parameters()).new_empty(0, *self.data.input_shape)
-        train = self.data.train
-        return [AnyLength(part) for part in (x, train.task, train.target, train.task.new_empty(0, self.spec.depth))]
+        self._collected.load_state_dict(state["pending"], self.data.device)
+        self._deal = self._trace = self._dealt = None
 
     def _end(self, deal: _Deal) -> Trace:
         """Score the routes, reward them, and train their blocks."""
         batch, playing = deal.batch, deal.playing
-        forfeited = torch.zeros_like(batch.task, dtype=torch.bool) if playing is None else ~playing
-        with self._mode(train=deal.train and self._block_batch is None):
-            outcome, loss = self._outcome(deal.route.output, batch, forfeited)
+        with network_mode(self.network, train=deal.train and self._collected.samples is None):
+            outcome, loss = self._score.outcome(deal.route.output, batch, playing)
         rewards = torch.stack(deal.rewards, dim=1)
         states, decisions = tuple(deal.route.states), tuple(deal.route.decisions)
-        trace = Trace(states, decisions, rewards, self._reward(outcome, playing), outcome)
+        trace = Trace(states, decisions, rewards, reward_of(self.final_reward, outcome, playing), outcome)
         if self.router_loss is not None and deal.train:
             with torch.enable_grad():
                 loss = loss + self.router_loss(trace)
             trace = replace(trace, states=tuple(replace(state, v=state.v.detach()) for state in trace.states))
         if deal.train:
-            if self._block_batch is None:
+            if self._collected.samples is None:
                 self._train_blocks(loss, playing)
             else:
                 self._collect(batch, trace.actions, playing)
             self.trainer.count(len(batch), self.dealer.pass_size)
         return trace
-
-    def _outcome(self, output: Tensor, batch: Batch, forfeited: Tensor) -> tuple[Outcome, Tensor]:
-        """The outcome, and the loss float32 [B] with its graph."""
-        prediction, loss, correct = self._score(output, batch)
-        outcome = Outcome(
-            task=batch.task,
-            output=output.detach(),
-            prediction=prediction,
-            target=batch.target,
-            loss=loss.detach(),
-            correct=correct & ~forfeited,
-            forfeited=forfeited,
-        )
-        return outcome, loss
-
-    def _reward(self, outcome: Outcome, playing: Tensor | None) -> Tensor:
-        """r_final of every lane, float32 [B]."""
-        reward = self.final_reward(outcome)
-        if self.final_reward not in FINAL_REWARDS.values():
-            check_reward(reward, outcome)
-        if playing is None:
-            return reward
-        lost = reward[playing].min().clamp_max(FORFEIT) if playing.any() else FORFEIT
-        return reward.where(playing, lost)
 
     def _attached(self, train: bool) -> bool:
         """Whether the states of a deal keep their graph."""
@@ -369,32 +370,10 @@ class RoutingGame:
 
     def _collect(self, batch: Batch, actions: Tensor, playing: Tensor | None) -> None:
         """Keep routed samples until there are enough for a step of the blocks, then take it."""
-        if playing is not None:
-            batch = Batch(batch.x[playing], batch.task[playing], batch.target[playing])
-            actions = actions[playing]
-        self._pending.append((batch, actions))
-        if sum(len(batch) for batch, _ in self._pending) < (self._block_batch or 0):
+        if (collected := self._collected.add(batch, actions, playing)) is None:
             return
-        x, task, target = (torch.cat([getattr(b, name) for b, _ in self._pending]) for name in ("x", "task", "target"))
-        taken = torch.cat([actions for _, actions in self._pending])
-        self._pending.clear()  # shallow copies of the game share it
-        with self._mode(train=True):
-            output, _ = self.network(x, task, lambda state: taken[:, state.depth])
-            _, loss, _ = self._score(output, Batch(x, task, target))
+        batch, taken = collected
+        with network_mode(self.network, train=True):
+            output, _ = self.network(batch.x, batch.task, lambda state: taken[:, state.depth])
+            _, loss, _ = self._score(output, batch)
             self.trainer.step(loss)
-
-    @contextmanager
-    def _mode(self, *, train: bool) -> Generator[None]:
-        """The network in training or evaluation mode, with or without a graph."""
-        if self.network.training != train:
-            self.network.train(train)
-        try:
-            with torch.set_grad_enabled(train):
-                yield
-        except ValueError as error:
-            if "Expected more than 1 value per channel" not in str(error):
-                raise
-            raise ValueError(
-                "batch norm outside the blocks cannot train on a single sample, and this deal has come down to one: "
-                "deal more samples at a time, or collect them with block_batch"
-            ) from error

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any, Literal
 
@@ -209,3 +210,20 @@ class BlockTrainer:
         check_state(state, {"optimizer": like_optimizer(self.optimizer), "samples": 0, "epoch": 0})
         self.optimizer.load_state_dict(deepcopy(dict(state["optimizer"])))
         self.samples, self.epoch = state["samples"], state["epoch"]
+
+
+@contextmanager
+def network_mode(network: nn.Module, *, train: bool) -> Generator[None]:
+    """A network in training or evaluation mode, with or without a graph."""
+    if network.training != train:
+        network.train(train)
+    try:
+        with torch.set_grad_enabled(train):
+            yield
+    except ValueError as error:
+        if "Expected more than 1 value per channel" not in str(error):
+            raise
+        raise ValueError(
+            "batch norm outside the blocks cannot train on a single sample, and this deal has come down to one: "
+            "deal more samples at a time, or collect them with block_batch"
+        ) from error

@@ -23,7 +23,13 @@ from routing_env.agents.per_layer import PerLayer
 from routing_env.baselines import BASELINES, Baseline, make_baseline, plan_beside
 from routing_env.data import MultiTaskData, SplitName
 from routing_env.drawing.routing_map import routing_map
-from routing_env.drawing.training_figures import Rows, block_probability, learning_curve, policy_over_time
+from routing_env.drawing.training_figures import (
+    Rows,
+    block_probability,
+    learning_curve,
+    measured_split,
+    policy_over_time,
+)
 from routing_env.game.build import as_built, build_dealer, build_network, build_trainer
 from routing_env.game.evaluation import Score, evaluate
 from routing_env.game.routing_game import RoutingGame
@@ -173,15 +179,19 @@ class GameLearner(Learner):
     def routing(self, evaluation: Evaluation) -> dict[str, Any]:
         """The routes, and how the tasks share blocks."""
         legal = self.game.spec.legal.cpu().numpy()
-        return {"test_routes": evaluation.routes.tolist(), **routing_measures(evaluation.routes.numpy(), legal)}
+        return {
+            f"{evaluation.split}_routes": evaluation.routes.tolist(),
+            **routing_measures(evaluation.routes.numpy(), legal),
+        }
 
     def figures(self, rows: Rows, references: Mapping[str, Rows], subject: str) -> dict[str, Figure | Image]:
         """The learning curve, and the paper's Figures 9, 10 and 11; 9 and 10 only where the policy is known."""
         samples, policies = (part.numpy() for part in self.monitor.history())
         names, spec = self.data.task_names, self.game.spec
         legal = spec.legal.cpu().numpy()
-        routes = np.array(rows[-1]["test_routes"])  # as the last evaluation found them
-        title = f"Routing map: {subject}, test split"
+        split = measured_split(rows)
+        routes = np.array(rows[-1][f"{split}_routes"])  # as the last evaluation found them
+        title = f"Routing map: {subject}, {split} split"
         drawn = super().figures(rows, references, subject)
         if not np.isnan(policies).any():
             drawn["policy_over_time"] = policy_over_time(samples, policies, names, subject, legal)

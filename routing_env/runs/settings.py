@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from routing_env.data import SplitName
 from routing_env.game.settings import Given, SettingError, Settings, check, types_of
 from routing_env.names import reference
 
@@ -28,6 +29,8 @@ class RunSettings:
     reference: bool = True
     """Train the routers fixed (one block per task per layer), random-fixed and, where it is known, oracle on the same
     game afterwards, for comparison."""
+    measure_test: bool = True
+    """Measure the test split after every epoch; without it the validation split alone is measured and reported."""
     arrivals: str = ""
     """Tasks that arrive at each stage, such as 9+1 or 5+3+2; without it all tasks are there from the start."""
     arrival_order: tuple[int, ...] = ()
@@ -95,6 +98,11 @@ class BenchmarkOptions:
     """Folder that holds the data sets' files; without it the environment variable ROUTING_ENV_DATA, or else ./data."""
     run_dir: Path = Path("runs/benchmark")
     """Folder of all benchmark runs and reports."""
+
+
+def measured_splits(settings: RunSettings) -> tuple[SplitName, ...]:
+    """Splits that a run measures after every epoch."""
+    return ("validation", "test") if settings.measure_test else ("validation",)
 
 
 def split_given(given: Given) -> tuple[dict[str, Any], dict[str, Any]]:
