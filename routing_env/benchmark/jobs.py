@@ -25,8 +25,11 @@ from routing_env.scenarios import SCENARIOS
 _FAIRNESS = ("epochs", "validation")
 """Settings without which a comparison misleads where entrants differ in them."""
 
-_OPTIMISER = ("optimizer", *Settings.OF_OPTIMIZER, "decay_every", "decay_factor", "batch_size")
-"""Settings of the training of blocks and baselines; a leaderboard says which entrants have which."""
+_OPTIMISER = (
+    *("optimizer", *Settings.OF_OPTIMIZER, "decay_every", "decay_factor", "batch_size"),
+    *("dropout", "weight_average"),
+)
+"""Settings of how blocks and baselines learn; a leaderboard says which entrants have which."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -301,8 +304,8 @@ def differences(jobs: Sequence[Job]) -> str:
     """In what the runs of one table differ beside who routes and the seed; a sentence, or nothing.
 
     Settings of the game and of the run are compared over all runs, and so are the versions that they began with; for
-    those of the optimiser the sentence names the entrants. The data are compared between runs of one seed, since a seed
-    cuts the data.
+    those of how networks learn the sentence names the entrants. The data are compared between runs of one seed, since a
+    seed cuts the data.
     """
     values: dict[str, dict[str, dict[str, None]]] = {}
     marks: dict[tuple[str, int], set[str]] = {}

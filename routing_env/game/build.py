@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from routing_env.data import EndlessPass, MultiTaskData, OnePerTask, ShuffledPass, first_tasks, load, training_share
 from routing_env.data.dealers import Dealer, DriftingTasks
+from routing_env.game.averaging import WeightAverage
 from routing_env.game.network import RoutedNetwork, mlp, simple_convnet
 from routing_env.game.recurrent import RoutedGRU, RoutedLSTM, steps_and_features
 from routing_env.game.rewards import COLLABORATIONS, FINAL_REWARDS
@@ -241,6 +242,7 @@ def build_trainer(settings: Settings, network: nn.Module, *, apart: Iterable[nn.
     optimizer: Any = settings.optimizer
     if is_function(optimizer):
         optimizer = find("optimizer", optimizer, {})
+    decay = settings.weight_average
     return BlockTrainer(
         network.parameters(),
         optimizer=optimizer,
@@ -250,6 +252,7 @@ def build_trainer(settings: Settings, network: nn.Module, *, apart: Iterable[nn.
         decay_every=settings.decay_every,
         decay_factor=settings.decay_factor,
         apart=apart,
+        average=WeightAverage(network.parameters(), network.buffers(), decay) if decay else None,
     )
 
 

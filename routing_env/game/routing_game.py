@@ -254,7 +254,7 @@ class RoutingGame:
             return output, route.actions
 
         depth, actions = self.spec.depth, self.spec.actions
-        with network_mode(self.network, train=False):
+        with network_mode(self.network, train=False), self.trainer.averaged():
             return evaluate(forward, self.data, self._score, split, depth=depth, actions=actions, batch_size=batch_size)
 
     def _averaged(self, batch: Batch, routes: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -268,8 +268,8 @@ class RoutingGame:
 
     @contextmanager
     def evaluating(self) -> Generator[None]:
-        """Inside, the network is in evaluation mode and has no gradients."""
-        with network_mode(self.network, train=False):
+        """Inside, the network is in evaluation mode, with the weights for evaluation, and has no gradients."""
+        with network_mode(self.network, train=False), self.trainer.averaged():
             yield
 
     def judge(self, output: Tensor, batch: Batch) -> tuple[Outcome, Tensor]:

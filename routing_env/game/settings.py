@@ -91,6 +91,9 @@ class Settings:
     """Epochs between decays of the learning rate; 0 never decays."""
     decay_factor: float = 0.1
     """What a decay multiplies the learning rate by."""
+    weight_average: float = 0.0
+    """Decay, in [0, 1), of an exponential moving average of the weights that evaluation uses, for routed networks and
+    baselines alike; with 0 evaluation uses the weights themselves."""
     batch_size: int = 32
     """Samples routed and trained on together."""
     dealer: Named = "shuffled"

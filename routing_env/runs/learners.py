@@ -317,7 +317,8 @@ class BaselineLearner(Learner):
         def forward(batch: Batch) -> tuple[Tensor, Tensor]:
             return self.network(batch.x, batch.task), batch.task.new_empty(len(batch), 0)
 
-        return evaluate(forward, self.data, self._score, split)
+        with self.trainer.averaged():
+            return evaluate(forward, self.data, self._score, split)
 
     def measures(self) -> dict[str, float]:
         """Accuracy and loss on the training deals; a baseline has no policy."""
