@@ -22,7 +22,7 @@ FOLDERS = {"routing_env": ROOT / "routing_env", "agents": ROOT / "agents", "base
 LAYERS = [
     {"torch_settings", "names", "checkpoint", "state_dicts"},
     {"search_space"},
-    {"types"},
+    {"types", "evaluations"},
     {"scenarios"},
     {"data"},
     {"game"},

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from routing_env.data import MultiTaskData, SplitName
+from routing_env.evaluations import Evaluation
 from routing_env.game.training import Loss, cross_entropy, squared_error
-from routing_env.types import Batch, Evaluation, Outcome
+from routing_env.types import Batch, Outcome
 
 Forward = Callable[[Batch], tuple[Tensor, Tensor]]
 """From a batch to the output float32 [B, O] and the actions int64 [B, D] that led to it."""

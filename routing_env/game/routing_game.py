@@ -16,6 +16,7 @@ from torch import Tensor
 
 from routing_env.data import MultiTaskData, SplitName
 from routing_env.data.dealers import Dealer
+from routing_env.evaluations import Evaluation
 from routing_env.game.checks import check_batch, check_decision, check_learned, check_routes
 from routing_env.game.collecting import CollectedDeals
 from routing_env.game.counterfactuals import follow_routes, one_step_outcomes, outcomes_along
@@ -34,18 +35,7 @@ from routing_env.game.settings import Settings
 from routing_env.game.training import BlockTrainer, Loss, network_mode
 from routing_env.state_dicts import ANYTHING, Stateful, check_state, restore
 from routing_env.torch_settings import usual_torch
-from routing_env.types import (
-    Batch,
-    Counterfactuals,
-    Decision,
-    Evaluation,
-    GameSpec,
-    Outcome,
-    Policy,
-    Router,
-    State,
-    Trace,
-)
+from routing_env.types import Batch, Counterfactuals, Decision, GameSpec, Outcome, Policy, Router, State, Trace
 
 
 class RoutingGame:

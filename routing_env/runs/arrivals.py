@@ -26,6 +26,7 @@ from routing_env.data import MultiTaskData, SplitName
 from routing_env.data.arrivals import TaskSequence, arriving, parse_stages
 from routing_env.drawing.arrival_figures import accuracy_matrix, arrival_curve
 from routing_env.drawing.training_figures import Rows, measured_split
+from routing_env.evaluations import Evaluation
 from routing_env.names import parse_options, printable
 from routing_env.runs.learners import BaselineLearner, Image, Learner, RouterLearner
 from routing_env.runs.routers import spec_of_first
@@ -38,7 +39,7 @@ from routing_env.runs.transfer import (
     forgetting,
     forward_transfer,
 )
-from routing_env.types import Evaluation, Router, Tick
+from routing_env.types import Router, Tick
 
 EPOCHS_OF_A_STAGE = 5
 """Measurements of each stage after the first; the first one is measured after every pass."""

@@ -30,6 +30,7 @@ from routing_env.drawing.training_figures import (
     measured_split,
     policy_over_time,
 )
+from routing_env.evaluations import Evaluation
 from routing_env.game.build import as_built, build_dealer, build_network, build_trainer
 from routing_env.game.evaluation import Score, evaluate
 from routing_env.game.routing_game import RoutingGame
@@ -42,7 +43,7 @@ from routing_env.runs.monitor import Monitor, Probability
 from routing_env.runs.routers import forgets, game_and_router
 from routing_env.runs.settings import SB3_PREFIX, RunSettings
 from routing_env.state_dicts import Stateful, restore
-from routing_env.types import Batch, Evaluation, Tick, Trace
+from routing_env.types import Batch, Tick, Trace
 
 FINEST_SNAPSHOTS = 2000
 """The first snapshots of the policy are this share of a run apart."""
