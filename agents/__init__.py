@@ -30,7 +30,8 @@ from typing import Any, Literal
 from routing_env.agents.presets import MATRIX_GAMES as MATRIX_GAMES
 from routing_env.agents.presets import preset_options
 from routing_env.names import check_call, check_options, find_class
-from routing_env.types import GameSpec, Router, usual_torch
+from routing_env.torch_settings import usual_torch
+from routing_env.types import GameSpec, Router
 
 TopologyName = Literal["per_task", "single", "dispatched"]
 
@@ -58,6 +59,7 @@ ROUTERS: dict[str, str] = {
     "reinforce": "routing_env.agents.reinforce:Reinforce",
     "reinforce-approx": "routing_env.agents.reinforce:ReinforceApprox",
     "relax": "routing_env.agents.relax:RELAX",
+    "route-hedge": "routing_env.agents.route_hedge:RouteHedge",
     "round-robin": "routing_env.agents.round_robin:RoundRobin",
     "sarsa": "routing_env.agents.sarsa:Sarsa",
     "sarsa-approx": "routing_env.agents.sarsa:SarsaApprox",

@@ -17,8 +17,7 @@ Depth counts from 0 in code and from 1 in anything printed, as in the paper.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -26,31 +25,7 @@ import torch
 from torch import Tensor
 
 from routing_env.search_space import SearchSpace
-
-
-@contextmanager
-def usual_torch(*, keep_gradients: bool = False) -> Generator[None, None, None]:
-    """Inside, torch's settings for the whole process are those that it starts with, whatever the caller has set.
-
-    They are the default type and device of new tensors, gradients, and inference mode.
-
-    Args:
-        keep_gradients: Leave gradients switched on or off as they are.
-    """
-    dtype, gradients = torch.get_default_dtype(), torch.is_grad_enabled()
-    usual = (
-        dtype is torch.float32 and torch.get_default_device().type == "cpu" and not torch.is_inference_mode_enabled()
-    )
-    if usual and (gradients or keep_gradients):
-        yield  # a default device, even the CPU, would slow every call down
-        return
-    torch.set_default_dtype(torch.float32)
-    try:
-        wanted = gradients or not keep_gradients
-        with torch.inference_mode(mode=False), torch.set_grad_enabled(wanted), torch.device("cpu"):
-            yield
-    finally:
-        torch.set_default_dtype(dtype)
+from routing_env.torch_settings import usual_torch
 
 
 @dataclass(frozen=True)
@@ -139,6 +114,24 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Counterfactuals:
+    """What the lanes of a deal would have met with on other routes, for routes of any shape [...].
+
+    A lane with one legal action at a depth takes it, whatever the route says there. Entries of routes that are not
+    legal for a lane are NaN.
+
+    Attributes:
+        loss: float32 [...].
+        final_reward: float32 [...], r_final.
+        action_rewards: float32 [..., D], the immediate rewards r_i.
+    """
+
+    loss: Tensor
+    final_reward: Tensor
+    action_rewards: Tensor
+
+
+@dataclass(frozen=True)
 class Trace:
     """The trace T = (S, A, R, r_final) of Algorithm 2, for B lanes.
 
@@ -148,6 +141,8 @@ class Trace:
         action_rewards: float32 [B, D], the immediate rewards r_i.
         final_reward: float32 [B], r_final.
         outcome: what the routes led to.
+        counterfactuals: for shape [B, D, A]: the route as it was, but with another action at one depth, in a game whose
+            ``counterfactuals`` were switched on; else None.
     """
 
     states: tuple[State, ...]
@@ -155,6 +150,7 @@ class Trace:
     action_rewards: Tensor
     final_reward: Tensor
     outcome: Outcome
+    counterfactuals: Counterfactuals | None = None
 
     @property
     def task(self) -> Tensor:
@@ -178,6 +174,26 @@ class Trace:
             tail = self.action_rewards[:, i] + gamma * tail
             discounted[:, i] = tail
         return discounted + self.final_reward[:, None]
+
+    def counterfactual_returns(self, gamma: float = 1.0) -> Tensor:
+        """R_i if the action at depth i had been another one and the rest of the route as it was.
+
+        Returns:
+            float32 [B, D, A]; NaN where that route is not legal.
+
+        Raises:
+            ValueError: The trace has no counterfactuals.
+        """
+        if self.counterfactuals is None:
+            raise ValueError(
+                "the trace has no counterfactuals, which this router learns from: let the router play the game itself "
+                "(Router.play), or set game.counterfactuals = True before you reset it"
+            )
+        rewards, returns = self.counterfactuals.action_rewards, self.counterfactuals.final_reward.clone()
+        for i in range(len(self.states)):
+            for j in range(i, len(self.states)):
+                returns[:, i] += gamma ** (j - i) * rewards[:, i, :, j]
+        return returns
 
 
 @dataclass(frozen=True)
@@ -221,6 +237,8 @@ class Game(Protocol):
 
     router_loss: Callable[[Trace], Tensor] | None
     """The router's own loss, float32 [B], that the blocks minimise in addition to theirs (section 3.1.2, end)."""
+    counterfactuals: bool
+    """Whether traces of training deals say what other actions would have led to."""
 
     @property
     def spec(self) -> GameSpec:
@@ -238,6 +256,10 @@ class Game(Protocol):
 
     def step(self, decision: Decision) -> State | None:
         """Apply one block per lane; None when the routes have ended."""
+        ...
+
+    def counterfactual_outcomes(self, routes: Tensor) -> Counterfactuals:
+        """What the lanes of this deal meet with on whole routes int64 [R, D] or [R, B, D], for shape [R, B]."""
         ...
 
     def log(self, values: Mapping[str, float]) -> None:
@@ -268,9 +290,31 @@ class Router(ABC):
         """
         return None
 
+    def mixture(self, task: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Whole routes whose predictions a greedy evaluation averages.
+
+        None, the default: the router acts greedily, one decision after the other. An evaluation with k routes costs
+        up to k times as much; routes that begin alike share the work until they part.
+
+        Args:
+            task: int64 [B].
+
+        Returns:
+            Routes int64 [k, B, D], and their weights float32 [k, B], which sum to 1 in every lane.
+        """
+        return None
+
     def learn(self, trace: Trace) -> dict[str, float]:
         """Learn from one deal and return named values for the log. The default learns nothing."""
         return {}
+
+    def learn_from(self, game: Game) -> dict[str, float]:
+        """Learn from the deal that has ended; :meth:`play` calls it.
+
+        By default the trace is all that counts. A router that asks the game what other routes would have led to
+        overrides this method.
+        """
+        return self.learn(game.trace)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed run needs, as nested dicts and lists of tensors, numbers and strings."""
@@ -305,6 +349,11 @@ class Router(ABC):
         """A loss float32 [B] of this router that the blocks minimise beside their own (section 3.1.2, end), if any."""
         return None
 
+    @property
+    def needs_counterfactuals(self) -> bool:
+        """Whether this router learns from ``trace.counterfactuals``; :meth:`play` then has the game compute them."""
+        return False
+
     @usual_torch()
     def play(self, game: Game, samples: int) -> None:
         """Route and learn until ``samples`` more samples have been dealt (Algorithm 2).
@@ -312,16 +361,16 @@ class Router(ABC):
         A router that owns its loop (a Stable-Baselines3 model, say) overrides this.
         """
         dealt = 0
-        game.router_loss = self.block_loss
+        game.router_loss, game.counterfactuals = self.block_loss, self.needs_counterfactuals
         try:
             while dealt < samples:
                 state: State | None = game.reset()
                 dealt += len(state.task)
                 while state is not None:
                     state = game.step(self.act(state))
-                game.log(self.learn(game.trace))
+                game.log(self.learn_from(game))
         finally:
-            game.router_loss = None
+            game.router_loss, game.counterfactuals = None, False
 
 
 Policy = Callable[[State], Tensor]
@@ -329,41 +378,3 @@ Policy = Callable[[State], Tensor]
 
 Tick = Callable[[], None]
 """Called after every piece of work, for a display of progress."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The evaluation of one split; nothing is trained.
-
-    Attributes:
-        split: name of the split.
-        samples: int64 [T].
-        accuracy: float64 [T]; NaN for regression.
-        balanced_accuracy: float64 [T], the mean recall of the classes that occur; NaN for regression.
-        majority: float64 [T], the accuracy of always naming the split's most frequent class.
-        loss: float64 [T], the mean loss.
-        routes: int64 [T, D, A], how often each task took each action.
-    """
-
-    split: str
-    samples: Tensor
-    accuracy: Tensor
-    balanced_accuracy: Tensor
-    majority: Tensor
-    loss: Tensor
-    routes: Tensor
-
-    @property
-    def overall_accuracy(self) -> float:
-        """Accuracy over all samples, in [0, 1]."""
-        return float((self.accuracy * self.samples).sum() / self.samples.sum())
-
-    @property
-    def overall_balanced_accuracy(self) -> float:
-        """Mean over tasks of the balanced accuracy, in [0, 1]."""
-        return float(self.balanced_accuracy.mean())
-
-    @property
-    def overall_loss(self) -> float:
-        """Mean loss over all samples."""
-        return float((self.loss * self.samples).sum() / self.samples.sum())

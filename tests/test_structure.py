@@ -20,9 +20,9 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {"routing_env": ROOT / "routing_env", "agents": ROOT / "agents", "baselines": ROOT / "baselines"}
 
 LAYERS = [
-    {"names"},
+    {"torch_settings", "names", "checkpoint", "state_dicts"},
     {"search_space"},
-    {"types", "checkpoint", "state_dicts"},
+    {"types", "evaluations"},
     {"scenarios"},
     {"data"},
     {"game"},
@@ -40,8 +40,8 @@ LAYERS = [
 """Every part imports from the layers above it in this list, and from itself."""
 
 APART = {
-    "agents": {"agents", "types", "names", "search_space", "state_dicts"},
-    "baselines": {"baselines", "types", "names", "search_space", "game"},
+    "agents": {"agents", "torch_settings", "types", "names", "search_space", "state_dicts"},
+    "baselines": {"baselines", "torch_settings", "types", "names", "search_space", "game"},
 }
 """Parts that stand aside: what they import. Only runs, what stands on them, and the command line import them."""
 

@@ -257,7 +257,15 @@ def test_a_baseline_keeps_its_usual_optimiser(tmp_path: Path) -> None:
 def test_in_a_scenario_options_alone_are_searched(tmp_path: Path) -> None:
     first, second = searches_for("", options(tmp_path, scenario=("planted-3x4",), entrants=("wpl", "dense")))
     assert set(first.space) == {"options.rule", "options.step"}
-    assert second.points == [{}]
+    assert second.points == [{"options.depth": 1}, {"options.depth": 2}, {"options.depth": 3}]
+
+
+def test_depth_is_searched_once(tmp_path: Path) -> None:
+    """Of a baseline, as its option or as the layers of the game; a network without layers has none."""
+    (search,) = searches(tmp_path, "dense", search=("options", "layers"))
+    assert set(search.space) == {"settings.layers"}
+    (search,) = searches(tmp_path, "linear_heads", search=("options",))
+    assert search.points == [{}]
 
 
 def test_other_points_and_other_spaces_have_other_places(tmp_path: Path) -> None:
@@ -277,7 +285,7 @@ def test_the_budget_is_said(tmp_path: Path) -> None:
             "  wpl: 5 trials; learning_rate {0.01, 0.03, 0.1, 0.3}, rule {algorithm-3, full-vector}, "
             "step {0.003, 0.01, 0.03, 0.1, 0.3}"
         ),
-        "  dense: 4 trials; learning_rate {0.01, 0.03, 0.1, 0.3}",
+        "  dense: 5 trials; learning_rate {0.01, 0.03, 0.1, 0.3}, depth {1, 2, 3}",
     ]
 
 

@@ -9,11 +9,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from routing_env.analysis.tree import LANES, decision_of, start, zeros_per_task
+from routing_env.analysis.tree import LANES, decision_of, zeros_per_task
 from routing_env.data import SplitName
 from routing_env.game.build import build_game
+from routing_env.game.counterfactuals import one_step_outcomes
 from routing_env.game.routing_game import RoutingGame
-from routing_env.types import Batch, Decision, Policy, Router, State, Tick, usual_torch
+from routing_env.torch_settings import usual_torch
+from routing_env.types import Batch, Decision, Policy, Router, State, Tick
 
 
 @usual_torch()
@@ -29,30 +31,14 @@ def counterfactuals(game: RoutingGame, batch: Batch, policy: Router | Policy | T
         batch: B samples.
         policy: A router, which acts greedily, a function from a state to actions int64 [B], or routes int64 [B, D].
     """
-    spec = game.spec
-    earned = torch.full((len(batch), spec.depth, spec.actions), torch.nan, device=spec.device)
+    every = torch.arange(game.spec.actions, device=game.spec.device)
+    offers = [game.collaboration.reward(depth, every) for depth in range(game.spec.depth)]
     with game.evaluating():
-        route = start(game, batch)
-        while route.depth < spec.depth:
+        route = game.network.start(batch.x, batch.task)
+        while route.depth < game.spec.depth:
             route.apply(decision_of(policy, route.observe()))
-        own = route.actions
-        for depth, state in enumerate(route.states):
-            for action in state.legal.any(0).nonzero()[:, 0].tolist():
-                fork, alive = route.fork(depth), state.legal[:, action]
-                actions = own.clone()
-                actions[:, depth] = action
-                reward = torch.zeros(len(batch), device=spec.device)
-                for i in range(spec.depth):
-                    if i >= depth:
-                        legal = fork.observe().legal
-                        forced = legal.sum(1) == 1
-                        actions[:, i] = torch.where(forced & (i > depth), legal.int().argmax(1), actions[:, i])
-                        alive = alive & legal.gather(1, actions[:, i : i + 1])[:, 0]
-                        fork.apply(Decision(actions[:, i]), playing=alive)
-                    reward += game.collaboration.reward(i, actions[:, i])
-                reward += game.judge(fork.output, batch)[1]
-                earned[:, depth, action] = reward.where(alive, torch.nan)
-    return earned
+        found = one_step_outcomes(route, batch, game.judge, offers)
+    return found.final_reward + found.action_rewards.sum(-1)
 
 
 @usual_torch()
@@ -71,7 +57,7 @@ def earned(game: RoutingGame, policy: Router | Policy, split: SplitName = "test"
     total, count = zeros_per_task(game), zeros_per_task(game)
     with game.evaluating():
         for batch in game.data.batches(split, LANES):
-            route, reward = start(game, batch), torch.zeros(len(batch), device=game.spec.device)
+            route, reward = game.network.start(batch.x, batch.task), torch.zeros(len(batch), device=game.spec.device)
             while route.depth < game.spec.depth:
                 decision = decision_of(policy, route.observe(), greedy=greedy)
                 reward += game.collaboration.reward(route.depth, decision.action)

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from routing_env.analysis.tree import follow, refuse_shared_rewards, sampled
+from routing_env.analysis.tree import check_own_rewards, follow, sampled
 from routing_env.data import SplitName
 from routing_env.game.routing_game import RoutingGame
-from routing_env.types import Router, Tick, usual_torch
+from routing_env.torch_settings import usual_torch
+from routing_env.types import Router, Tick
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def frozen_payoffs(
             "exactly; use earned(game, router, split, greedy=False), which draws from it"
         )
     with game.evaluating():
-        refuse_shared_rewards(game, split)
+        check_own_rewards(game, split)
         if exhaustive:
             paths, reward, chance, value = follow(game, split, None, router, tick)
         else:

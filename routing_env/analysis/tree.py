@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import groupby
 
 import torch
 from torch import Tensor
 
 from routing_env.data import SplitName
-from routing_env.game.network import RoutedNetwork
-from routing_env.game.routed_model import Route, RoutedModel
+from routing_env.game.rewards import refuse_shared_rewards
+from routing_env.game.routed_model import Route
 from routing_env.game.routing_game import RoutingGame
 from routing_env.types import Batch, Decision, Policy, Router, State, Tick
 
@@ -43,7 +42,7 @@ def follow(
     value, samples = zeros_per_task(game), zeros_per_task(game)
     for batch in game.data.batches(split, LANES):
         samples += torch.bincount(batch.task, minlength=len(samples))
-        for path, reward, alive, chance in _leaves(start(game, batch), game, batch, paths, router):
+        for path, reward, alive, chance in _leaves(game.network.start(batch.x, batch.task), game, batch, paths, router):
             place = number.setdefault(path, len(number))
             if place == len(sums):
                 sums.append(samples.new_zeros(3, len(samples)))
@@ -138,7 +137,8 @@ def sampled(
     lanes = game.data.split(split)
     drawn: set[Path] = set()
     for rows in torch.randint(len(lanes), (most,), generator=generator).split(1024):
-        route = start(game, game.data.gather(lanes[rows.to(spec.device)]))
+        batch = game.data.gather(lanes[rows.to(spec.device)])
+        route = game.network.start(batch.x, batch.task)
         while route.depth < spec.depth:
             legal = route.observe().legal.cpu().to(torch.float32)
             route.apply(Decision(torch.multinomial(legal, 1, generator=generator)[:, 0].to(spec.device)))
@@ -159,32 +159,13 @@ def sampled(
         paths, reward = paths + more, torch.cat([reward, theirs], dim=1)
 
 
-def refuse_shared_rewards(game: RoutingGame, split: SplitName) -> None:
+def check_own_rewards(game: RoutingGame, split: SplitName) -> None:
     """Refuse a final reward that is not each lane's own."""
     batch = next(game.data.batches(split, 64))
-    route = start(game, batch)
+    route = game.network.start(batch.x, batch.task)
     while route.depth < game.spec.depth:
         route.apply(Decision(route.observe().legal.int().argmax(1)))
-    outcome, _ = game.judge(route.output, batch)
-    first = torch.arange(len(batch), device=game.spec.device) < len(batch) // 2
-    for others in (first, ~first):  # once they all fail, once they all succeed
-        bad = replace(outcome, correct=outcome.correct & ~others, loss=outcome.loss + others)
-        good = replace(outcome, correct=outcome.correct | others)
-        one, other = (game.final_reward(which)[~others] for which in (bad, good))
-        if not torch.allclose(one, other):
-            raise ValueError(
-                "the final reward of a lane depends on the other lanes of its deal, as that of 'team' does, so that "
-                "routes have no payoffs of their own; analyse the game with final_reward 'correct' or 'negative_loss'"
-            )
-
-
-def start(game: RoutingGame, batch: Batch) -> Route:
-    """The beginning of routes that can be forked without running the stem again."""
-    network: RoutedModel = game.network
-    x = batch.x
-    if isinstance(network, RoutedNetwork):
-        x, network = network.stem(x), network.behind_stem()
-    return network.start(x, batch.task)
+    refuse_shared_rewards(game.final_reward, game.judge(route.output, batch)[0])
 
 
 def decision_of(policy: Router | Policy | Tensor, state: State, *, greedy: bool = True) -> Decision:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,12 @@ from routing_env.scenarios import SCENARIOS
 
 _FAIRNESS = ("epochs", "validation")
 """Settings without which a comparison misleads where entrants differ in them."""
+
+_OPTIMISER = (
+    *("optimizer", *Settings.OF_OPTIMIZER, "decay_every", "decay_factor", "batch_size"),
+    *("dropout", "weight_average"),
+)
+"""Settings of how blocks and baselines learn; a leaderboard says which entrants have which."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -300,10 +306,11 @@ def _settings(run: RunSettings) -> dict[str, Any]:
 def differences(jobs: Sequence[Job]) -> str:
     """In what the runs of one table differ beside who routes and the seed, and who was tuned; nothing where nobody.
 
-    Settings of the game and of the run are compared over all runs, and so are the versions that they began with. The
-    data are compared between runs of one seed, since a seed cuts the data.
+    Settings of the game and of the run are compared over all runs, and so are the versions that they began with; for
+    those of how networks learn the sentence names the entrants. The data are compared between runs of one seed, since a
+    seed cuts the data.
     """
-    values: dict[str, dict[str, None]] = {}
+    values: dict[str, dict[str, dict[str, None]]] = {}
     marks: dict[tuple[str, int], set[str]] = {}
     for job in jobs:
         directory = RunDirectory(job.path)
@@ -312,10 +319,15 @@ def differences(jobs: Sequence[Job]) -> str:
         versions = directory.read_versions()
         told = {name: versions[name] for name in ("routing-env", "torch") if name in versions}
         for name, value in {**_settings(directory.read_config()), **told}.items():
-            values.setdefault(name, {})[str(value)] = None
+            values.setdefault(name, {}).setdefault(str(value), {})[job.entrant.name] = None
         for split, mark in directory.read_fingerprint().items():
             marks.setdefault((split, job.seed), set()).add(mark)
-    parts = [f"{name}: {', '.join(different)}" for name, different in values.items() if len(different) > 1]
+
+    def told_of(name: str, different: Mapping[str, Mapping[str, None]]) -> str:
+        whose = {value: f" ({', '.join(names)})" if name in _OPTIMISER else "" for value, names in different.items()}
+        return f"{name}: {', '.join(value + names for value, names in whose.items())}"
+
+    parts = [told_of(*pair) for pair in values.items() if len(pair[1]) > 1]
     if splits := dict.fromkeys(split for (split, _), different in marks.items() if len(different) > 1):
         parts.append(f"the samples of the split{'s' if len(splits) > 1 else ''} {', '.join(splits)}")
     said = [f"These runs differ in {'; '.join(parts)}."] if parts else []

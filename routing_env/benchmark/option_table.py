@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from routing_env.agents import router_class
-from routing_env.baselines import baseline_class
+from routing_env.baselines import SizeOptions, baseline_class, size_options
 from routing_env.benchmark.tuning import described, space_of
 from routing_env.names import field_docs, printable
 from routing_env.runs.learners import is_baseline
@@ -39,5 +39,10 @@ def show_options(name: str, console: Console) -> None:
             default = "" if parameter.default is parameter.empty else repr(parameter.default)
             meaning = Text(" ".join(docs.get(option, "").split()))
             table.add_row(option, Text(default), meaning, *([Text(searched.get(option, ""))] if searched else []))
+    if is_baseline(name):
+        docs = field_docs(SizeOptions)
+        for option, value in size_options(found).items():
+            meaning = Text(" ".join(docs[option].split()))
+            table.add_row(option, Text(repr(value)), meaning, *([Text(searched.get(option, ""))] if searched else []))
     console.print((found.__doc__ or "").strip().splitlines()[0] if found.__doc__ else "", markup=False, highlight=False)
     console.print(table if table.rows else "It has no options.")

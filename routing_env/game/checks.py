@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from routing_env.data import MultiTaskData
-from routing_env.types import Batch, Decision, Outcome, State
+from routing_env.types import Batch, Decision, GameSpec, Outcome, State
 
 
 def check_decision(decision: Decision, state: State, playing: Tensor | None = None) -> None:
@@ -63,6 +63,27 @@ def _check_probability(probability: Tensor, action: Tensor, state: State, playin
             f"probability of lane {lane} at depth {state.depth + 1} is {probability[lane].tolist()}, and its action "
             f"{int(action[lane])}; it must be a distribution over the legal actions "
             f"{state.legal[lane].nonzero()[:, 0].tolist()}, with the action among those that it can draw"
+        )
+
+
+def check_routes(routes: Tensor, lanes: int, spec: GameSpec) -> None:
+    """Check whole routes for a deal.
+
+    Raises:
+        ValueError: something of the wrong kind, shape or type, or an action that does not exist.
+    """
+    shapes = ((spec.depth,), (lanes, spec.depth))
+    if not isinstance(cast(object, routes), Tensor) or routes.dtype != torch.int64 or routes.shape[1:] not in shapes:
+        raise ValueError(
+            f"routes must be int64 [R, {spec.depth}], or [R, {lanes}, {spec.depth}] for {lanes} lanes; got "
+            f"{_described(routes)}"
+        )
+    if not len(routes) or routes.device != spec.legal.device:
+        raise ValueError(f"routes must be at least one, on {spec.legal.device}; got {_described(routes)}")
+    if routes.min() < 0 or routes.max() >= spec.actions:
+        raise ValueError(
+            f"routes take actions from {int(routes.min())} to {int(routes.max())}; they must be from 0 to "
+            f"{spec.actions - 1}"
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from math import prod
 from typing import cast
@@ -13,6 +12,7 @@ from torch.nn import functional as F
 
 from routing_env.game.blocks import BlockBank, output_shape
 from routing_env.game.choices import Choice
+from routing_env.game.dropout import with_dropout
 from routing_env.game.routed_model import RoutedModel, Walk
 from routing_env.types import GameSpec
 
@@ -115,9 +115,24 @@ class RoutedNetwork(RoutedModel):
             pass_action=self.pass_action,
         )
 
+    def encode(self, x: Tensor) -> Tensor:
+        """The stem's output."""
+        return self.stem(x)
+
     def route(self, x: Tensor, task: Tensor) -> Walk:
-        """The stem, then one decision per depth."""
-        v, shape = self.stem(x), None  # shape: of each lane, int64 [B]; None where it is the same for all
+        """One decision per depth.
+
+        Args:
+            x: the stem's output, float32 [B, ...].
+            task: int64 [B].
+
+        Yields:
+            Decisions.
+
+        Returns:
+            The output float32 [B, O].
+        """
+        v, shape = x, None  # shape: of each lane, int64 [B]; None where it is the same for all
         for depth in range(self.depth):
             legal, candidates, after = self.legal[depth], self.candidates(depth), self.reachable[depth + 1]
             legal = legal[self.reachable[depth][0]].expand(len(task), -1) if shape is None else legal[shape]
@@ -135,13 +150,6 @@ class RoutedNetwork(RoutedModel):
                 if depth + 1 < self.depth:  # a lane that has lost its route may stand where nothing is legal
                     shape = shape.where(self.legal[depth + 1].any(1)[shape], after[0])
         return v
-
-    def behind_stem(self) -> RoutedNetwork:
-        """The same network for samples that have been through the stem; it shares the blocks."""
-        network = copy.copy(self)
-        network._modules = {**self._modules, "stem": nn.Identity()}
-        network.input_shape = self.bank(0).in_shape
-        return network
 
     def padded(self, v: Tensor) -> Tensor:
         """Flattened to [B, F], padded with zeros."""
@@ -300,6 +308,7 @@ def mlp(
     recursive: bool = False,
     pass_action: bool = False,
     depth: int | None = None,
+    dropout: float = 0.0,
 ) -> RoutedNetwork:
     """Fully connected layers over the flattened sample, all of them routed; there is no trained stem.
 
@@ -312,10 +321,12 @@ def mlp(
         recursive: see :class:`RoutedNetwork`.
         pass_action: see :class:`RoutedNetwork`.
         depth: see :class:`RoutedNetwork`.
+        dropout: share of the sample's features, in [0, 1), that is dropped in training.
     """
     sizes = [prod(input_shape), *[hidden] * (layers - 1), outputs]
     routed = linear_layers(sizes, blocks)
-    return RoutedNetwork(nn.Flatten(), routed, input_shape, recursive=recursive, pass_action=pass_action, depth=depth)
+    stem = with_dropout(nn.Flatten(), dropout)
+    return RoutedNetwork(stem, routed, input_shape, recursive=recursive, pass_action=pass_action, depth=depth)
 
 
 def simple_convnet(
@@ -329,6 +340,7 @@ def simple_convnet(
     recursive: bool = False,
     pass_action: bool = False,
     depth: int | None = None,
+    dropout: float = 0.0,
 ) -> RoutedNetwork:
     """SimpleConvNet of the paper's section 4: four convolutions as the stem, routed fully connected layers on top.
 
@@ -345,6 +357,7 @@ def simple_convnet(
         recursive: see :class:`RoutedNetwork`.
         pass_action: see :class:`RoutedNetwork`.
         depth: see :class:`RoutedNetwork`.
+        dropout: share of the stem's features, in [0, 1), that is dropped in training.
     """
     if len(input_shape) not in (2, 3):
         raise ValueError(f"simple_convnet takes images; a sample has shape {tuple(input_shape)}: use mlp instead")
@@ -362,4 +375,5 @@ def simple_convnet(
     stem.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  # quicker convolutions, same numbers
     width = prod(output_shape(stem, input_shape, "the stem"))
     routed = linear_layers([width, *[hidden] * (layers - 1), outputs], blocks)
+    stem = with_dropout(stem, dropout)
     return RoutedNetwork(stem, routed, input_shape, recursive=recursive, pass_action=pass_action, depth=depth)

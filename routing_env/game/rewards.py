@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
+from routing_env.game.checks import check_reward
 from routing_env.state_dicts import Stateful, check_state
 from routing_env.types import GameSpec, Outcome
 
@@ -39,6 +41,50 @@ FINAL_REWARDS: dict[str, FinalReward] = {
     "negative_loss": negative_loss,
     "team": team_reward,
 }
+
+
+def reward_of(final_reward: FinalReward, outcome: Outcome, playing: Tensor | None = None) -> Tensor:
+    """r_final of every lane, float32 [B].
+
+    Args:
+        final_reward: from an outcome.
+        outcome: of a deal.
+        playing: bool [B], the lanes that have not forfeited their route; None: all.
+
+    Raises:
+        ValueError: a final reward of your own that is not float [B] and finite.
+    """
+    reward = final_reward(outcome)
+    if final_reward not in FINAL_REWARDS.values():
+        check_reward(reward, outcome)
+    if playing is None:
+        return reward
+    lost = reward[playing].min().clamp_max(FORFEIT) if playing.any() else FORFEIT
+    return reward.where(playing, lost)
+
+
+def refuse_shared_rewards(final_reward: FinalReward, outcome: Outcome) -> None:
+    """Refuse a final reward that is not each lane's own.
+
+    Args:
+        final_reward: from an outcome.
+        outcome: of a deal, for the trial.
+
+    Raises:
+        ValueError: the reward of some lanes changes when others fail or succeed.
+    """
+    if final_reward in (correct_or_not, negative_loss):
+        return
+    first = torch.arange(len(outcome.task), device=outcome.task.device) < len(outcome.task) // 2
+    for others in (first, ~first):  # once they all fail, once they all succeed
+        bad = replace(outcome, correct=outcome.correct & ~others, loss=outcome.loss + others)
+        good = replace(outcome, correct=outcome.correct | others)
+        one, other = (final_reward(which)[~others] for which in (bad, good))
+        if not torch.allclose(one, other):
+            raise ValueError(
+                "the final reward of a lane depends on the other lanes of its deal, as that of 'team' does, so that "
+                "routes have no payoffs of their own; use final_reward 'correct' or 'negative_loss'"
+            )
 
 
 class CollaborationReward(Stateful, Protocol):

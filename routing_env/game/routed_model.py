@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from routing_env.game.blocks import BlockBank, Representation, map_tensors, tensors_of, tried
+from routing_env.game.blocks import BlockBank, Representation, in_rows, map_tensors, tensors_of, tried
 from routing_env.game.checks import check_decision
 from routing_env.game.choices import Choice
 from routing_env.types import Decision, GameSpec, Outcome, Policy, Router, State, Trace
@@ -65,7 +65,7 @@ class RoutedModel(nn.Module, ABC):
         """The way of a batch through the network.
 
         Args:
-            x: float32 [B, *input_shape].
+            x: What :meth:`encode` returns, by default the samples float32 [B, *input_shape].
             task: int64 [B].
 
         Yields:
@@ -75,6 +75,14 @@ class RoutedModel(nn.Module, ABC):
             The output float32 [B, O].
         """
         ...
+
+    def encode(self, x: Tensor) -> Tensor:
+        """What comes before the first decision, by default nothing, for samples float32 [B, *input_shape].
+
+        Returns:
+            A tensor [B, ...] that every route of these samples begins with; it is computed once.
+        """
+        return x
 
     def spec(
         self, tasks: int, device: torch.device | None = None, input_shape: Sequence[int] | None = None
@@ -118,7 +126,7 @@ class RoutedModel(nn.Module, ABC):
 
     def start(self, x: Tensor, task: Tensor) -> Route:
         """Begin a deal."""
-        return Route(self, x, task)
+        return Route(self, self.encode(x), task)
 
     def forward(
         self, x: Tensor, task: Tensor, policy: Router | Policy, *, greedy: bool | None = None
@@ -158,7 +166,7 @@ class RoutedModel(nn.Module, ABC):
         passes = self.max_depth is not None
         try:
             with tried(self), torch.random.fork_rng(devices=[]):
-                walk, sent = self.route(x, task), None
+                walk, sent = self.route(self.encode(x), task), None
                 while True:
                     try:
                         choice = walk.send(sent)
@@ -200,6 +208,7 @@ class Route:
 
     Attributes:
         model: The model.
+        x: What the model's ``encode`` has made of the samples.
         task: int64 [B].
         depth: Number of decisions taken so far.
         states: What was observed at each depth.
@@ -208,12 +217,13 @@ class Route:
 
     def __init__(self, model: RoutedModel, x: Tensor, task: Tensor) -> None:
         self.model = model
+        self.x = x
         self.task = task
         self.depth = 0
         self.states: list[State] = []
         self.decisions: list[Decision] = []
-        self._x = x
         self._returned: list[Representation] = []  # what the blocks have returned at each depth
+        self._state: State | None = None  # what was observed at this depth
         self._choice: Choice | None = None
         self._output: Tensor | None = None
         self._failed = False
@@ -234,13 +244,14 @@ class Route:
 
     def observe(self, *, attached: bool = False) -> State:
         """The state at this depth, detached from the graph unless ``attached``."""
-        if len(self.states) == self.depth:
+        if self._state is None:
             v = self.output.flatten(1) if self._choice is None else self._choice.seen()
             missing = self.model.features - v.shape[1]
             v = F.pad(v, (0, missing)) if missing else v
             agent = self.decisions[-1].agent if self.decisions else None
-            self.states.append(State(v if attached else v.detach(), self.task, self.depth, self._legal(), agent))
-        return self.states[-1]
+            self._state = State(v if attached else v.detach(), self.task, self.depth, self._legal(), agent)
+            self.states.append(self._state)
+        return self._state
 
     def apply(self, decision: Decision, *, playing: Tensor | None = None) -> None:
         """Apply one block per lane, or PASS.
@@ -265,19 +276,31 @@ class Route:
             self._go_on(v)
         self.decisions.append(decision)
         self.depth += 1
+        self._state = None
 
-    def fork(self, depth: int | None = None) -> Route:
+    def fork(self, depth: int | None = None, *, lanes: Tensor | None = None) -> Route:
         """Another route that goes on from here, or from an earlier depth.
 
-        The model computes again what is not routed; what the blocks returned on the way is taken over.
+        What the blocks returned on the way is taken over, as is what ``encode`` returned; the model computes again what
+        else is not routed.
+
+        Args:
+            depth: Number of decisions that are kept; by default all.
+            lanes: int64 [N], the lanes that go on, each as often as it is named; by default every lane once. The fork
+                does not remember their earlier states and decisions.
         """
         depth = self.depth if depth is None else depth
-        other = Route(self.model, self._x, self.task)
-        other.states, other.decisions = self.states[:depth], self.decisions[:depth]
-        for v in self._returned[:depth]:
+        x, task, returned = self.x, self.task, self._returned[:depth]
+        if lanes is not None:
+            x, task, returned = x[lanes], task[lanes], [in_rows(v, lanes) for v in returned]
+        other = Route(self.model, x, task)
+        for v in returned:
             other._returned.append(v)
-            other._go_on(v)
             other.depth += 1
+            other._go_on(v)
+        other.depth = depth  # also where the model has ended earlier
+        if lanes is None:
+            other.states, other.decisions = self.states[:depth], self.decisions[:depth]
         return other
 
     def score(
@@ -357,7 +380,7 @@ class Route:
     def _check_form(self) -> None:
         """Refuse what the trial run has not shown."""
         model, choice = self.model, self._choice
-        decided = self.depth + bool(self.states)
+        decided = self.depth + (self._state is not None)
         if choice is None:
             if model.pass_action is None and decided < model.depth:
                 raise ValueError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,32 +16,26 @@ from torch import Tensor
 
 from routing_env.data import MultiTaskData, SplitName
 from routing_env.data.dealers import Dealer
-from routing_env.game.checks import check_batch, check_decision, check_learned, check_reward
+from routing_env.evaluations import Evaluation
+from routing_env.game.checks import check_batch, check_decision, check_learned, check_routes
+from routing_env.game.collecting import CollectedDeals
+from routing_env.game.counterfactuals import follow_routes, one_step_outcomes, outcomes_along
+from routing_env.game.deal import Deal
 from routing_env.game.evaluation import Score, evaluate
 from routing_env.game.rewards import (
-    FINAL_REWARDS,
-    FORFEIT,
     CollaborationReward,
     FinalReward,
     correct_or_not,
     negative_loss,
+    refuse_shared_rewards,
+    reward_of,
 )
 from routing_env.game.routed_model import Route, RoutedModel
 from routing_env.game.settings import Settings
-from routing_env.game.training import BlockTrainer, Loss
-from routing_env.state_dicts import ANYTHING, AnyLength, Stateful, check_state, restore
-from routing_env.types import Batch, Decision, Evaluation, GameSpec, Outcome, Policy, Router, State, Trace, usual_torch
-
-
-@dataclass
-class _Deal:
-    """A deal under way."""
-
-    batch: Batch
-    route: Route
-    train: bool
-    playing: Tensor | None = None
-    rewards: list[Tensor] = field(default_factory=list[Tensor])
+from routing_env.game.training import BlockTrainer, Loss, network_mode
+from routing_env.state_dicts import ANYTHING, Stateful, check_state, restore
+from routing_env.torch_settings import usual_torch
+from routing_env.types import Batch, Counterfactuals, Decision, GameSpec, Outcome, Policy, Router, State, Trace
 
 
 class RoutingGame:
@@ -67,6 +61,7 @@ class RoutingGame:
         router_loss: from a trace to float32 [B], a router's own loss. The blocks minimise it in addition to theirs: its
             gradient reaches them through v, which is not detached then (section 3.1.2, end). None, the default,
             detaches v.
+        counterfactuals: whether the traces of training deals say what other actions would have led to.
     """
 
     def __init__(
@@ -86,8 +81,6 @@ class RoutingGame:
             raise ValueError(f"the network gives {network.output_shape} outputs; {data.name} needs ({data.outputs},)")
         if network.input_shape != data.input_shape:
             raise ValueError(f"the network takes {network.input_shape}; samples of {data.name} are {data.input_shape}")
-        if block_batch is not None and block_batch < 1:
-            raise ValueError(f"block_batch is {block_batch}; it must be at least 1, or None")
         self.data = data
         self.network = network
         self.trainer = trainer
@@ -97,13 +90,14 @@ class RoutingGame:
         self.settings: Settings | None = None
         self.observers: list[Callable[[Trace], None]] = []
         self.router_loss: Callable[[Trace], Tensor] | None = None
+        self.counterfactuals = False
         self.final_reward = final_reward or (negative_loss if data.classes is None else correct_or_not)
         self._score = Score(data, loss)
-        self._block_batch = block_batch
-        self._pending: list[tuple[Batch, Tensor]] = []
+        self._collected = CollectedDeals(block_batch)
         self._log: dict[str, tuple[float, int]] = {}
-        self._deal: _Deal | None = None
+        self._deal: Deal | None = None
         self._trace: Trace | None = None
+        self._dealt: tuple[Batch, Tensor] | None = None  # the samples of the present or last deal, and encoded
 
     @property
     def samples(self) -> int:
@@ -151,15 +145,15 @@ class RoutingGame:
             ValueError: a batch that does not fit the tasks, or with values that are not finite; a ``router_loss`` where
                 ``block_batch`` collects deals.
         """
-        if self.router_loss is not None and self._block_batch is not None:
+        if self.router_loss is not None and self._collected.samples is not None:
             raise ValueError("router_loss needs every deal to be a step of the blocks; leave block_batch out")
         if batch is None:
             batch = self.dealer.next_batch()
         else:
             check_batch(batch, self.data, next(self.network.parameters()).dtype)
-        with self._mode(train=train and self._block_batch is None):
+        with network_mode(self.network, train=train and self._collected.samples is None):
             route = self.network.start(batch.x, batch.task)
-        self._deal, self._trace = _Deal(batch, route, train), None
+        self._deal, self._trace, self._dealt = Deal(batch, route, train), None, (batch, route.x.detach())
         return route.observe(attached=self._attached(train))
 
     @usual_torch(keep_gradients=True)  # libraries play under settings in which blocks cannot be trained
@@ -188,16 +182,20 @@ class RoutingGame:
             playing = ~forfeit if playing is None else playing & ~forfeit
         state = deal.route.states[-1]
         check_decision(decision, state, playing)
-        if decision.gate is not None and self._block_batch is not None and decision.gate.requires_grad:
+        if decision.gate is not None and self._collected.samples is not None and decision.gate.requires_grad:
             raise ValueError("a gate's gradient needs every deal to be a step of the blocks; leave block_batch out")
 
         if playing is not None:
             decision = replace(decision, action=decision.action.where(playing, state.legal.int().argmax(1)))
         depth, action = deal.route.depth, decision.action
-        with self._mode(train=deal.train and self._block_batch is None):
+        with network_mode(self.network, train=deal.train and self._collected.samples is None):
             deal.route.apply(decision, playing=playing)
         reward = self.collaboration.reward(depth, action)
         if deal.train:
+            if self.counterfactuals:
+                deal.offers.append(
+                    self.collaboration.reward(depth, torch.arange(self.spec.actions, device=action.device))
+                )
             counted = action if playing is None else action[playing]
             probability = decision.probability
             if probability is not None and playing is not None:
@@ -239,17 +237,29 @@ class RoutingGame:
             policy = copy.deepcopy(policy)
 
         def forward(batch: Batch) -> tuple[Tensor, Tensor]:
+            mixture = policy.mixture(batch.task) if greedy and isinstance(policy, Router) else None
+            if mixture is not None:
+                return self._averaged(batch, *mixture)
             output, route = self.network(batch.x, batch.task, policy, greedy=greedy)
             return output, route.actions
 
         depth, actions = self.spec.depth, self.spec.actions
-        with self._mode(train=False):
+        with network_mode(self.network, train=False), self.trainer.averaged():
             return evaluate(forward, self.data, self._score, split, depth=depth, actions=actions, batch_size=batch_size)
+
+    def _averaged(self, batch: Batch, routes: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """The output of several routes together, and the actions of the one with the greatest weight."""
+        followed = follow_routes(self.network.start(batch.x, batch.task), routes)
+        if not followed.legal.all():
+            raise ValueError("a route that evaluation is to average is not legal; see `mixture` of the router")
+        outputs, actions = (part.unflatten(0, weights.shape) for part in (followed.output, followed.actions))
+        best = actions[weights.argmax(0), torch.arange(len(batch), device=actions.device)]
+        return self._score.average(outputs, weights, batch), best
 
     @contextmanager
     def evaluating(self) -> Generator[None]:
-        """Inside, the network is in evaluation mode and has no gradients."""
-        with self._mode(train=False):
+        """Inside, the network is in evaluation mode, with the weights for evaluation, and has no gradients."""
+        with network_mode(self.network, train=False), self.trainer.averaged():
             yield
 
     def judge(self, output: Tensor, batch: Batch) -> tuple[Outcome, Tensor]:
@@ -262,8 +272,34 @@ class RoutingGame:
         Returns:
             Their outcome, and r_final, float32 [B].
         """
-        outcome = self._outcome(output, batch, torch.zeros_like(batch.task, dtype=torch.bool))[0]
-        return outcome, self._reward(outcome, None)
+        outcome, _ = self._score.outcome(output, batch)
+        return outcome, reward_of(self.final_reward, outcome)
+
+    @usual_torch()
+    @torch.no_grad()
+    def counterfactual_outcomes(self, routes: Tensor) -> Counterfactuals:
+        """What the lanes of this deal meet with on given whole routes; nothing is trained, recorded or drawn.
+
+        "This deal" is the one under way, or else the one that has ended last. What the network computes before the
+        first decision is taken from it as it was dealt; the rest has its present weights, after the deal those behind
+        the step of the blocks, and is in evaluation mode. Routes that begin alike share the work until they part.
+
+        Args:
+            routes: int64 [R, D] for every lane, or [R, B, D].
+
+        Returns:
+            For shape [R, B]. A final reward that looks at the whole deal sees it take one route at a time.
+
+        Raises:
+            RuntimeError: nothing has been dealt yet.
+            ValueError: routes of another shape or type, or with actions that do not exist.
+        """
+        if self._dealt is None:
+            raise RuntimeError("nothing has been dealt yet; call reset first")
+        batch, x = self._dealt
+        check_routes(routes, len(batch), self.spec)
+        with self.evaluating():
+            return outcomes_along(Route(self.network, x, batch.task), routes, batch, self.judge, self.collaboration)
 
     def log(self, values: Mapping[str, float]) -> None:
         """Keep the values that a router logs until :meth:`drain_log`.
@@ -288,7 +324,7 @@ class RoutingGame:
             "trainer": self.trainer.state_dict(),
             "dealer": self.dealer.state_dict(),
             "collaboration": self.collaboration.state_dict(),
-            "pending": [[batch.x, batch.task, batch.target, actions] for batch, actions in self._pending],
+            "pending": self._collected.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -299,62 +335,37 @@ class RoutingGame:
         """
         parts: dict[str, Stateful] = {"dealer": self.dealer, "collaboration": self.collaboration}
         parts |= {"trainer": self.trainer, "network": self.network}  # undoing the last would break a deal's graph
-        check_state(state, {**dict.fromkeys(parts, ANYTHING), "pending": AnyLength([self._like_pending()])})
+        x, train = next(self.network.parameters()).new_empty(0, *self.data.input_shape), self.data.train
+        pending = self._collected.fitting_state(Batch(x, train.task, train.target), self.spec.depth)
+        check_state(state, {**dict.fromkeys(parts, ANYTHING), "pending": pending})
         restore(parts, {name: state[name] for name in parts})
-        pending = [[tensor.to(self.data.device) for tensor in collected] for collected in state["pending"]]
-        self._pending = [(Batch(x, task, target), actions) for x, task, target, actions in pending]
-        self._deal = self._trace = None
+        self._collected.load_state_dict(state["pending"], self.data.device)
+        self._deal = self._trace = self._dealt = None
 
-    def _like_pending(self) -> list[AnyLength]:
-        """Inputs, tasks, targets and actions of a deal that the blocks have not been trained on yet."""
-        x = next(self.network.parameters()).new_empty(0, *self.data.input_shape)
-        train = self.data.train
-        return [AnyLength(part) for part in (x, train.task, train.target, train.task.new_empty(0, self.spec.depth))]
-
-    def _end(self, deal: _Deal) -> Trace:
+    def _end(self, deal: Deal) -> Trace:
         """Score the routes, reward them, and train their blocks."""
         batch, playing = deal.batch, deal.playing
-        forfeited = torch.zeros_like(batch.task, dtype=torch.bool) if playing is None else ~playing
-        with self._mode(train=deal.train and self._block_batch is None):
-            outcome, loss = self._outcome(deal.route.output, batch, forfeited)
+        with network_mode(self.network, train=deal.train and self._collected.samples is None):
+            outcome, loss = self._score.outcome(deal.route.output, batch, playing)
+        others = None
+        if len(deal.offers) == self.spec.depth:
+            refuse_shared_rewards(self.final_reward, outcome)
+            with self.evaluating():
+                others = one_step_outcomes(deal.route, batch, self.judge, deal.offers)
         rewards = torch.stack(deal.rewards, dim=1)
         states, decisions = tuple(deal.route.states), tuple(deal.route.decisions)
-        trace = Trace(states, decisions, rewards, self._reward(outcome, playing), outcome)
+        trace = Trace(states, decisions, rewards, reward_of(self.final_reward, outcome, playing), outcome, others)
         if self.router_loss is not None and deal.train:
             with torch.enable_grad():
                 loss = loss + self.router_loss(trace)
             trace = replace(trace, states=tuple(replace(state, v=state.v.detach()) for state in trace.states))
         if deal.train:
-            if self._block_batch is None:
+            if self._collected.samples is None:
                 self._train_blocks(loss, playing)
             else:
                 self._collect(batch, trace.actions, playing)
             self.trainer.count(len(batch), self.dealer.pass_size)
         return trace
-
-    def _outcome(self, output: Tensor, batch: Batch, forfeited: Tensor) -> tuple[Outcome, Tensor]:
-        """The outcome, and the loss float32 [B] with its graph."""
-        prediction, loss, correct = self._score(output, batch)
-        outcome = Outcome(
-            task=batch.task,
-            output=output.detach(),
-            prediction=prediction,
-            target=batch.target,
-            loss=loss.detach(),
-            correct=correct & ~forfeited,
-            forfeited=forfeited,
-        )
-        return outcome, loss
-
-    def _reward(self, outcome: Outcome, playing: Tensor | None) -> Tensor:
-        """r_final of every lane, float32 [B]."""
-        reward = self.final_reward(outcome)
-        if self.final_reward not in FINAL_REWARDS.values():
-            check_reward(reward, outcome)
-        if playing is None:
-            return reward
-        lost = reward[playing].min().clamp_max(FORFEIT) if playing.any() else FORFEIT
-        return reward.where(playing, lost)
 
     def _attached(self, train: bool) -> bool:
         """Whether the states of a deal keep their graph."""
@@ -369,32 +380,10 @@ class RoutingGame:
 
     def _collect(self, batch: Batch, actions: Tensor, playing: Tensor | None) -> None:
         """Keep routed samples until there are enough for a step of the blocks, then take it."""
-        if playing is not None:
-            batch = Batch(batch.x[playing], batch.task[playing], batch.target[playing])
-            actions = actions[playing]
-        self._pending.append((batch, actions))
-        if sum(len(batch) for batch, _ in self._pending) < (self._block_batch or 0):
+        if (collected := self._collected.add(batch, actions, playing)) is None:
             return
-        x, task, target = (torch.cat([getattr(b, name) for b, _ in self._pending]) for name in ("x", "task", "target"))
-        taken = torch.cat([actions for _, actions in self._pending])
-        self._pending.clear()  # shallow copies of the game share it
-        with self._mode(train=True):
-            output, _ = self.network(x, task, lambda state: taken[:, state.depth])
-            _, loss, _ = self._score(output, Batch(x, task, target))
+        batch, taken = collected
+        with network_mode(self.network, train=True):
+            output, _ = self.network(batch.x, batch.task, lambda state: taken[:, state.depth])
+            _, loss, _ = self._score(output, batch)
             self.trainer.step(loss)
-
-    @contextmanager
-    def _mode(self, *, train: bool) -> Generator[None]:
-        """The network in training or evaluation mode, with or without a graph."""
-        if self.network.training != train:
-            self.network.train(train)
-        try:
-            with torch.set_grad_enabled(train):
-                yield
-        except ValueError as error:
-            if "Expected more than 1 value per channel" not in str(error):
-                raise
-            raise ValueError(
-                "batch norm outside the blocks cannot train on a single sample, and this deal has come down to one: "
-                "deal more samples at a time, or collect them with block_batch"
-            ) from error

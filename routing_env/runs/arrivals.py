@@ -21,13 +21,15 @@ from rich.text import Text
 from torch import nn
 
 from routing_env.agents import make_router
+from routing_env.baselines.base import PerTask
 from routing_env.data import MultiTaskData, SplitName
 from routing_env.data.arrivals import TaskSequence, arriving, parse_stages
 from routing_env.drawing.arrival_figures import accuracy_matrix, arrival_curve
 from routing_env.drawing.training_figures import Rows, measured_split
-from routing_env.game.blocks import BlockBank
+from routing_env.evaluations import Evaluation
 from routing_env.names import parse_options, printable
-from routing_env.runs.learners import BaselineLearner, Image, Learner, RouterLearner, spec_of_first
+from routing_env.runs.learners import BaselineLearner, Image, Learner, RouterLearner
+from routing_env.runs.routers import spec_of_first
 from routing_env.runs.settings import RunSettings, measured_splits
 from routing_env.runs.transfer import (
     Matrix,
@@ -37,7 +39,7 @@ from routing_env.runs.transfer import (
     forgetting,
     forward_transfer,
 )
-from routing_env.types import Evaluation, Router, Tick
+from routing_env.types import Router, Tick
 
 EPOCHS_OF_A_STAGE = 5
 """Measurements of each stage after the first; the first one is measured after every pass."""
@@ -261,7 +263,7 @@ class StagedBaselineLearner(StagedLearner, BaselineLearner):
 
     def apart(self) -> list[nn.Parameter]:
         """The parameters of modules that exist once for each task."""
-        banks = [module for module in self.network.modules() if isinstance(module, BlockBank)]
+        banks = [module for module in self.network.modules() if isinstance(module, PerTask)]
         return [parameter for bank in banks for parameter in bank.parameters()]
 
 

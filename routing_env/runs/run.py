@@ -14,6 +14,7 @@ from PIL import Image
 from routing_env.agents import make_router
 from routing_env.baselines import baseline_class
 from routing_env.data import MultiTaskData, SplitName
+from routing_env.evaluations import Evaluation
 from routing_env.game.build import find_device, load_data, resolve
 from routing_env.game.settings import Given, SettingError, Settings, types_of
 from routing_env.names import look_up
@@ -24,7 +25,7 @@ from routing_env.runs.settings import OF_ARRIVALS, SB3_PREFIX, RunSettings, chec
 from routing_env.runs.sources import Places, relocated
 from routing_env.scenarios import SCENARIOS
 from routing_env.state_dicts import ANYTHING, check_state, restore_generator
-from routing_env.types import Evaluation, usual_torch
+from routing_env.torch_settings import usual_torch
 
 REFERENCES = {
     "fixed": "a block per task and layer",
@@ -178,6 +179,7 @@ class Run:
     def _measure(self) -> dict[str, Any]:
         row: dict[str, Any] = {"epoch": self.epoch, "samples": self.learner.samples, "seconds": 0.0}
         row |= self.learner.measures()
+        row |= {"parameters": self.learner.parameters, "training_flops": self.learner.cost()}
         for split in measured_splits(self.settings):
             if len(getattr(self.learner.data, split)):
                 evaluation = self.evaluate(split)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from rich.console import Console
 from rich.markup import escape
 
+from routing_env.evaluations import Evaluation
 from routing_env.names import printable
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.display import Display
 from routing_env.runs.run import REFERENCES, Run, has_oracle, reference_settings
 from routing_env.runs.task_table import task_table
-from routing_env.types import Evaluation
 
 
 def train_and_show(run: Run, directory: RunDirectory, console: Console) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from routing_env.agents import make_router
 from routing_env.game.routing_game import RoutingGame
 from routing_env.maintenance.speed.workloads import Workload
-from routing_env.types import Decision, Router, State, Trace
+from routing_env.types import Counterfactuals, Decision, Router, State, Trace
 
 
 def many_seeds(workload: Workload, seeds: int) -> tuple[OwnBlocks, Router]:
@@ -48,6 +48,7 @@ class OwnBlocks:
         self._decisions: list[Decision] = []
         self.spec = game.spec
         self.router_loss: Callable[[Trace], Tensor] | None = None
+        self.counterfactuals = False
 
     @property
     def trace(self) -> Trace:
@@ -66,6 +67,11 @@ class OwnBlocks:
         task = self._states[-1].task
         state = self.game.step(Decision(decision.action + task // self._tasks * self._blocks))
         return None if state is None else self._seen(state)
+
+    def counterfactual_outcomes(self, routes: Tensor) -> Counterfactuals:
+        """Translate each action to the blocks of the lane's seed."""
+        of_all = routes[:, None] if routes.dim() == 2 else routes
+        return self.game.counterfactual_outcomes(of_all + (self._states[0].task // self._tasks * self._blocks)[:, None])
 
     def log(self, values: Mapping[str, float]) -> None:
         """Ignored; present for the ``Game`` protocol."""

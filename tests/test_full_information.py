@@ -1,0 +1,254 @@
+"""Full information: what lanes would have met with on other routes, and what routers make of it."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+from routed_models import MODELS
+from torch import Tensor, nn
+from worlds import little_data, snapshot
+
+from routing_env import make_game
+from routing_env.agents import make_router
+from routing_env.data import MultiTaskData
+from routing_env.game.network import RoutedNetwork, linear_layers
+from routing_env.game.routing_game import RoutingGame
+from routing_env.types import Batch, Counterfactuals, Decision, GameSpec, Outcome, Router, State, Trace
+
+DATA = little_data(4, (2, 3, 2), per_task=16)
+
+
+def with_batch_norm(data: MultiTaskData) -> RoutedNetwork:
+    """Batch norm in the stem and in the blocks."""
+    stem = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+    blocks = [[nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)) for _ in range(2)] for _ in range(2)]
+    return RoutedNetwork(stem, [*blocks, *linear_layers([4, data.outputs], 3)], (4,))
+
+
+GAMES: dict[str, dict[str, Any]] = {
+    **{name: {"network": model} for name, model in MODELS.items()},
+    "layered": {"network": "mlp", "hidden": 4, "layers": 2},
+    "recursive": {
+        "network": "mlp",
+        "hidden": 4,
+        "layers": 2,
+        "recursive": True,
+        "pass_action": True,
+        "depth": 3,
+        "blocks": 2,
+    },
+    "batch-norm": {"network": with_batch_norm},
+}
+
+
+def trained(name: str, **more: Any) -> RoutingGame:
+    """A game whose blocks and history of rewards are not those of the beginning."""
+    game = make_game(data=DATA, batch_size=8, rho=0.3, learning_rate=0.1, **GAMES[name], **more)
+    make_router("wpl", game.spec).play(game, 80)
+    return game
+
+
+def played(game: RoutingGame, batch: Batch, routes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss, r_final and rewards of lanes that play routes int64 [B, D] in the game, NaN where these are not legal."""
+    state: State | None = game.reset(batch, train=False)
+    alive = torch.ones(len(batch), dtype=torch.bool)
+    while state is not None:
+        only = state.legal.sum(1) == 1
+        action = torch.where(only, state.legal.int().argmax(1), routes[:, state.depth])
+        lost = ~state.legal.gather(1, action[:, None])[:, 0] & alive
+        alive &= ~lost
+        state = game.step(Decision(action), forfeit=lost)
+    trace = game.trace
+    loss, final, rewards = trace.outcome.loss, trace.final_reward, trace.action_rewards
+    return (
+        loss.where(alive, torch.nan),
+        final.where(alive, torch.nan),
+        rewards.where(alive[:, None], torch.nan),
+    )
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_other_routes_lead_to_what_the_game_says_when_it_plays_them(name: str) -> None:
+    game = trained(name)
+    batch = game.data.gather(game.data.test[torch.arange(0, 24, 3)])
+    spec = game.spec
+    every = torch.tensor(list(product(range(spec.actions), repeat=spec.depth)))
+    routes = every[torch.randperm(len(every), generator=torch.Generator().manual_seed(0))[:40]]
+    game.reset(batch, train=False)
+    found = game.counterfactual_outcomes(routes)
+    per_lane = game.counterfactual_outcomes(routes[torch.randint(len(routes), (3, len(batch)))])
+    assert found.loss.shape == found.final_reward.shape == (len(routes), len(batch))
+    assert per_lane.action_rewards.shape == (3, len(batch), spec.depth)
+    legal = 0
+    for n, route in enumerate(routes):
+        expected = played(game, batch, route.expand(len(batch), -1))
+        mine = (found.loss[n], found.final_reward[n], found.action_rewards[n])
+        torch.testing.assert_close(mine, expected, equal_nan=True)
+        legal += int((~found.loss[n].isnan()).sum())
+    assert legal > 0
+
+
+def test_each_lane_may_have_routes_for_itself() -> None:
+    game = trained("layered")
+    state = game.reset()
+    routes = torch.randint(game.spec.actions, (5, len(state.task), 2), generator=torch.Generator().manual_seed(1))
+    own = game.counterfactual_outcomes(routes)
+    for lane in range(len(state.task)):
+        alike = game.counterfactual_outcomes(routes[:, lane])
+        torch.testing.assert_close(own.loss[:, lane], alike.loss[:, lane])
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_asking_changes_nothing(name: str) -> None:
+    games = [trained(name) for _ in range(2)]
+    routers = [make_router("random", game.spec, seed=3) for game in games]
+    drawn = torch.random.get_rng_state()
+    states: list[State | None] = [game.reset() for game in games]
+    while states[0] is not None:
+        before = snapshot(games[0])
+        routes = games[0].spec.legal.int().argmax(1)[None]
+        asked = games[0].counterfactual_outcomes(routes)
+        assert not asked.loss.requires_grad
+        assert snapshot(games[0]) == before
+        states = [
+            game.step(router.act(state))
+            for game, router, state in zip(games, routers, states, strict=True)
+            if state is not None
+        ]
+    games[0].counterfactual_outcomes(games[0].spec.legal.int().argmax(1)[None])
+    assert snapshot(games[0]) == snapshot(games[1])
+    assert torch.equal(drawn, torch.random.get_rng_state())
+    assert all(torch.equal(*(getattr(game.trace, name) for game in games)) for name in ("actions", "final_reward"))
+
+
+def test_the_stem_runs_once_and_common_beginnings_are_shared() -> None:
+    game = trained("batch-norm")
+    network = game.network
+    assert isinstance(network, RoutedNetwork)
+    calls: list[int] = []
+    for module in (network.stem, network.bank(0), network.bank(1), network.bank(2)):
+        module.register_forward_hook(lambda _module, _inputs, output: calls.append(len(output)))
+    state = game.reset()
+    lanes = len(state.task)
+    routes = torch.tensor([[0, 0, 0], [0, 0, 1], [0, 1, 0], [1, 1, 0], [1, 1, 2], [0, 0, 0]])
+    game.counterfactual_outcomes(routes)
+    assert calls == [lanes, 2 * lanes, 3 * lanes, 5 * lanes]
+
+
+def test_routes_that_cannot_be_are_refused() -> None:
+    game = make_game(data=DATA, batch_size=8, **GAMES["layered"])
+    routes = torch.zeros(2, 2, dtype=torch.int64)
+    with pytest.raises(RuntimeError, match="nothing has been dealt yet"):
+        game.counterfactual_outcomes(routes)
+    game.reset()
+    for wrong, message in (
+        (routes.float(), "routes must be int64"),
+        (routes[:, :1], r"\[R, 2\]"),
+        (routes[:0], "at least one"),
+        (routes - 1, "actions from -1 to -1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            game.counterfactual_outcomes(wrong)
+
+
+class Asking(Router):
+    """Draws at random, keeps every trace, and needs counterfactuals."""
+
+    def __init__(self, spec: GameSpec, seed: int = 0, *, asks: bool = True) -> None:
+        self.inner = make_router("random", spec, seed=seed)
+        self.asks = asks
+        self.traces: list[Trace] = []
+
+    @property
+    def needs_counterfactuals(self) -> bool:
+        """As given."""
+        return self.asks
+
+    def act(self, state: State, *, greedy: bool = False) -> Decision:
+        """Draw at random."""
+        return self.inner.act(state, greedy=greedy)
+
+    def learn(self, trace: Trace) -> dict[str, float]:
+        """Keep the trace."""
+        self.traces.append(trace)
+        return {}
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_traces_say_what_another_action_would_have_led_to(name: str) -> None:
+    game, frozen = trained(name), trained(name)
+    asking, other = Asking(game.spec), Asking(frozen.spec, asks=False)
+    asking.play(game, 1)
+    other.play(frozen, 1)
+    assert snapshot(game) == snapshot(frozen)
+    (trace,), (without,) = asking.traces, other.traces
+    assert torch.equal(trace.actions, without.actions)
+    assert torch.equal(trace.final_reward, without.final_reward)
+    assert torch.equal(trace.action_rewards, without.action_rewards)
+    assert without.counterfactuals is None
+    found = trace.counterfactuals
+    assert found is not None
+    assert not game.counterfactuals
+    taken = trace.actions[:, :, None]
+    if name != "batch-norm":  # which is in evaluation mode here, and was not in the deal
+        own = found.loss.gather(2, taken)[:, :, 0]
+        torch.testing.assert_close(own, trace.outcome.loss[:, None].expand_as(own))
+        own = found.final_reward.gather(2, taken)[:, :, 0]
+        torch.testing.assert_close(own, trace.final_reward[:, None].expand_as(own))
+    own = found.action_rewards.gather(2, taken[..., None].expand(-1, -1, -1, game.spec.depth))[:, :, 0]
+    torch.testing.assert_close(own, trace.action_rewards[:, None].expand_as(own))
+    returns = trace.counterfactual_returns(0.7)
+    if name != "batch-norm":
+        torch.testing.assert_close(returns.gather(2, taken)[:, :, 0], trace.returns(0.7))
+    legal = torch.stack([state.legal for state in trace.states], dim=1)
+    assert not (~returns.isnan() & ~legal).any()
+
+
+def test_another_action_leads_to_what_the_route_with_it_leads_to() -> None:
+    game = trained("layered", block_batch=1000)  # the blocks take no step
+    router = Asking(game.spec)
+    router.play(game, 1)
+    (trace,) = router.traces
+    found = trace.counterfactuals
+    assert found is not None
+    for depth, action in product(range(2), range(game.spec.actions)):
+        if not game.spec.legal[depth, action]:
+            assert found.loss[:, depth, action].isnan().all()
+            continue
+        other = trace.actions.clone()
+        other[:, depth] = action
+        whole = game.counterfactual_outcomes(other[None])
+        torch.testing.assert_close(whole.loss[0], found.loss[:, depth, action])
+        torch.testing.assert_close(whole.final_reward[0], found.final_reward[:, depth, action])
+
+
+def test_rewards_that_are_not_a_lanes_own_have_no_counterfactuals() -> None:
+    game = trained("layered", final_reward="team")
+    before = snapshot(game)["samples"]
+    with pytest.raises(ValueError, match="depends on the other lanes"):
+        Asking(game.spec).play(game, 8)
+    assert snapshot(game)["samples"] == before
+    assert not game.counterfactuals
+
+
+def test_a_trace_without_counterfactuals_says_how_to_get_them() -> None:
+    game = trained("layered")
+    router = Asking(game.spec, asks=False)
+    router.play(game, 8)
+    with pytest.raises(ValueError, match=r"game\.counterfactuals = True"):
+        router.traces[0].counterfactual_returns()
+
+
+def test_counterfactual_returns_discount_from_the_depth_of_the_other_action() -> None:
+    nothing = torch.zeros(1)
+    state = State(nothing[:, None], nothing.long(), 0, torch.ones(1, 1, dtype=torch.bool))
+    decision = Decision(nothing.long())
+    outcome = Outcome(state.task, nothing, nothing, nothing, nothing, state.task.bool(), state.task.bool())
+    rewards = torch.tensor([[[[1.0, 2.0, 4.0]]] * 3]).view(1, 3, 1, 3)
+    others = Counterfactuals(torch.zeros(1, 3, 1), torch.full((1, 3, 1), 10.0), rewards)
+    trace = Trace((state,) * 3, (decision,) * 3, rewards[:, 0, 0], torch.full((1,), 10.0), outcome, others)
+    expected = torch.tensor([[10 + 1 + 0.5 * 2 + 0.25 * 4, 10 + 2 + 0.5 * 4, 10 + 4.0]])
+    torch.testing.assert_close(trace.counterfactual_returns(0.5)[:, :, 0], expected)
