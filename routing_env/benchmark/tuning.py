@@ -37,6 +37,8 @@ COMMON: Mapping[str, Dimension] = {
     "weight_decay": Choices((0.0, 1e-4, 1e-3)),
     "hidden": Choices((32, 64, 128, 256)),
     "layers": Choices((1, 2, 3, 4)),
+    "dropout": Choices((0.0, 0.3)),
+    "decay_every": Choices((20, 30)),
 }
 """Settings of the game that can be searched, the same for every entrant."""
 
