@@ -78,6 +78,24 @@ _ON_ONE_LAYER = ("task_specific_1_fc", "shared_trunk", "mmoe", "dense")
 _YARDSTICKS = ("dense", "linear_heads")
 """Static networks of every CIFAR arena: one wide network with all the parameters, and a linear head per task alone."""
 _CIFAR = Arena("cifar", {"data": "cifar"}, _named("wpl", FLOOR, *_PAPERS_BASELINES, *_YARDSTICKS), "Figure 6")
+_LEADING = Arena(
+    "leading",
+    {"data": "cifar", "decay_every": 30},
+    (
+        Entrant(
+            "route-hedge",
+            "route-hedge",
+            ("copies=4", "own_last=true"),
+            {"network": "routed_convnet", "blocks": (4, 4, 80)},
+        ),
+        *_named("wpl", "q-learning", "reinforce-approx", FLOOR, "linear_heads", "task_specific_1_fc"),
+        Entrant("one wide layer", "task_specific_1_fc", ("depth=2", "width=460")),
+        Entrant("dense", "dense"),
+        Entrant("thin ensemble", "ensemble", ("of=linear_heads", "members=4"), {"filters": 16}),
+        Entrant("ensemble", "ensemble", ("of=linear_heads", "members=3")),
+    ),
+)
+"""Who leads on CIFAR-MTL: docs/leading.md. The first and the wide entrants have 127,000 to 136,000 parameters."""
 _MIN = Arena("min", {"data": "mini_imagenet"}, _named("wpl", FLOOR, *_PAPERS_BASELINES), "Figure 7")
 _MNIST = Arena("mnist", {"data": "mnist"}, _named("wpl", FLOOR, *_PAPERS_BASELINES, "soft_mixture"), "Figure 8")
 
@@ -150,6 +168,7 @@ SUITES: dict[str, Suite] = {
         (Arena("planted", {"data": "planted"}, _named("oracle", "wpl", "q-learning", FLOOR, *_ON_ONE_LAYER)),),
         epochs=12,
     ),
+    "leading": Suite("routers and static networks with tuned settings on CIFAR-MTL: docs/leading.md", (_LEADING,)),
     "mnist": Suite("the paper's Figure 8", (_MNIST,)),
     "cifar": Suite("the paper's Figure 6", (_CIFAR,)),
     "min": Suite("the paper's Figure 7", (_MIN,)),
