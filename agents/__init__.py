@@ -59,6 +59,7 @@ ROUTERS: dict[str, str] = {
     "reinforce": "routing_env.agents.reinforce:Reinforce",
     "reinforce-approx": "routing_env.agents.reinforce:ReinforceApprox",
     "relax": "routing_env.agents.relax:RELAX",
+    "route-hedge": "routing_env.agents.route_hedge:RouteHedge",
     "round-robin": "routing_env.agents.round_robin:RoundRobin",
     "sarsa": "routing_env.agents.sarsa:Sarsa",
     "sarsa-approx": "routing_env.agents.sarsa:SarsaApprox",

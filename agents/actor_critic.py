@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from routing_env.agents.gradient import PolicyGradientRouter, along_routes, cate
 from routing_env.agents.networks import RouterNetwork
 from routing_env.agents.q_learning import one_step_return
 from routing_env.agents.sarsa import sarsa_target
+from routing_env.search_space import Choices, SearchSpace
 from routing_env.types import Trace
 
 
@@ -47,6 +49,8 @@ class ActorCritic(PolicyGradientRouter):
     Attributes:
         critic: The network of Q.
     """
+
+    space: ClassVar[SearchSpace] = {"learning_rate": Choices((0.01, 0.02, 0.05, 0.1, 0.2))}
 
     network: RouterNetwork = "table"
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from routing_env.agents.base import Samples, TableRouter
 from routing_env.names import is_number, require
+from routing_env.search_space import Choices, SearchSpace
 from routing_env.types import State
 
 
@@ -79,6 +81,8 @@ class EXP3(TableRouter):
         log_weight: float32 [agents, D, A].
         seen_range: The returns that count as 0 and 1, float32 [2].
     """
+
+    space: ClassVar[SearchSpace] = {"exploration": Choices((0.03, 0.1, 0.2, 0.3, 0.5))}
 
     exploration: float = 0.1
     """Share of uniform exploration, gamma of the source in (0, 1]; also the learning rate."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from routing_env.agents.base import PolicyTableRouter, Rate, Samples, move_taken, project_onto_simplex
+from routing_env.search_space import Choices, SearchSpace
 
 
 def giga_wolf_update(
@@ -47,6 +48,8 @@ class GIGAWoLF(PolicyTableRouter):
     Attributes:
         slow: The slower policy, float32 [agents, D, A].
     """
+
+    space: ClassVar[SearchSpace] = {"step": Choices((0.003, 0.01, 0.03, 0.1))}
 
     step: Rate = 0.01
     """Step of the policies, eta."""

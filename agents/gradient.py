@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from routing_env.agents.growth import enlarged
 from routing_env.agents.networks import ROUTER_NETWORKS, RouterNetwork
 from routing_env.agents.per_agent import AgentAdam, agent_parameters, by_agent
 from routing_env.names import find
+from routing_env.search_space import Choices, SearchSpace
 from routing_env.state_dicts import SomeOf, like_optimizer
 from routing_env.types import Decision, GameSpec, State, Trace
 
@@ -310,6 +311,8 @@ class ValueNetworkRouter(GradientRouter):
     Attributes:
         value: The network of the values.
     """
+
+    space: ClassVar[SearchSpace] = {"learning_rate": Choices((0.0003, 0.001, 0.003, 0.01))}
 
     learning_rate: Rate | None = 1e-3
     """Learning rate of the router, separate from that of the blocks."""

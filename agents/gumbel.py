@@ -11,12 +11,14 @@ when it learns.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from routing_env.agents.base import Rate, of_taken
 from routing_env.agents.gradient import SoftmaxRouter, log_softmax
+from routing_env.search_space import Choices, SearchSpace
 from routing_env.types import Decision, State, Trace
 
 
@@ -45,6 +47,8 @@ def straight_through(log_policy: Tensor, noise: Tensor, action: Tensor, temperat
 @dataclass(eq=False, kw_only=True)
 class GumbelSoftmax(SoftmaxRouter):
     """Straight-through Gumbel-softmax: the loss of the blocks trains the router."""
+
+    space: ClassVar[SearchSpace] = {"learning_rate": Choices((0.001, 0.002, 0.003, 0.005, 0.01))}
 
     learning_rate: Rate | None = 3e-3
     """Learning rate of the router, separate from that of the blocks."""

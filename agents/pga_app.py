@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from routing_env.agents.base import PolicyTableRouter, Rate, Samples, move_taken, project_onto_simplex
 from routing_env.agents.q_learning import td_target
+from routing_env.search_space import Choices, SearchSpace
 
 
 def pga_app_update(
@@ -38,6 +40,8 @@ def pga_app_update(
 @dataclass(eq=False, kw_only=True)
 class PGAAPP(PolicyTableRouter):
     """PGA-APP: one agent per task, with tables over depth and action; the values learn by Q-learning."""
+
+    space: ClassVar[SearchSpace] = {"prediction": Choices((0.0, 0.3, 1.0, 3.0)), "step": Choices((0.003, 0.01, 0.03))}
 
     step: Rate = 0.01
     """Step of the policy, eta."""

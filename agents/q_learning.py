@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from routing_env.agents.base import Rate, Samples, TableRouter, epsilon_greedy, move_taken
 from routing_env.agents.gradient import ValueNetworkRouter
+from routing_env.search_space import Choices, SearchSpace
 from routing_env.types import State, Trace
 
 
@@ -55,6 +57,8 @@ class QLearning(TableRouter):
     Attributes:
         value: Q, float32 [agents, D, A].
     """
+
+    space: ClassVar[SearchSpace] = {"step": Choices((0.01, 0.02, 0.05, 0.1, 0.2))}
 
     step: Rate = 0.05
     """Step of the values, alpha."""

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
 from routing_env.agents.base import of_taken
 from routing_env.agents.gradient import PolicyGradientRouter, along_routes, categorical_entropy, policy_gradient_loss
 from routing_env.agents.networks import RouterNetwork
+from routing_env.search_space import Choices, SearchSpace
 from routing_env.types import Trace
 
 
 @dataclass(eq=False, kw_only=True)
 class Reinforce(PolicyGradientRouter):
     """REINFORCE: the gradient of log pi(a_i) times R_i, or times R_i - b(state_i)."""
+
+    space: ClassVar[SearchSpace] = {"learning_rate": Choices((0.01, 0.02, 0.05, 0.1, 0.2))}
 
     network: RouterNetwork = "table"
     baseline: bool = True
@@ -38,5 +42,7 @@ class Reinforce(PolicyGradientRouter):
 @dataclass(eq=False, kw_only=True)
 class ReinforceApprox(Reinforce):
     """REINFORCE with one MLP per depth (paper, Table 3, "REINFORCE, approx functions")."""
+
+    space: ClassVar[SearchSpace] = {"learning_rate": Choices((0.001, 0.002, 0.003, 0.005, 0.01))}
 
     network: RouterNetwork = "mlps"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 from routing_env.agents.base import Rate
 from routing_env.agents.gradient import SoftmaxRouter, along_routes
 from routing_env.agents.networks import RouterNetwork
+from routing_env.search_space import Choices, SearchSpace
 from routing_env.types import Trace
 
 
@@ -76,6 +78,8 @@ class RELAX(SoftmaxRouter):
     Attributes:
         value: The network of the control variate's Q.
     """
+
+    space: ClassVar[SearchSpace] = {"learning_rate": Choices((0.01, 0.02, 0.05, 0.1, 0.2))}
 
     network: RouterNetwork = "table"
     gamma: float = 1.0

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from routing_env.agents.base import PolicyTableRouter, Rate, Samples, move_taken, uniform
 from routing_env.agents.q_learning import td_target
+from routing_env.search_space import Choices, SearchSpace
 from routing_env.types import State
 
 
@@ -49,6 +50,8 @@ class WoLFPHC(PolicyTableRouter):
         average: The average policy, float32 [agents, D, A].
         visits: Number of samples that each agent has learned from, float32 [agents, 1, 1].
     """
+
+    space: ClassVar[SearchSpace] = {"step": Choices((0.002, 0.005, 0.01, 0.02))}
 
     step: Rate = 0.005
     """Step while winning, delta of the source."""

@@ -23,7 +23,7 @@ By Algorithm 3 the fitness is the negative of that, and the policy becomes deter
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -37,6 +37,7 @@ from routing_env.agents.base import (
     of_taken,
     project_onto_simplex,
 )
+from routing_env.search_space import Choices, SearchSpace
 
 Rule = Literal["algorithm-3", "section-7.4", "full-vector"]
 
@@ -105,6 +106,11 @@ def wpl_step(policy: Tensor, value: Tensor, legal: Tensor, step: float, minimum:
 @dataclass(eq=False, kw_only=True)
 class WPL(PolicyTableRouter):
     """Weighted Policy Learner: one agent per task, with a table over depth and action."""
+
+    space: ClassVar[SearchSpace] = {
+        "rule": Choices(("algorithm-3", "full-vector")),
+        "step": Choices((0.003, 0.01, 0.03, 0.1, 0.3)),
+    }
 
     rule: Rule = "algorithm-3"
     """Update rule: "algorithm-3", "section-7.4", which draws the policy towards the uniform one, or "full-vector"; the

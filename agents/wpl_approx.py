@@ -15,6 +15,7 @@ kept: the gradient is zero if and only if pi' = pi. Q is fitted to the returns R
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from torch import Tensor
 from routing_env.agents.base import Rate, of_taken
 from routing_env.agents.gradient import SoftmaxRouter, along_routes, legal_actions
 from routing_env.agents.wpl import wpl_step
+from routing_env.search_space import Choices, SearchSpace
 from routing_env.types import Trace
 
 
@@ -45,6 +47,8 @@ def wpl_loss(log_policy: Tensor, value: Tensor, legal: Tensor, step: float, mini
 @dataclass(eq=False, kw_only=True)
 class WPLApprox(SoftmaxRouter):
     """Weighted Policy Learner whose policies and values are networks."""
+
+    space: ClassVar[SearchSpace] = {"learning_rate": Choices((0.001, 0.002, 0.003, 0.005, 0.01))}
 
     learning_rate: Rate | None = 3e-3
     """Learning rate of the router, separate from that of the blocks."""

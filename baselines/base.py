@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
 from typing import Any, ClassVar
@@ -17,6 +18,8 @@ from routing_env.game.evaluation import Score
 from routing_env.game.network import RoutedNetwork
 from routing_env.game.routed_model import RoutedModel
 from routing_env.game.settings import Settings
+from routing_env.names import as_integer, require
+from routing_env.search_space import SearchSpace
 from routing_env.types import Batch
 
 
@@ -28,9 +31,10 @@ class Plan:
         stem: The unrouted module before the first fully connected layer, from samples to float32 [B, F].
         widths: Widths before, between and after the n fully connected layers; n + 1 numbers.
         tasks: T.
-        blocks: K, the number of blocks of each routed layer.
+        blocks: K, the number of blocks of the largest routed layer.
         hidden: The usual width between layers, which ``widths`` does not show if there is only one layer.
         parameters: Number of parameters of all routed layers together.
+        layer_blocks: Number of blocks of each routed layer; by default ``blocks`` for all of them.
     """
 
     stem: nn.Module
@@ -39,6 +43,52 @@ class Plan:
     blocks: int
     hidden: int
     parameters: int
+    layer_blocks: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.layer_blocks:
+            object.__setattr__(self, "layer_blocks", (self.blocks,) * (len(self.widths) - 1))
+
+    @property
+    def depth(self) -> int:
+        """Number of fully connected layers, the last one included."""
+        return len(self.widths) - 1
+
+    def resized(self, *, depth: int | None = None, width: int | None = None) -> Plan:
+        """The plan with another number of layers, or another width between them.
+
+        Args:
+            depth: Number of fully connected layers, the last one included; unchanged by default.
+            width: Width between them, and ``hidden``. By default the widths are unchanged, or ``hidden`` where the
+                depth changes.
+
+        Raises:
+            ValueError: The depth or the width is not an integer of at least 1.
+        """
+        for name, value in (("depth", depth), ("width", width)):
+            require(name, value, value is None or (as_integer(value) or 0) >= 1, "an integer of at least 1")
+        depth = self.depth if depth is None else depth
+        if width is None and depth == self.depth:
+            return self
+        hidden = self.hidden if width is None else width
+        widths = (self.widths[0], *[hidden] * (depth - 1), self.widths[-1])
+        return replace(
+            self, widths=widths, hidden=hidden, layer_blocks=self.layer_blocks if depth == self.depth else ()
+        )
+
+
+@dataclass(frozen=True)
+class SizeOptions:
+    """Options of the size of a baseline, which :func:`routing_env.baselines.make_baseline` takes for all of them."""
+
+    depth: int | None = None
+    """Number of fully connected layers, the last one included; by default that of the routed network."""
+
+    width: int | None = None
+    """Width between the fully connected layers; by default that of the routed network."""
+
+    equal_parameters: bool = False
+    """Take the largest width with at most as many parameters as all routed layers together; excludes width."""
 
 
 class Baseline(nn.Module, ABC):
@@ -50,10 +100,14 @@ class Baseline(nn.Module, ABC):
     Attributes:
         usual: Settings of the optimiser that a run of this baseline takes where neither the caller nor the data set
             names an optimiser. Without them it takes those of the routed network.
+        sizes: The options of ``SizeOptions`` that have a meaning for this baseline; by default all of them.
+        space: What ``routing-env tune`` searches for the options that are worth it, by their names.
         warning: What a person should know before this network is trained; empty if there is nothing.
     """
 
     usual: ClassVar[Mapping[str, Any]] = {}
+    sizes: ClassVar[Sequence[str]] = ("depth", "width", "equal_parameters")
+    space: ClassVar[SearchSpace] = {}
     warning: str = ""
 
     def __init__(self, plan: Plan) -> None:
@@ -112,14 +166,44 @@ class ParallelLinear(nn.Module):
         return torch.baddbmm(self.bias, v.expand(len(self.weight), -1, -1), self.weight)
 
 
-def per_task(tasks: int, inputs: int, outputs: int, *, activation: bool = False, bias: bool = True) -> BlockBank:
+class Noise(nn.Module):
+    """Standard normal noise that a resumed run draws as if it had never stopped: the generator is part of the state.
+
+    It is seeded from torch's own seed, which in a run is the seed of the run.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._generator = torch.Generator("cpu").manual_seed((torch.initial_seed() + 1) % 2**63)
+
+    def forward(self, like: Tensor) -> Tensor:
+        """Noise of the shape of a tensor, on its device."""
+        return torch.randn(like.shape, generator=self._generator, dtype=like.dtype, device="cpu").to(like.device)
+
+    def get_extra_state(self) -> Tensor:
+        """The state of the generator, for ``state_dict``."""
+        return self._generator.get_state()
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Restore the generator from ``state_dict``."""
+        self._generator.set_state(state.cpu())
+
+
+class PerTask(BlockBank):
+    """A bank with a block for each task, called with the tasks of the lanes.
+
+    Where tasks arrive, the parameters of such banks keep their learning rate when that of shared ones is lowered.
+    """
+
+
+def per_task(tasks: int, inputs: int, outputs: int, *, activation: bool = False, bias: bool = True) -> PerTask:
     """A linear map for each task, followed by ReLU if ``activation`` is set; call it with the tasks of the lanes."""
 
     def block() -> nn.Module:
         linear = nn.Linear(inputs, outputs, bias=bias)
         return nn.Sequential(linear, nn.ReLU()) if activation else linear
 
-    return BlockBank([block() for _ in range(tasks)], (inputs,))
+    return PerTask([block() for _ in range(tasks)], (inputs,))
 
 
 def fully_connected(widths: Sequence[int]) -> nn.Sequential:
@@ -128,6 +212,42 @@ def fully_connected(widths: Sequence[int]) -> nn.Sequential:
     for inputs, outputs in pairwise(widths):
         layers += nn.Sequential(nn.Linear(inputs, outputs), nn.ReLU())
     return layers
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Number of parameters of a module; those that several of its parts share count once."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def equal_width(plan: Plan, build: Callable[[Plan], nn.Module]) -> int | None:
+    """The largest width at which a network has at most ``plan.parameters`` parameters besides the plan's stem.
+
+    The network is built on the meta device, which takes no memory and draws no random numbers.
+
+    Args:
+        plan: The plan of the routed network.
+        build: From a plan to the network.
+
+    Returns:
+        The width, at least 1, or None if the number of parameters does not depend on the width.
+    """
+    stem = deepcopy(plan.stem).to("meta")
+    plan = replace(plan, stem=stem)
+
+    def size(width: int) -> int:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            return count_parameters(build(plan.resized(width=width))) - count_parameters(stem)
+
+    if size(1) == size(2):
+        return None
+    above = 2
+    while size(above) <= plan.parameters:
+        above *= 2
+    fits = above // 2
+    while above - fits > 1:
+        middle = (fits + above) // 2
+        fits, above = (middle, above) if size(middle) <= plan.parameters else (fits, middle)
+    return fits
 
 
 def plan_beside(network: RoutedModel, tasks: int, settings: Settings) -> Plan:
@@ -146,7 +266,8 @@ def plan_beside(network: RoutedModel, tasks: int, settings: Settings) -> Plan:
         stem=network.stem,
         widths=(prod(banks[0].in_shape), *(prod(bank.out_shape) for bank in banks)),
         tasks=tasks,
-        blocks=len(banks[0]),
+        blocks=max(map(len, banks)),
         hidden=settings.hidden,
-        parameters=sum(parameter.numel() for bank in banks for parameter in bank.parameters()),
+        parameters=sum(map(count_parameters, banks)),
+        layer_blocks=tuple(map(len, banks)),
     )

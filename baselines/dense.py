@@ -2,49 +2,30 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import ClassVar
 
-from routing_env.baselines.base import Baseline, Plan, fully_connected, per_task
+from routing_env.baselines.base import Plan, equal_width
+from routing_env.baselines.task_specific_1_fc import TaskSpecific1FC
 
 
-class Dense(Baseline):
+class Dense(TaskSpecific1FC):
     """Shared layers and a head per task, as wide as the number of parameters of the routed network allows.
 
-    It shows whether routing gains from choosing blocks, or only from having them. A routed network with one layer is
-    compared with one hidden layer.
+    It shows whether routing gains from choosing blocks, or only from having them. It is ``task_specific_1_fc`` with
+    ``equal_parameters``, except that a routed network with one layer is compared with one hidden layer.
 
     Args:
         plan: The plan of the routed network.
+        width: Width of the hidden layers; by default the largest with at most ``plan.parameters`` parameters.
+
+    Attributes:
+        hidden: The width of the hidden layers.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    sizes: ClassVar = ("depth",)
+
+    def __init__(self, plan: Plan, *, width: int | None = None) -> None:
+        plan = plan.resized(depth=max(2, plan.depth))
+        plan = plan.resized(width=equal_width(plan, TaskSpecific1FC) if width is None else width)
         super().__init__(plan)
-        self.hidden = equal_width(plan)
-        self.trunk = fully_connected([plan.widths[0], *[self.hidden] * _hidden_layers(plan)])
-        self.heads = per_task(plan.tasks, self.hidden, plan.widths[-1])
-
-    def head(self, v: Tensor, task: Tensor) -> Tensor:
-        """Apply the wide layers, then the task's head."""
-        return self.heads(self.trunk(v), task)
-
-
-def equal_width(plan: Plan) -> int:
-    """The largest hidden width for which the layers and heads have at most ``plan.parameters`` parameters; at least 1.
-
-    With n hidden layers of width h, F features and T heads of O outputs, the number of parameters is
-    (F + 1) h + (n - 1) (h + 1) h + T O (h + 1).
-    """
-    features, outputs = plan.widths[0], plan.widths[-1]
-    square = _hidden_layers(plan) - 1
-    linear = features + 1 + square + plan.tasks * outputs
-    room = plan.parameters - plan.tasks * outputs
-    if room <= linear:
-        return 1
-    if not square:
-        return room // linear
-    width = int(((linear**2 + 4 * square * room) ** 0.5 - linear) / (2 * square))
-    return max(1, width)
-
-
-def _hidden_layers(plan: Plan) -> int:
-    return max(1, len(plan.widths) - 2)
+        self.hidden = plan.hidden

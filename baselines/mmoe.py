@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from routing_env.baselines.base import Baseline, ParallelLinear, Plan, per_task
 from routing_env.names import is_number, require
+from routing_env.search_space import Choices, SearchSpace
 
 
 class MMoE(Baseline):
@@ -25,6 +27,8 @@ class MMoE(Baseline):
     Raises:
         ValueError: There is less than one expert.
     """
+
+    space: ClassVar[SearchSpace] = {"experts": Choices((2, 4, 8, 16))}
 
     def __init__(self, plan: Plan, *, experts: int | None = None) -> None:
         super().__init__(plan)

@@ -10,8 +10,8 @@ from routing_env.baselines.base import Baseline, Plan, fully_connected, per_task
 class SharedTrunk(Baseline):
     """Shared trunk: all tasks share as many layers as the routed network has, and each has a linear head behind them.
 
-    It is one layer deeper than ``task_specific_1_fc``, whose last layer is the head. (The router ``all-shared`` shares
-    the last layer too and has no heads, so it cannot tell tasks apart.)
+    It is one layer deeper than ``task_specific_1_fc`` of the same ``depth``, whose last layer is the head. (The router
+    ``all-shared`` shares the last layer too and has no heads, so it cannot tell tasks apart.)
 
     Args:
         plan: The plan of the routed network.

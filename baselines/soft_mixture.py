@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from routing_env.baselines.base import Baseline, ParallelLinear, Plan
 from routing_env.names import require
+from routing_env.search_space import Choices, SearchSpace
 
 Logits = Literal["task", "layer", "approximator"]
 
@@ -40,14 +41,17 @@ class SoftMixture(Baseline):
         ValueError: Unknown kind of logits.
     """
 
+    space: ClassVar[SearchSpace] = {"logits": Choices(("task", "approximator"))}
+
     usual: ClassVar[Mapping[str, Any]] = {"optimizer": "adam", "learning_rate": 0.01}
 
     def __init__(self, plan: Plan, *, logits: Logits = "task") -> None:
         super().__init__(plan)
         require("logits", logits, logits in get_args(Logits), "'task', 'layer' or 'approximator'")
         pairs = list(pairwise(plan.widths))
-        self.layers = nn.ModuleList(ParallelLinear(plan.blocks, *pair) for pair in pairs)
-        self._tasks = plan.tasks
+        sizes = list(zip(plan.layer_blocks, pairs, strict=True))
+        self.layers = nn.ModuleList(ParallelLinear(count, *pair) for count, pair in sizes)
+        self._tasks, self._counts = plan.tasks, plan.layer_blocks
         rows = plan.tasks if logits == "task" else 1
         self.logits = self.approximators = None
         if logits == "approximator":
@@ -55,9 +59,9 @@ class SoftMixture(Baseline):
                 nn.Sequential(
                     nn.Linear(width + plan.tasks, APPROXIMATOR_HIDDEN),
                     nn.ReLU(),
-                    nn.Linear(APPROXIMATOR_HIDDEN, plan.blocks),
+                    nn.Linear(APPROXIMATOR_HIDDEN, count),
                 )
-                for width, _ in pairs
+                for count, (width, _) in sizes
             )
         else:
             self.logits = nn.Parameter(torch.zeros(len(pairs), rows, plan.blocks))
@@ -74,7 +78,7 @@ class SoftMixture(Baseline):
     def weights(self, layer: int, v: Tensor, task: Tensor) -> Tensor:
         """The attention of each sample over the blocks of a layer, float32 [B, K]."""
         if self.logits is not None:
-            table = self.logits[layer].softmax(1)
+            table = self.logits[layer, :, : self._counts[layer]].softmax(1)
             return table[task] if len(table) > 1 else table.expand(len(task), -1)
         assert self.approximators is not None
         one_hot = F.one_hot(task, self._tasks).to(v.dtype)

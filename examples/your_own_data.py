@@ -16,7 +16,7 @@ from sklearn.datasets import load_diabetes, load_wine
 from routing_env import MultiTaskData, make_game
 from routing_env.agents import make_router
 from routing_env.data.summary import print_summary
-from routing_env.types import Evaluation
+from routing_env.evaluations import Evaluation
 
 Arrays = Mapping[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.generic]]]
 

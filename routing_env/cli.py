@@ -19,7 +19,7 @@ from rich.text import Text
 from routing_env.game.settings import Settings
 from routing_env.names import printable
 from routing_env.options import data_on_command_line, options_of
-from routing_env.runs.settings import SB3_PREFIX, BenchmarkOptions, RunSettings, resumed
+from routing_env.runs.settings import SB3_PREFIX, BenchmarkOptions, RunSettings, TuneOptions, resumed
 
 app = tyro.extras.SubcommandApp()
 console = Console()
@@ -40,6 +40,7 @@ def train(
     run_dir: Path = Path("runs"),
     name: str | None = None,
     resume: Path | None = None,
+    settings: Path | None = None,
 ) -> None:
     """Train a router and the blocks it routes through; by default WPL on digits.
 
@@ -48,28 +49,32 @@ def train(
         run_dir: Folder of all runs.
         name: Folder of this run's kind inside it; by default data-router.
         resume: Continue this run directory with its own settings; only --epochs, --device and --data-dir may be given.
+        settings: File of tuned settings, as routing-env tune writes it, with an entry for the router.
     """
+    from routing_env.benchmark.tuned import with_tuned_router
     from routing_env.runs.directory import RunDirectory
     from routing_env.runs.process import prepare
     from routing_env.runs.run import Run, resolve_run
     from routing_env.runs.session import train_and_show
 
     if resume is not None:
+        if settings is not None:
+            raise ValueError("a resumed run keeps its settings; leave --settings out, or start a new run")
         directory = RunDirectory.open(resume)
-        settings = resumed(given, directory.read_config())
+        stored = resumed(given, directory.read_config())
         directory.refuse_recorded()
-        prepare(settings.threads)
-        run = Run.stored(directory, settings)
+        prepare(stored.threads)
+        run = Run.stored(directory, stored)
         _remark(directory)
         if directory.checkpoint_path.exists() and len(done := directory.read_metrics()) > run.epochs:
             raise ValueError(
                 f"{resume} has trained {len(done)} epochs; --epochs {run.epochs} would have to forget some"
             )
     else:
-        settings, data = resolve_run(given)
-        prepare(settings.threads)
-        run = Run(settings, data)
-        router = settings.router.removeprefix(SB3_PREFIX).partition(":")[0]
+        resolved, data = resolve_run(given if settings is None else with_tuned_router(given, settings))
+        prepare(resolved.threads)
+        run = Run(resolved, data)
+        router = resolved.router.removeprefix(SB3_PREFIX).partition(":")[0]
         kind = name or f"{run.ground}-{Path(router).stem}"
         directory = RunDirectory.create(run_dir, kind, run.settings, data)
     with directory.held(wait=False):
@@ -114,6 +119,7 @@ def benchmark(
     from routing_env.benchmark.report import save_report
 
     name, jobs = asked_for(suite, config)
+    _tell_tuned(suite, config)
     try:
         failed = run_jobs(jobs, console, workers=os.cpu_count() or 1 if workers is None else workers)
     except KeyboardInterrupt:
@@ -124,6 +130,53 @@ def benchmark(
     if failed:
         reasons = "\n".join(f"{job.path}: {reason}" for job, reason in failed.items())
         raise ValueError(f"{len(failed)} of {len(jobs)} runs failed; the same command tries them again\n{reasons}")
+
+
+def _tell_tuned(suite: str, config: BenchmarkOptions) -> None:
+    """Say who plays with tuned settings."""
+    from routing_env.benchmark.jobs import who_was_tuned
+
+    for line in who_was_tuned(suite, config):
+        console.print(printable(line), soft_wrap=True, highlight=False, markup=False)
+
+
+@app.command
+def tune(
+    suite: tyro.conf.Positional[str] = "digits",
+    *,
+    config: Annotated[TuneOptions, tyro.conf.arg(name="")],
+    workers: int | None = None,
+    report: bool = False,
+) -> None:
+    """Choose settings on the validation split, with as many trials for each router and baseline; see docs/tuning.md.
+
+    Stopped at any moment, the same command goes on where it stood. It needs `pip install 'routing-env[tune]'`.
+
+    Args:
+        suite: Whose entrants to tune; a suite of `routing-env list` with one arena.
+        config: settings.
+        workers: Processes of one thread each; by default one per core.
+        report: Show and save what has been found so far, without running any trial.
+    """
+    from routing_env.benchmark.studies import Study, run_studies
+    from routing_env.benchmark.tuning import budget, searches_for
+    from routing_env.benchmark.tuning_report import save_tuning
+
+    searches = searches_for(suite, config)
+    for line in budget(searches):
+        console.print(printable(line), soft_wrap=True, highlight=False, markup=False)
+    studies = [Study(search) for search in searches]
+    failures: list[str] = []
+    if not report:
+        try:
+            failures = run_studies(studies, console, workers=os.cpu_count() or 1 if workers is None else workers)
+        except KeyboardInterrupt:
+            console.print("\ninterrupted; the same command goes on from here")
+            sys.exit(130)
+    save_tuning(studies, config, console)
+    if failures:
+        reasons = "\n".join(failures)
+        raise ValueError(f"{len(failures)} trials failed; the same command tries them again\n{reasons}")
 
 
 @app.command
@@ -157,6 +210,7 @@ def report(
         save_report(jobs, config.run_dir / "reports" / name, console)
         return
     name, jobs = asked_for(what[0], config)
+    _tell_tuned(what[0], config)
     save_report(jobs, config.run_dir / "reports" / name, console)
     for path in policies(jobs):
         console.print(f"saved  {path}", soft_wrap=True, highlight=False, markup=False)
@@ -245,7 +299,9 @@ def list_(name: tyro.conf.Positional[str] = "") -> None:
     from routing_env.data import DATASETS
 
     if name:
-        _list_options(name)
+        from routing_env.benchmark.option_table import show_options
+
+        show_options(name, console)
         return
 
     def first_line(found: type) -> str:
@@ -264,30 +320,6 @@ def list_(name: tyro.conf.Positional[str] = "") -> None:
         console.print(table)
     console.print("Stable-Baselines3: --router sb3:PPO, sb3:A2C, sb3:DQN or sb3:MaskablePPO")
     console.print("Your own router or baseline: --router module:Class or --router file.py:Class")
-
-
-def _list_options(name: str) -> None:
-    """Print the options of a router or baseline: name, default and meaning."""
-    import inspect
-
-    from rich.table import Table
-
-    from routing_env.agents import router_class
-    from routing_env.baselines import baseline_class
-    from routing_env.names import field_docs
-    from routing_env.runs.learners import is_baseline
-
-    found: Any = (baseline_class if is_baseline(name) else router_class)(name)
-    docs = field_docs(found) if hasattr(found, "__dataclass_fields__") else {}
-    title = f"{name} (--router-options name=value ...)"
-    table = Table("option", "default", "meaning", title=Text(printable(title)), title_justify="left")
-    for option, parameter in inspect.signature(found).parameters.items():
-        named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-        if named and option not in ("spec", "plan", "seed"):
-            default = "" if parameter.default is parameter.empty else repr(parameter.default)
-            table.add_row(option, Text(default), Text(" ".join(docs.get(option, "").split())))
-    console.print((found.__doc__ or "").strip().splitlines()[0] if found.__doc__ else "", markup=False, highlight=False)
-    console.print(table if table.rows else "It has no options.")
 
 
 def _usual(usual: Mapping[str, Any]) -> str:

@@ -95,7 +95,11 @@ def find_class(kind: str, given: str | type[T], known: Mapping[str, object], bas
 
 
 def check_options(
-    owner: str, factory: Callable[..., Any], options: Iterable[str], besides: Container[str] = ()
+    owner: str,
+    factory: Callable[..., Any],
+    options: Iterable[str],
+    besides: Container[str] = (),
+    also: Iterable[str] = (),
 ) -> None:
     """Refuse options that a callable does not take.
 
@@ -104,6 +108,7 @@ def check_options(
         factory: The class or function.
         options: The names of the options given.
         besides: Parameters of the factory that are not options.
+        also: Options that the factory does not take itself, for the suggestion.
 
     Raises:
         ValueError: Unknown option; the message suggests the closest match.
@@ -114,7 +119,7 @@ def check_options(
     known = [parameter.name for parameter in parameters if parameter.name not in besides]
     for option in options:
         if option not in known:
-            hint = suggestion(option, known) if known else "it has no options"
+            hint = suggestion(option, [*known, *also]) if known or also else "it has no options"
             raise ValueError(f"{owner} has no option {option!r}; {hint}")
 
 

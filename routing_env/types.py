@@ -19,11 +19,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
+from routing_env.search_space import SearchSpace
 from routing_env.torch_settings import usual_torch
 
 
@@ -270,7 +271,12 @@ class Router(ABC):
     """A learner that chooses the blocks. Subclass it; only :meth:`act` is mandatory.
 
     ``routing-env train --router module:Class`` builds it as ``Class(spec, seed=seed, **options)``.
+
+    Attributes:
+        space: What ``routing-env tune`` searches for the options that are worth it, by their names.
     """
+
+    space: ClassVar[SearchSpace] = {}
 
     @abstractmethod
     def act(self, state: State, *, greedy: bool = False) -> Decision:
@@ -284,9 +290,31 @@ class Router(ABC):
         """
         return None
 
+    def mixture(self, task: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Whole routes whose predictions a greedy evaluation averages.
+
+        None, the default: the router acts greedily, one decision after the other. An evaluation with k routes costs
+        up to k times as much; routes that begin alike share the work until they part.
+
+        Args:
+            task: int64 [B].
+
+        Returns:
+            Routes int64 [k, B, D], and their weights float32 [k, B], which sum to 1 in every lane.
+        """
+        return None
+
     def learn(self, trace: Trace) -> dict[str, float]:
         """Learn from one deal and return named values for the log. The default learns nothing."""
         return {}
+
+    def learn_from(self, game: Game) -> dict[str, float]:
+        """Learn from the deal that has ended; :meth:`play` calls it.
+
+        By default the trace is all that counts. A router that asks the game what other routes would have led to
+        overrides this method.
+        """
+        return self.learn(game.trace)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed run needs, as nested dicts and lists of tensors, numbers and strings."""
@@ -340,7 +368,7 @@ class Router(ABC):
                 dealt += len(state.task)
                 while state is not None:
                     state = game.step(self.act(state))
-                game.log(self.learn(game.trace))
+                game.log(self.learn_from(game))
         finally:
             game.router_loss, game.counterfactuals = None, False
 
@@ -350,41 +378,3 @@ Policy = Callable[[State], Tensor]
 
 Tick = Callable[[], None]
 """Called after every piece of work, for a display of progress."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The evaluation of one split; nothing is trained.
-
-    Attributes:
-        split: name of the split.
-        samples: int64 [T].
-        accuracy: float64 [T]; NaN for regression.
-        balanced_accuracy: float64 [T], the mean recall of the classes that occur; NaN for regression.
-        majority: float64 [T], the accuracy of always naming the split's most frequent class.
-        loss: float64 [T], the mean loss.
-        routes: int64 [T, D, A], how often each task took each action.
-    """
-
-    split: str
-    samples: Tensor
-    accuracy: Tensor
-    balanced_accuracy: Tensor
-    majority: Tensor
-    loss: Tensor
-    routes: Tensor
-
-    @property
-    def overall_accuracy(self) -> float:
-        """Accuracy over all samples, in [0, 1]."""
-        return float((self.accuracy * self.samples).sum() / self.samples.sum())
-
-    @property
-    def overall_balanced_accuracy(self) -> float:
-        """Mean over tasks of the balanced accuracy, in [0, 1]."""
-        return float(self.balanced_accuracy.mean())
-
-    @property
-    def overall_loss(self) -> float:
-        """Mean loss over all samples."""
-        return float((self.loss * self.samples).sum() / self.samples.sum())

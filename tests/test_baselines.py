@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
+from plans import BLOCKS, TASKS, a_plan, apply, lanes, restarted
 from rich.console import Console
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from worlds import layered
 
@@ -20,41 +20,17 @@ from routing_env.baselines.cross_stitch import CrossStitch
 from routing_env.baselines.dense import Dense
 from routing_env.baselines.mmoe import MMoE
 from routing_env.baselines.soft_mixture import SoftMixture
+from routing_env.baselines.task_grouping import TaskGrouping
 from routing_env.baselines.task_specific_all_fc import TaskSpecificAllFC
 from routing_env.benchmark.suites import SUITES
 from routing_env.data import DATASETS
 from routing_env.game.build import build_game, build_network
+from routing_env.game.evaluation import Score
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.display import Display
 from routing_env.runs.learners import BaselineLearner
 from routing_env.runs.run import Run, resolve_run
-
-TASKS, BLOCKS = 3, 4
-
-
-def a_plan(*widths: int, tasks: int = TASKS) -> Plan:
-    widths = widths or (5, 7, 6, 2)
-    block = sum((inputs + 1) * outputs for inputs, outputs in pairwise(widths))
-    return Plan(nn.Flatten(), widths, tasks, BLOCKS, hidden=6, parameters=BLOCKS * block)
-
-
-def lanes(width: int = 5) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(3)
-    return torch.randn(11, width, generator=generator), torch.randint(TASKS, (11,), generator=generator)
-
-
-def restarted(baseline: Baseline) -> Baseline:
-    """Every parameter away from its start, so that no weight hides."""
-    generator = torch.Generator().manual_seed(7)
-    with torch.no_grad():
-        for parameter in baseline.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) / 2)
-    return baseline
-
-
-def apply(layer: nn.Module, number: int, v: Tensor) -> Tensor:
-    """One of a layer's parallel maps on one sample."""
-    return v @ layer.weight[number] + layer.bias[number, 0]  # pyright: ignore[reportIndexIssue, reportOperatorIssue]
+from routing_env.types import Batch
 
 
 @pytest.mark.parametrize("widths", [(5, 7, 6, 2), (5, 7, 2), (5, 2)])
@@ -142,6 +118,8 @@ def test_parameter_counts() -> None:
     assert count("shared_trunk", plan) == 42 + 48 + 42 + 3 * 14
     assert count("cross_stitch", plan) == 3 * (42 + 48 + 14) + 2 * 9
     assert count("soft_mixture", plan) == 4 * (42 + 48 + 14) + 3 * 3 * 4
+    assert count("task_grouping", plan) == 3 * (42 + 48) + 3 * 14
+    assert count("uncertainty_weighting", plan) == count("pcgrad", plan) + 3 == 42 + 48 + 3 * 14 + 3
     assert count("mmoe", plan) == 4 * (42 + 48) + 3 * 4 * 5 + 3 * 14
     for widths in ((5, 7, 6, 2), (128, 128, 128, 5), (40, 30, 3), (128, 4)):
         plan = a_plan(*widths)
@@ -154,16 +132,28 @@ def test_parameter_counts() -> None:
         assert plan.parameters - own < step, "one unit more would fit"
 
 
+def backpropagate(network: Baseline, x: Tensor, task: Tensor) -> None:
+    """Gradients as in training, of the squares of the outputs."""
+
+    def score(output: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        return output, output.square().sum(1), batch.task == 0
+
+    loss, _ = network.training_loss(Batch(x, task, task), cast(Score, score))
+    network.backward(loss, task)
+
+
 @pytest.mark.parametrize("name", BASELINES)
 def test_gradients_reach_every_parameter_and_no_other_tasks_own(name: str) -> None:
     x, _ = lanes()
     network = make_baseline(name, a_plan())
+    if isinstance(network, TaskGrouping):
+        network.split(range(TASKS))
     task = torch.zeros(len(x), dtype=torch.int64)
-    network(x, task).square().sum().backward()
+    backpropagate(network, x, task)
     missing = {key for key, parameter in network.named_parameters() if parameter.grad is None}
     assert all(".blocks.0." not in key for key in missing)
     assert all(".blocks." in key for key in missing), missing
-    network(x, torch.arange(len(x)) % TASKS).square().sum().backward()
+    backpropagate(network, x, torch.arange(len(x)) % TASKS)
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in network.parameters())
 
 

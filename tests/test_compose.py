@@ -16,9 +16,9 @@ from routing_env.agents import make_router
 from routing_env.data import MultiTaskData, first_tasks, load
 from routing_env.data.compose import HiddenFunctions, compose, hidden_functions, program_score
 from routing_env.data.cuts import seeded
+from routing_env.evaluations import Evaluation
 from routing_env.game.build import make_game
 from routing_env.game.routing_game import RoutingGame
-from routing_env.types import Evaluation
 
 SMALL: dict[str, Any] = {"tasks": 6, "samples": 24, "features": 6, "classes": 4}
 

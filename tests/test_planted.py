@@ -8,8 +8,8 @@ import torch
 from routing_env.agents import make_router
 from routing_env.data import MultiTaskData, load
 from routing_env.data.planted import partition, partition_score, plant, regret
+from routing_env.evaluations import Evaluation
 from routing_env.game.build import make_game
-from routing_env.types import Evaluation
 
 
 def labels(data: MultiTaskData) -> torch.Tensor:

@@ -21,7 +21,8 @@ FOLDERS = {"routing_env": ROOT / "routing_env", "agents": ROOT / "agents", "base
 
 LAYERS = [
     {"torch_settings", "names", "checkpoint", "state_dicts"},
-    {"types"},
+    {"search_space"},
+    {"types", "evaluations"},
     {"scenarios"},
     {"data"},
     {"game"},
@@ -39,8 +40,8 @@ LAYERS = [
 """Every part imports from the layers above it in this list, and from itself."""
 
 APART = {
-    "agents": {"agents", "torch_settings", "types", "names", "state_dicts"},
-    "baselines": {"baselines", "torch_settings", "types", "names", "game"},
+    "agents": {"agents", "torch_settings", "types", "names", "search_space", "state_dicts"},
+    "baselines": {"baselines", "torch_settings", "types", "names", "search_space", "game"},
 }
 """Parts that stand aside: what they import. Only runs, what stands on them, and the command line import them."""
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from routing_env.types import Decision, Evaluation, Outcome, State, Trace
+from routing_env.evaluations import Evaluation
+from routing_env.types import Decision, Outcome, State, Trace
 
 
 def make_trace(rewards: Tensor, final_reward: Tensor) -> Trace:

@@ -147,6 +147,16 @@ def _switch_rate(entry: Entry) -> float | None:
     return float(np.mean([switch_rate(counts).mean() for counts in routes]))
 
 
+def _training_flops(entry: Entry) -> float | None:
+    rows = [row for rows in entry.runs.values() for row in rows]
+    known = [row["training_flops"] for row in rows if row.get("training_flops") is not None]
+    return float(np.mean(known)) if len(known) == len(rows) else None
+
+
+def _parameters(entry: Entry) -> float | None:
+    return None if any(row.get("parameters") is None for row in entry.last) else entry.mean("parameters")
+
+
 def _routing(key: str, meaning: str) -> Column:
     """A column for a measure of routing that the runs themselves have recorded."""
 
@@ -271,6 +281,23 @@ COLUMNS = (
         "seconds per run on one thread",
         lambda entry: entry.mean("seconds"),
         lambda seconds: f"{seconds:.0f}",
+        _FILES,
+    ),
+    Column(
+        "parameters",
+        "parameters",
+        "trained parameters: the stem, all blocks or layers, and the networks of a router, but no tables",
+        _parameters,
+        lambda number: f"{number:,.0f}",
+        _FILES,
+    ),
+    Column(
+        "training_flops",
+        "MFLOP",
+        "millions of floating-point operations per training sample, forward, backward and in the router, mean over the "
+        "epochs; - in runs that did not count them",
+        _training_flops,
+        lambda flops: f"{flops / 1e6:,.3f}" if flops < 1e7 else f"{flops / 1e6:,.1f}",
         _FILES,
     ),
     *RECORDED,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Self, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -20,13 +20,21 @@ from routing_env.benchmark.jobs import Job
 from routing_env.data import DATASETS, load
 from routing_env.game.build import load_data
 from routing_env.game.settings import Given
-from routing_env.names import printable
+from routing_env.names import printable, require
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.display import Display, clock
 from routing_env.scenarios import settled_by_scenario
 
 _POLL = 0.5
 """Seconds between two looks at the grid."""
+
+STOP = "stop"
+"""Name of a file that stops the run in whose folder it lies."""
+
+STOPPED, DIVERGED = "stopped", "diverged"
+"""What a task says, or begins with, that was stopped, or whose loss became infinite."""
+
+Task = TypeVar("Task")
 
 
 def run_jobs(jobs: Sequence[Job], console: Console, *, workers: int) -> dict[Job, str]:
@@ -45,8 +53,7 @@ def run_jobs(jobs: Sequence[Job], console: Console, *, workers: int) -> dict[Job
             folders were trained on.
         FileNotFoundError: files of a data set are missing.
     """
-    if workers < 1:
-        raise ValueError(f"workers is {workers}; it must be at least 1")
+    require("workers", workers, workers >= 1, "at least 1")
     by_path = {job.path: job for job in jobs}
     _refuse_other_data(by_path)
     open_jobs = [job for job in by_path.values() if job.epochs_done() < job.epochs]
@@ -54,43 +61,35 @@ def run_jobs(jobs: Sequence[Job], console: Console, *, workers: int) -> dict[Job
         console.print(f"{len(by_path) - len(open_jobs)} of {len(by_path)} runs had finished before", highlight=False)
     if not open_jobs:
         return {}
-    for name in dict.fromkeys({**settled_by_scenario(job.given), **job.given}["data"] for job in open_jobs):
-        if DATASETS[name].files:  # better one clear error now than one from every process later
-            load(name, data_dir=open_jobs[0].given.get("data_dir"))
-    nearest = next(place for place in open_jobs[0].path.parents if place.exists())
-    if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
-        raise OSError(f"cannot write to {nearest}; choose another --run-dir")
+    refuse_missing_files(open_jobs)
     failed: dict[Job, str] = {}
     waiting = open_jobs[::-1]
-    free = [_pool() for _ in range(min(workers, len(open_jobs)))]
-    running: dict[Future[str], tuple[Job, ProcessPoolExecutor]] = {}
-    try:
-        with _Progress(open_jobs, console) as progress:
-            while waiting or running:
-                while waiting and free:
-                    job, pool = waiting.pop(), free.pop()
-                    running[pool.submit(_run, dict(job.given), job.path)] = job, pool
-                done, _ = wait(running, timeout=_POLL, return_when=FIRST_COMPLETED)
-                for future in done:
-                    job, pool = running.pop(future)
-                    error = future.exception()
-                    if error is None and (reason := future.result()):
-                        failed[job] = reason
-                    elif isinstance(error, BrokenProcessPool):
-                        failed[job] = "its process was killed; is there enough memory for so many workers?"
-                        pool.shutdown(wait=False)
-                        pool = _pool()
-                    elif error is not None:
-                        failed[job] = f"{type(error).__name__}: {error}"
-                    free.append(pool)
-                    progress.finished(job, failed.get(job))
-                progress.update()
-    finally:
-        for pool in (*free, *(pool for _, pool in running.values())):
-            pool.shutdown(wait=False, cancel_futures=True)
-        for worker in multiprocessing.active_children():  # idle by now, or interrupted: a run resumes from its files
-            worker.terminate()
+    with Workers[Job](min(workers, len(open_jobs))) as pool, _Progress(open_jobs, console) as progress:
+        while waiting or pool.busy:
+            while waiting and pool.free:
+                job = waiting.pop()
+                pool.submit(job, train_in_worker, [(dict(job.given), job.path)])
+            for job, reason in pool.ended():
+                if reason:
+                    failed[job] = reason
+                progress.finished(job, reason)
+            progress.update()
     return failed
+
+
+def refuse_missing_files(jobs: Sequence[Job]) -> None:
+    """Refuse runs whose data lack a file or whose folder cannot be written: one clear error before anything is run.
+
+    Raises:
+        FileNotFoundError: files of a data set are missing.
+        OSError: the folder cannot be written.
+    """
+    for name in dict.fromkeys({**settled_by_scenario(job.given), **job.given}["data"] for job in jobs):
+        if name in DATASETS and DATASETS[name].files:
+            load(name, data_dir=jobs[0].given.get("data_dir"))
+    nearest = next(place for place in jobs[0].path.parents if place.exists())
+    if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
+        raise OSError(f"cannot write to {nearest}; choose another --run-dir")
 
 
 def _refuse_other_data(jobs: Mapping[Path, Job]) -> None:
@@ -106,8 +105,61 @@ def _refuse_other_data(jobs: Mapping[Path, Job]) -> None:
             directory.refuse_other_data(fingerprints[cut])
 
 
+class Workers(Generic[Task]):
+    """Processes that each do one task after another: one that takes its process down takes no other with it.
+
+    Args:
+        count: processes, of one thread each.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._free = [_pool() for _ in range(count)]
+        self._running: dict[Future[str], tuple[Task, ProcessPoolExecutor]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pool in (*self._free, *(pool for _, pool in self._running.values())):
+            pool.shutdown(wait=False, cancel_futures=True)
+        for worker in multiprocessing.active_children():  # idle by now, or interrupted: a run resumes from its files
+            worker.terminate()
+
+    @property
+    def free(self) -> bool:
+        """Whether a process has nothing to do."""
+        return bool(self._free)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a process has something to do."""
+        return bool(self._running)
+
+    def submit(self, task: Task, function: Callable[..., str], *arguments: Any) -> None:
+        """Let a free process do a task; the function returns why it failed, or an empty string."""
+        pool = self._free.pop()
+        self._running[pool.submit(function, *arguments)] = task, pool
+
+    def ended(self) -> list[tuple[Task, str]]:
+        """The tasks that have ended since the last call, each with why it failed; waits a moment for the first."""
+        done, _ = wait(self._running, timeout=_POLL, return_when=FIRST_COMPLETED)
+        found: list[tuple[Task, str]] = []
+        for future in done:
+            task, pool = self._running.pop(future)
+            error = future.exception()
+            if isinstance(error, BrokenProcessPool):
+                reason = "its process was killed; is there enough memory for so many workers?"
+                pool.shutdown(wait=False)
+                pool = _pool()
+            else:
+                reason = future.result() if error is None else f"{type(error).__name__}: {error}"
+            self._free.append(pool)
+            found.append((task, reason))
+        return found
+
+
 def _pool() -> ProcessPoolExecutor:
-    """One worker: a run that takes its process down takes no other with it."""
+    """One worker process."""
     return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker)
 
 
@@ -140,9 +192,9 @@ class _Progress:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def finished(self, job: Job, failure: str | None) -> None:
+    def finished(self, job: Job, failure: str) -> None:
         self._ended += 1
-        if failure is None:
+        if not failure:
             row = job.rows()[-1]
             what = f"test {100 * row['test_accuracy']:.2f} %  {clock(row['seconds'])}"
         else:
@@ -165,25 +217,56 @@ class _Progress:
         return clock((time.monotonic() - self._started) / (done - self._before) * (self._total - done))
 
 
-def _run(given: Given, path: Path) -> str:
-    """Train one run to its end, in a worker. Where another benchmark is training it, let that one finish it.
+def train_in_worker(runs: Sequence[tuple[Given, Path]]) -> str:
+    """Train runs to their ends, one after another. Where another process is training one, let that one finish it.
+
+    A file named ``STOP`` in the folder of a run stops it, and those that follow, after the epoch that it is in.
+
+    Args:
+        runs: the settings and the folder of each.
 
     Returns:
-        Why it failed; empty where it did not.
+        Why they did not finish; empty where they did.
     """
     from routing_env.runs.process import explained, prepare
     from routing_env.runs.run import Run
 
-    directory = RunDirectory(path)
     try:
-        with directory.held(wait=True):
-            run = Run.of(given)
-            prepare(run.settings.threads)
-            directory.write_config(run.settings, run.learner.data)
-            run.train(directory, Display(Console(quiet=True)))
+        for given, path in runs:
+            directory = RunDirectory(path)
+            with directory.held(wait=True):
+                (path / STOP).unlink(missing_ok=True)
+                run = Run.of(given)
+                if directory.config_path.is_file():
+                    directory.refuse_other_data(run.learner.data.fingerprint)
+                prepare(run.settings.threads)
+                directory.write_config(run.settings, run.learner.data)
+                run.train(directory, _Stoppable(path / STOP))
+    except _StoppedError:
+        return STOPPED
+    except FloatingPointError as error:
+        return f"{DIVERGED}: {error}"
     except Exception as error:
         return explained(error)  # here, since a traceback does not travel between processes
     return ""
+
+
+class _StoppedError(Exception):
+    """A run was asked to stop."""
+
+
+class _Stoppable(Display):
+    """Shows nothing, and stops a run that has not finished when there is a file."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(Console(quiet=True))
+        self._path = path
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        """Look for the file."""
+        super().epoch(row)
+        if self._path.exists() and row["epoch"] < self._run.epochs:
+            raise _StoppedError
 
 
 def _start_worker() -> None:

@@ -5,24 +5,31 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from routing_env.benchmark.suites import SUITES, Arena, Entrant, Suite, suite_of, suite_on
+from routing_env.benchmark.tuned import read_tuned, with_tuned
 from routing_env.data import DATASETS
 from routing_env.game.settings import Given, Settings
 from routing_env.names import file_name, look_up, source_file
 from routing_env.runs.arrivals import later_epochs
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.learners import is_baseline
-from routing_env.runs.settings import SB3_PREFIX, BenchmarkOptions, RunSettings
+from routing_env.runs.settings import SB3_PREFIX, ArenaOptions, BenchmarkOptions, RunSettings
 from routing_env.runs.sources import files_of
 from routing_env.scenarios import SCENARIOS
 
 _FAIRNESS = ("epochs", "validation")
 """Settings without which a comparison misleads where entrants differ in them."""
+
+_OPTIMISER = (
+    *("optimizer", *Settings.OF_OPTIMIZER, "decay_every", "decay_factor", "batch_size"),
+    *("dropout", "weight_average"),
+)
+"""Settings of how blocks and baselines learn; a leaderboard says which entrants have which."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +88,25 @@ def asked_for(suite: str, config: BenchmarkOptions) -> tuple[str, list[Job]]:
     Raises:
         ValueError: an unknown name, with the nearest known one, or a setting out of range.
     """
+    name, chosen = chosen_suite(suite, config)
+    if config.settings is not None:
+        tuned = read_tuned(config.settings)
+        chosen, name = with_tuned(chosen, tuned), f"{name}-{config.settings.stem}"
+    scale = {key: getattr(config, key) for key in ("epochs", "seeds", "fraction", "data_dir")}
+    jobs = plan_jobs(chosen, config.run_dir, **scale)
+    return report_name(name, jobs, config.entrants), jobs
+
+
+def chosen_suite(suite: str, config: ArenaOptions) -> tuple[str, Suite]:
+    """The suite that a command line asks for, with the entrants that it asks for, and its name.
+
+    Args:
+        suite: its name; does not count where the settings name a data set or scenarios.
+        config: which arenas, and who takes part.
+
+    Raises:
+        ValueError: an unknown name, with the nearest known one, or a setting out of range.
+    """
     if config.scenario:
         if config.data is not None or config.fraction != 1:
             raise ValueError("scenarios settle their data; leave --data and --fraction out")
@@ -94,9 +120,23 @@ def asked_for(suite: str, config: BenchmarkOptions) -> tuple[str, list[Job]]:
         raise ValueError(f"fraction is {config.fraction}; it must be in (0, 1]")
     if config.entrants:
         chosen = replace(chosen, arenas=tuple(choose_entrants(arena, config.entrants) for arena in chosen.arenas))
-    scale = {key: getattr(config, key) for key in ("epochs", "seeds", "fraction", "data_dir")}
-    jobs = plan_jobs(chosen, config.run_dir, **scale)
-    return report_name(name, jobs, config.entrants), jobs
+    return name, chosen
+
+
+def who_was_tuned(suite: str, config: BenchmarkOptions) -> list[str]:
+    """In words, who plays with tuned settings, who does not, and for which arena they were tuned."""
+    if config.settings is None:
+        return []
+    tuned, lines = read_tuned(config.settings), list[str]()
+    for arena in chosen_suite(suite, config)[1].arenas:
+        names = [entrant.name for entrant in arena.entrants]
+        own, usual = [name for name in names if name in tuned], [name for name in names if name not in tuned]
+        line = f"{arena.name}: {', '.join(own) or 'nobody'} with the tuned settings of {config.settings}"
+        lines.append(line + (f"; as usual: {', '.join(usual)}" if usual else ""))
+        for other in dict.fromkeys(tuned[name].arena for name in own if tuned[name].arena != arena.name):
+            those = [name for name in own if tuned[name].arena == other]
+            lines.append(f"{arena.name}: the settings of {', '.join(those)} were tuned on {other}")
+    return lines
 
 
 def choose_entrants(arena: Arena, names: Sequence[str]) -> Arena:
@@ -143,25 +183,38 @@ def plan_jobs(
     jobs: list[Job] = []
     for seed in range(suite.seeds if seeds is None else seeds):
         for arena in suite.arenas:
-            scenario = SCENARIOS.get(arena.game.get("scenario", ""))
-            if scenario is None:
-                usual = look_up("data set", arena.game["data"], DATASETS).usual.get("epochs", RunSettings.epochs)
-                of_run: Given = {"fraction": fraction}
-            else:
-                usual, of_run = scenario.epochs, scenario.run
             for entrant in arena.entrants:
-                own = {
-                    "router": entrant.router,
-                    "router_options": entrant.options,
-                    "epochs": epochs or suite.epochs or usual,
-                    "threads": 1,
-                    "reference": False,
-                }
-                given = {**own, **of_run, **arena.game, **entrant.game}
-                folder = f"{file_name(arena.name)}-{file_name(entrant.name)}-{_digest(given)}"
+                given = given_of(arena, entrant, epochs=epochs or suite.epochs, fraction=fraction)
+                folder = f"{file_name(arena.name)}-{file_name(entrant.name)}-{digest_of(given)}"
                 where = {} if data_dir is None else {"data_dir": data_dir}
                 jobs.append(Job(arena, entrant, {**given, **where, "seed": seed}, base / folder / f"seed{seed}"))
     return jobs
+
+
+def given_of(arena: Arena, entrant: Entrant, *, epochs: int | None, fraction: float) -> dict[str, Any]:
+    """The settings of an entrant's runs in an arena, without the seed.
+
+    Args:
+        arena: it plays in.
+        entrant: that plays.
+        epochs: passes over the training samples; by default those of the scenario or the data set.
+        fraction: of the training samples; a scenario settles its own.
+    """
+    scenario = SCENARIOS.get(arena.game.get("scenario", ""))
+    if scenario is None:
+        of_run: Given = {"fraction": fraction}
+    else:
+        epochs, of_run = epochs or scenario.epochs, scenario.run
+    if epochs is None:
+        epochs = look_up("data set", arena.game["data"], DATASETS).usual.get("epochs", RunSettings.epochs)
+    own = {
+        "router": entrant.router,
+        "router_options": entrant.options,
+        "epochs": epochs,
+        "threads": 1,
+        "reference": False,
+    }
+    return {**own, **of_run, **arena.game, **entrant.game}
 
 
 def found_jobs(paths: Sequence[Path]) -> list[Job]:
@@ -250,10 +303,11 @@ def _settings(run: RunSettings) -> dict[str, Any]:
 def differences(jobs: Sequence[Job]) -> str:
     """In what the runs of one table differ beside who routes and the seed; a sentence, or nothing.
 
-    Settings of the game and of the run are compared over all runs, and so are the versions that they began with. The
-    data are compared between runs of one seed, since a seed cuts the data.
+    Settings of the game and of the run are compared over all runs, and so are the versions that they began with; for
+    those of how networks learn the sentence names the entrants. The data are compared between runs of one seed, since a
+    seed cuts the data.
     """
-    values: dict[str, dict[str, None]] = {}
+    values: dict[str, dict[str, dict[str, None]]] = {}
     marks: dict[tuple[str, int], set[str]] = {}
     for job in jobs:
         directory = RunDirectory(job.path)
@@ -262,10 +316,15 @@ def differences(jobs: Sequence[Job]) -> str:
         versions = directory.read_versions()
         told = {name: versions[name] for name in ("routing-env", "torch") if name in versions}
         for name, value in {**_settings(directory.read_config()), **told}.items():
-            values.setdefault(name, {})[str(value)] = None
+            values.setdefault(name, {}).setdefault(str(value), {})[job.entrant.name] = None
         for split, mark in directory.read_fingerprint().items():
             marks.setdefault((split, job.seed), set()).add(mark)
-    parts = [f"{name}: {', '.join(different)}" for name, different in values.items() if len(different) > 1]
+
+    def told_of(name: str, different: Mapping[str, Mapping[str, None]]) -> str:
+        whose = {value: f" ({', '.join(names)})" if name in _OPTIMISER else "" for value, names in different.items()}
+        return f"{name}: {', '.join(value + names for value, names in whose.items())}"
+
+    parts = [told_of(*pair) for pair in values.items() if len(pair[1]) > 1]
     if splits := dict.fromkeys(split for (split, _), different in marks.items() if len(different) > 1):
         parts.append(f"the samples of the split{'s' if len(splits) > 1 else ''} {', '.join(splits)}")
     return f"These runs differ in {'; '.join(parts)}." if parts else ""
@@ -299,7 +358,7 @@ def report_name(suite: str, jobs: Sequence[Job], entrants: Sequence[str] = ()) -
     return file_name("-".join(parts))
 
 
-def _digest(given: Given) -> str:
+def digest_of(given: Given) -> str:
     """Eight hexadecimal digits that change with any setting but seed and place of the data.
 
     They change with the files that the settings refer to as well, and with the module of your own router or baseline.

@@ -78,6 +78,11 @@ def _leaderboard(arena: str, jobs: Sequence[Job], columns: tuple[Column, ...]) -
     runs: dict[str, dict[int, Rows]] = {}
     for job in jobs:
         rows = job.rows()[: job.epochs]
+        if "test_accuracy" not in rows[-1]:
+            raise ValueError(
+                f"{job.path} was trained without measuring the test split (measure_test is False), as routing-env tune "
+                "does, and leaderboards show test accuracies: leave this run out, or train it again with measure_test"
+            )
         if "test_task_accuracy" not in rows[-1]:
             raise ValueError(f"{job.path} has no accuracies: leaderboards are for classification only")
         runs.setdefault(job.entrant.name, {})[job.seed] = rows

@@ -13,7 +13,7 @@ from routing_env.benchmark.exports import save_exports
 from routing_env.benchmark.jobs import Job
 from routing_env.benchmark.leaderboard import leaderboards
 from routing_env.benchmark.scenario_scores import save_scenario_scores, scenario_scores, terminal_scores
-from routing_env.benchmark.tables import power, save_tables, terminal_legend, terminal_table, verdict
+from routing_env.benchmark.tables import costs, power, save_tables, terminal_legend, terminal_table, verdict
 from routing_env.names import printable
 
 
@@ -38,7 +38,7 @@ def save_report(jobs: Sequence[Job], folder: Path, console: Console) -> None:
     for board in boards:
         console.print()
         console.print(terminal_table(board))
-        for line in (verdict(board), power(board), board.differences):
+        for line in (verdict(board), power(board), costs(board), board.differences):
             if line:
                 console.print(printable(line), highlight=False, markup=False)
     scores = scenario_scores(jobs)

@@ -75,7 +75,9 @@ _PAPERS_BASELINES = ("task_specific_1_fc", "task_specific_all_fc", "cross_stitch
 _STRONG_BASELINES = (*_PAPERS_BASELINES, "shared_trunk", "mmoe", "dense")
 _ON_ONE_LAYER = ("task_specific_1_fc", "shared_trunk", "mmoe", "dense")
 """On a network with one routed layer the paper's three baselines are the same network."""
-_CIFAR = Arena("cifar", {"data": "cifar"}, _named("wpl", FLOOR, *_PAPERS_BASELINES), "Figure 6")
+_YARDSTICKS = ("dense", "linear_heads")
+"""Static networks of every CIFAR arena: one wide network with all the parameters, and a linear head per task alone."""
+_CIFAR = Arena("cifar", {"data": "cifar"}, _named("wpl", FLOOR, *_PAPERS_BASELINES, *_YARDSTICKS), "Figure 6")
 _MIN = Arena("min", {"data": "mini_imagenet"}, _named("wpl", FLOOR, *_PAPERS_BASELINES), "Figure 7")
 _MNIST = Arena("mnist", {"data": "mnist"}, _named("wpl", FLOOR, *_PAPERS_BASELINES, "soft_mixture"), "Figure 8")
 
@@ -158,7 +160,7 @@ SUITES: dict[str, Suite] = {
             Arena(
                 "cifar",
                 {"data": "cifar"},
-                _named("wpl", "q-learning", "q-learning-approx", "reinforce-approx", FLOOR),
+                _named("wpl", "q-learning", "q-learning-approx", "reinforce-approx", FLOOR, *_YARDSTICKS),
                 "Figure 4",
             ),
         ),
@@ -175,7 +177,7 @@ SUITES: dict[str, Suite] = {
                     Entrant("wpl dispatched", "wpl", ("topology=dispatched",)),
                     Entrant("wpl single", "wpl", ("topology=single",)),
                     Entrant(FLOOR, FLOOR),
-                    Entrant("soft_mixture", "soft_mixture"),
+                    *_named("soft_mixture", *_YARDSTICKS),
                 ),
                 "Figure 5",
             ),
@@ -196,7 +198,7 @@ SUITES: dict[str, Suite] = {
     ),
     "first-tasks": Suite(
         "the paper's Figure 15: the first 2, 3, 5 and 10 tasks of CIFAR-MTL",
-        tuple(_first_tasks(tasks, "wpl", FLOOR, *_PAPERS_BASELINES) for tasks in (2, 3, 5, 10)),
+        tuple(_first_tasks(tasks, "wpl", FLOOR, *_PAPERS_BASELINES, *_YARDSTICKS) for tasks in (2, 3, 5, 10)),
     ),
     "cost": Suite(
         "the paper's Figure 13: training time as tasks and blocks are added; use --workers 1",

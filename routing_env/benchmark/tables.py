@@ -109,6 +109,26 @@ def power(board: Leaderboard) -> str:
     ).rstrip()
 
 
+UNEQUAL = {"parameters": 1.1, "training_flops": 1.2}
+"""Ratios of the most and the least expensive entrant above which a leaderboard says so."""
+
+
+def costs(board: Leaderboard) -> str:
+    """A sentence on how much entrants differ in parameters and in training compute; empty if hardly or not known."""
+    parts: list[str] = []
+    for column in board.columns:
+        values = {row.name: value for row in board.standings if isinstance(value := row.values.get(column.key), float)}
+        if column.key not in UNEQUAL or not values:
+            continue
+        least, most = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
+        if values[most] > UNEQUAL[column.key] * values[least]:
+            low, high = (column.cell(values[name], "markdown") for name in (least, most))
+            times = f" ({values[most] / values[least]:.1f} times as much)" if values[least] else ""
+            what = "trained parameters" if column.key == "parameters" else "MFLOP per training sample"
+            parts.append(f"from {low} ({least}) to {high} {what} ({most}){times}")
+    return f"The entrants do not cost the same: they take {' and '.join(parts)}." if parts else ""
+
+
 def markdown(boards: Sequence[Leaderboard]) -> str:
     """All leaderboards, each with a second table about the routing of its routers, and a legend."""
     parts: list[str] = []
@@ -118,7 +138,7 @@ def markdown(boards: Sequence[Leaderboard]) -> str:
             f"## {in_markdown(board.arena)}: {board.scale}\n\n{markdown_table(headings, _escaped(cells(board)))}\n\n"
             f"{in_markdown(verdict(board))}\n"
         )
-        parts += [f"{in_markdown(text)}\n" for text in (power(board), board.differences) if text]
+        parts += [f"{in_markdown(text)}\n" for text in (power(board), costs(board), board.differences) if text]
         parts += _routing_table(board)
     columns = {column.key: column for board in boards for column in board.columns}
     meanings = {column.heading: column.meaning for column in shown_in(list(columns.values()), "markdown", "routing")}

@@ -16,7 +16,7 @@ from torch import Tensor
 from routing_env.data import DATASETS
 from routing_env.data.base import MultiTaskData, Split, make_data
 from routing_env.data.cuts import seeded
-from routing_env.types import Evaluation
+from routing_env.evaluations import Evaluation
 
 CLASSES = 4
 TEST_SAMPLES = 200
@@ -100,7 +100,7 @@ def partition(routes: Tensor) -> list[int]:
     """Cluster tasks by route: two tasks are together if they prefer the same action at every depth.
 
     Args:
-        routes: int64 [T, D, A], how often each task took each action, as in :class:`~routing_env.types.Evaluation`.
+        routes: int64 [T, D, A], how often each task took each action, as in :class:`~routing_env.evaluations.Evaluation`.
 
     Returns:
         The cluster of each task.

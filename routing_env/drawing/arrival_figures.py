@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from routing_env.drawing.style import line_colour, plain, shown
-from routing_env.drawing.training_figures import Rows
+from routing_env.drawing.training_figures import Rows, measured_split
 
 
 def accuracy_matrix(
@@ -53,19 +53,20 @@ def arrival_curve(rows: Rows, references: Mapping[str, Rows], arrival: NDArray[n
     """Draw the mean test accuracy of the tasks of each stage over the training samples.
 
     Args:
-        rows: Metrics of the run, one per epoch, with ``test_task_accuracy``.
+        rows: Metrics of the run, one per epoch, with ``test_task_accuracy`` or that of validation.
         references: Metrics of routers to compare with on the same stages, by their names; drawn dashed and dotted, some
             may be empty.
         arrival: int64 [T], the stage at which each task arrives, from 1.
         subject: What was trained, for the title.
     """
+    split = measured_split(rows)
     figure = Figure(figsize=(7.5, 4.2), layout="constrained")
     axes = figure.subplots()
     styles = zip(references.items(), cycle(("--", "-.")), strict=False)
     others = [(runs, style, 0.45, f"{name}: ") for (name, runs), style in styles]
     for runs, style, alpha, prefix in ((rows, "-", 1.0, ""), *others):
         for stage in range(1, int(arrival.max()) + 1):
-            accuracies = [100 * np.array(row["test_task_accuracy"])[arrival == stage].mean() for row in runs]
+            accuracies = [100 * np.array(row[f"{split}_task_accuracy"])[arrival == stage].mean() for row in runs]
             if runs:
                 label = f"{prefix}tasks of stage {stage}"
                 samples = [row["samples"] for row in runs]
@@ -75,7 +76,7 @@ def arrival_curve(rows: Rows, references: Mapping[str, Rows], arrival: NDArray[n
     for before, row in pairwise(rows):
         if row["stage"] > before["stage"]:
             axes.axvline(before["samples"], color="grey", lw=0.8, ls=":")
-    axes.set_ylabel("test accuracy in %")
+    axes.set_ylabel(f"{split} accuracy in %")
     axes.set_xlabel("training samples; dotted where tasks arrive")
     axes.set_title(f"Tasks that arrive: {shown(subject)}", loc="left")
     axes.legend(frameon=False, fontsize=8)

@@ -20,6 +20,11 @@ Rows = Sequence[Mapping[str, Any]]
 """The metrics of a run, a row for each epoch."""
 
 
+def measured_split(rows: Rows) -> str:
+    """The split that figures and tables of a run show: test, or validation where the test split was not measured."""
+    return "test" if "test_accuracy" in rows[-1] else "validation"
+
+
 def learning_curve(rows: Rows, references: Mapping[str, Rows], subject: str) -> Figure:
     """Draw accuracy per epoch (for regression: loss), and below it the entropy of the policy if there is one.
 
@@ -33,20 +38,21 @@ def learning_curve(rows: Rows, references: Mapping[str, Rows], subject: str) -> 
     figure = Figure(figsize=(7.5, 5.6), layout="constrained")
     panels = figure.subplots(1 + routed, 1, sharex=True, squeeze=False, height_ratios=[3, 1][: 1 + routed])[:, 0]
     upper = panels[0]
-    regression = all(row["test_accuracy"] is None for row in rows)
+    split = measured_split(rows)
+    regression = all(row[f"{split}_accuracy"] is None for row in rows)
     measures = (
-        [("test_loss", "test loss", "C0", "-"), ("train_loss", "training loss, exploring", "C0", ":")]
+        [(f"{split}_loss", f"{split} loss", "C0", "-"), ("train_loss", "training loss, exploring", "C0", ":")]
         if regression
         else [
-            ("test_accuracy", "test accuracy", "C0", "-"),
-            ("test_balanced_accuracy", "test balanced accuracy", "C2", "-"),
+            (f"{split}_accuracy", f"{split} accuracy", "C0", "-"),
+            (f"{split}_balanced_accuracy", f"{split} balanced accuracy", "C2", "-"),
             ("train_accuracy", "training accuracy, exploring", "C0", ":"),
         ]
     )
     scale, marker = 1 if regression else 100, "." if len(rows) < 3 else ""
-    if not regression and all(abs(row["test_balanced_accuracy"] - row["test_accuracy"]) < 1e-6 for row in rows):
+    if not regression and all(abs(row[f"{split}_balanced_accuracy"] - row[f"{split}_accuracy"]) < 1e-6 for row in rows):
         del measures[1]  # both curves coincide, and one would hide the other
-    tested = [measure for measure in measures if measure[0].startswith("test")]
+    tested = [measure for measure in measures if measure[0].startswith(split)]
     styles = zip(references.items(), cycle(("--", "-.")), strict=False)
     others = [(runs, style, 0.45, f"{name}: ") for (name, runs), style in styles]
     for runs, style, alpha, prefix in ((rows, None, 1.0, ""), *others):

@@ -31,10 +31,11 @@ from routing_env.data import SplitName
 from routing_env.envs.lanes import Lanes
 from routing_env.envs.observation import PARTS, read_action
 from routing_env.envs.sb3_policies import ModelPolicy, values_of, warn_of_untrained_blocks
+from routing_env.evaluations import Evaluation
 from routing_env.game.build import check_seed
 from routing_env.game.routing_game import RoutingGame
 from routing_env.game.settings import Settings
-from routing_env.types import Evaluation, State
+from routing_env.types import State
 
 Vector = NDArray[np.float32]
 _Shown = tuple[Vector, float, bool, bool, dict[str, Any]]

@@ -25,8 +25,9 @@ from routing_env.envs.lanes import Lanes
 from routing_env.envs.observation import PARTS, check_choice
 from routing_env.envs.sb3_policies import ModelPolicy, warn_of_untrained_blocks
 from routing_env.envs.shell import AgentPolicy, Progress, Shell
+from routing_env.evaluations import Evaluation
 from routing_env.game.build import check_seed
-from routing_env.types import Evaluation, Policy, Router
+from routing_env.types import Policy, Router
 
 
 class Lane:

@@ -14,9 +14,10 @@ from torch import Tensor
 from routing_env.data import SplitName
 from routing_env.envs.lanes import Lanes
 from routing_env.envs.observation import Observation
+from routing_env.evaluations import Evaluation
 from routing_env.game.routing_game import RoutingGame
 from routing_env.game.settings import Settings
-from routing_env.types import Evaluation, Policy, Router, State
+from routing_env.types import Policy, Router, State
 
 AgentPolicy = Callable[[str, Observation], int]
 """Chooses one agent's action from its name and its observation."""

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from routing_env.data import EndlessPass, MultiTaskData, OnePerTask, ShuffledPass, first_tasks, load, training_share
 from routing_env.data.dealers import Dealer, DriftingTasks
+from routing_env.game.averaging import WeightAverage
 from routing_env.game.measured_rewards import MEASURED_REWARDS, MeasuredReward
 from routing_env.game.network import RoutedNetwork, mlp, simple_convnet
 from routing_env.game.recurrent import RoutedGRU, RoutedLSTM, steps_and_features
 from routing_env.game.rewards import COLLABORATIONS, FINAL_REWARDS, FinalReward
+from routing_env.game.routed_convnet import routed_convnet
 from routing_env.game.routed_model import RoutedModel
 from routing_env.game.routing_game import RoutingGame
 from routing_env.game.settings import Given, SettingError, Settings, check, is_function
@@ -32,7 +34,12 @@ RECURRENT: dict[str, Callable[..., RoutedModel]] = {
     "routed_gru": RoutedGRU.from_settings,
 }
 
-NETWORKS: dict[str, Callable[..., RoutedModel]] = {"mlp": mlp, "simple_convnet": simple_convnet, **RECURRENT}
+CONVOLUTIONAL: dict[str, Callable[..., RoutedModel]] = {
+    "simple_convnet": simple_convnet,
+    "routed_convnet": routed_convnet,
+}
+
+NETWORKS: dict[str, Callable[..., RoutedModel]] = {"mlp": mlp, **CONVOLUTIONAL, **RECURRENT}
 
 DEALERS: dict[str, Callable[[MultiTaskData, int, int], Dealer]] = {
     "shuffled": ShuffledPass,
@@ -87,6 +94,16 @@ def resolve(given: Given, *, also: Iterable[str] = ()) -> tuple[Settings, MultiT
     _check_together(given)
     data = own if isinstance(own, MultiTaskData) else load_data(given)
     settings = Settings(**{**_derived(given, data), **_usual(data), **given})
+    if "hidden" in given and settings.network == "routed_convnet":
+        raise SettingError(
+            f"hidden is {settings.hidden} beside the network 'routed_convnet', which has no fully connected layers "
+            "between; leave it out, or give filters"
+        )
+    if "filters" in given and settings.network not in CONVOLUTIONAL:
+        raise SettingError(
+            f"filters is {settings.filters} beside the network {settings.network!r}, which has no convolutions; "
+            "leave it out, or use simple_convnet"
+        )
     if data.classes is None and settings.final_reward == "correct":
         raise SettingError("final_reward is 'correct', which regression never is; use 'negative_loss' or 'team'")
     return settings, data.to(find_device(settings.device))
@@ -180,18 +197,23 @@ def build_network(settings: Settings, data: MultiTaskData) -> RoutedModel:
                 f"the network function returned {type(network).__name__}, not a RoutedNetwork or another RoutedModel"
             )
         return network
-    for name in ("hidden", "layers", "blocks", "depth"):
-        if getattr(settings, name) < 1:
-            raise ValueError(f"{name} is {getattr(settings, name)}; it must be at least 1")
+    for name in ("hidden", "layers", "blocks", "depth", "filters"):
+        value = getattr(settings, name)
+        if min(value, default=0) < 1 if isinstance(value, tuple) else value < 1:
+            raise ValueError(f"{name} is {value}; it must be at least 1")
+    sizes = {"filters": settings.filters} if settings.network in CONVOLUTIONAL else {}
+    if settings.network != "routed_convnet":
+        sizes["hidden"] = settings.hidden
     return build(
         data.input_shape,
         data.outputs,
         settings.blocks,
-        hidden=settings.hidden,
         layers=settings.layers,
         recursive=settings.recursive,
         pass_action=settings.pass_action,
         depth=settings.depth,
+        dropout=settings.dropout,
+        **sizes,
     )
 
 
@@ -235,6 +257,7 @@ def build_trainer(settings: Settings, network: nn.Module, *, apart: Iterable[nn.
     optimizer: Any = settings.optimizer
     if is_function(optimizer):
         optimizer = find("optimizer", optimizer, {})
+    decay = settings.weight_average
     return BlockTrainer(
         network.parameters(),
         optimizer=optimizer,
@@ -244,6 +267,7 @@ def build_trainer(settings: Settings, network: nn.Module, *, apart: Iterable[nn.
         decay_every=settings.decay_every,
         decay_factor=settings.decay_factor,
         apart=apart,
+        average=WeightAverage(network.parameters(), network.buffers(), decay) if decay else None,
     )
 
 

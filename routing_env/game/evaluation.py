@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from routing_env.data import MultiTaskData, SplitName
+from routing_env.evaluations import Evaluation
 from routing_env.game.training import Loss, cross_entropy, squared_error
-from routing_env.types import Batch, Evaluation, Outcome
+from routing_env.types import Batch, Outcome
 
 Forward = Callable[[Batch], tuple[Tensor, Tensor]]
 """From a batch to the output float32 [B, O] and the actions int64 [B, D] that led to it."""
@@ -34,8 +35,7 @@ class Score:
         Returns:
             Prediction int64 [B] (for regression float32 [B, O]), loss float32 [B], correct bool [B].
         """
-        if self._no_class is not None:
-            output = output.masked_fill(self._no_class[batch.task], -torch.inf)
+        output = self._masked(output, batch)
         loss = self._loss(output, batch.target)
         if self._regression:
             return output.detach(), loss, torch.zeros_like(batch.task, dtype=torch.bool)
@@ -56,6 +56,26 @@ class Score:
             forfeited=forfeited,
         )
         return outcome, loss
+
+    def average(self, outputs: Tensor, weights: Tensor, batch: Batch) -> Tensor:
+        """What several routes answer together: the logarithm of their mean probability; for regression their mean.
+
+        Args:
+            outputs: float32 [k, B, O], of the routes.
+            weights: float32 [k, B].
+            batch: the samples.
+
+        Returns:
+            float32 [B, O].
+        """
+        if self._regression:
+            return (outputs * weights[..., None]).sum(0)
+        answers = torch.stack([self._masked(output, batch).log_softmax(1) for output in outputs])
+        return (answers + weights.log()[..., None]).logsumexp(0)
+
+    def _masked(self, output: Tensor, batch: Batch) -> Tensor:
+        """Without the outputs that are no classes of the lane's task."""
+        return output if self._no_class is None else output.masked_fill(self._no_class[batch.task], -torch.inf)
 
 
 def evaluate(

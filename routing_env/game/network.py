@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from routing_env.game.blocks import BlockBank, output_shape
 from routing_env.game.choices import Choice
+from routing_env.game.dropout import with_dropout
 from routing_env.game.routed_model import RoutedModel, Walk
 from routing_env.types import GameSpec
 
@@ -307,6 +308,7 @@ def mlp(
     recursive: bool = False,
     pass_action: bool = False,
     depth: int | None = None,
+    dropout: float = 0.0,
 ) -> RoutedNetwork:
     """Fully connected layers over the flattened sample, all of them routed; there is no trained stem.
 
@@ -319,10 +321,12 @@ def mlp(
         recursive: see :class:`RoutedNetwork`.
         pass_action: see :class:`RoutedNetwork`.
         depth: see :class:`RoutedNetwork`.
+        dropout: share of the sample's features, in [0, 1), that is dropped in training.
     """
     sizes = [prod(input_shape), *[hidden] * (layers - 1), outputs]
     routed = linear_layers(sizes, blocks)
-    return RoutedNetwork(nn.Flatten(), routed, input_shape, recursive=recursive, pass_action=pass_action, depth=depth)
+    stem = with_dropout(nn.Flatten(), dropout)
+    return RoutedNetwork(stem, routed, input_shape, recursive=recursive, pass_action=pass_action, depth=depth)
 
 
 def simple_convnet(
@@ -336,6 +340,7 @@ def simple_convnet(
     recursive: bool = False,
     pass_action: bool = False,
     depth: int | None = None,
+    dropout: float = 0.0,
 ) -> RoutedNetwork:
     """SimpleConvNet of the paper's section 4: four convolutions as the stem, routed fully connected layers on top.
 
@@ -352,6 +357,7 @@ def simple_convnet(
         recursive: see :class:`RoutedNetwork`.
         pass_action: see :class:`RoutedNetwork`.
         depth: see :class:`RoutedNetwork`.
+        dropout: share of the stem's features, in [0, 1), that is dropped in training.
     """
     if len(input_shape) not in (2, 3):
         raise ValueError(f"simple_convnet takes images; a sample has shape {tuple(input_shape)}: use mlp instead")
@@ -369,4 +375,5 @@ def simple_convnet(
     stem.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  # quicker convolutions, same numbers
     width = prod(output_shape(stem, input_shape, "the stem"))
     routed = linear_layers([width, *[hidden] * (layers - 1), outputs], blocks)
+    stem = with_dropout(stem, dropout)
     return RoutedNetwork(stem, routed, input_shape, recursive=recursive, pass_action=pass_action, depth=depth)

@@ -89,33 +89,37 @@ class RoutedRecurrentNetwork(RoutedModel):
         cls,
         input_shape: Sequence[int],
         outputs: int,
-        blocks: int,
+        blocks: int | Sequence[int],
         *,
         hidden: int,
         layers: int,
         recursive: bool,
         pass_action: bool,
         depth: int,
+        dropout: float,
     ) -> Self:
         """Build the network that settings describe; ``depth`` says where decisions fall.
 
         Args:
             input_shape: Shape of one sample.
             outputs: O.
-            blocks: Cells per layer.
+            blocks: Cells per layer, one number for all layers.
             hidden: Width of the hidden state.
             layers: Stacked layers.
             recursive: Refused.
             pass_action: Refused; only sequences that have ended PASS.
             depth: ``layers`` for a decision per sequence, ``steps * layers`` for one per step, and twice as many for
                 separate maps.
+            dropout: Refused; there is no stem.
 
         Raises:
             ValueError: A setting that these networks do not have, or another depth.
         """
-        for name, value in (("recursive", recursive), ("pass_action", pass_action)):
+        for name, value in (("recursive", recursive), ("pass_action", pass_action), ("dropout", dropout)):
             if value:
-                raise ValueError(f"{name} is True; {cls.__name__} has no such variant: leave it out")
+                raise ValueError(f"{name} is {value}; {cls.__name__} has no such variant: leave it out")
+        if not isinstance(blocks, int):
+            raise ValueError(f"blocks is {tuple(blocks)}; {cls.__name__} takes one number for all of its layers")
         steps, _ = steps_and_features(input_shape)
         if depth not in (layers, steps * layers, 2 * steps * layers):
             raise ValueError(

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from routing_env.data import MultiTaskData, SplitName
 from routing_env.data.dealers import Dealer
+from routing_env.evaluations import Evaluation
 from routing_env.game.checks import check_batch, check_decision, check_learned, check_routes, check_shapes
 from routing_env.game.collecting import CollectedDeals
-from routing_env.game.counterfactuals import one_step_outcomes, outcomes_along, replay_routes
+from routing_env.game.counterfactuals import follow_routes, one_step_outcomes, outcomes_along, replay_routes
 from routing_env.game.deal import Deal
 from routing_env.game.evaluation import Score, evaluate
 from routing_env.game.logged_means import LoggedMeans
@@ -37,18 +38,7 @@ from routing_env.game.settings import Settings
 from routing_env.game.training import BlockTrainer, Loss, network_mode
 from routing_env.state_dicts import ANYTHING, Stateful, check_state, restore
 from routing_env.torch_settings import usual_torch
-from routing_env.types import (
-    Batch,
-    Counterfactuals,
-    Decision,
-    Evaluation,
-    GameSpec,
-    Outcome,
-    Policy,
-    Router,
-    State,
-    Trace,
-)
+from routing_env.types import Batch, Counterfactuals, Decision, GameSpec, Outcome, Policy, Router, State, Trace
 
 
 class RoutingGame:
@@ -252,17 +242,29 @@ class RoutingGame:
             policy = copy.deepcopy(policy)
 
         def forward(batch: Batch) -> tuple[Tensor, Tensor]:
+            mixture = policy.mixture(batch.task) if greedy and isinstance(policy, Router) else None
+            if mixture is not None:
+                return self._averaged(batch, *mixture)
             output, route = self.network(batch.x, batch.task, policy, greedy=greedy)
             return output, route.actions
 
         depth, actions = self.spec.depth, self.spec.actions
-        with network_mode(self.network, train=False):
+        with network_mode(self.network, train=False), self.trainer.averaged():
             return evaluate(forward, self.data, self._score, split, depth=depth, actions=actions, batch_size=batch_size)
+
+    def _averaged(self, batch: Batch, routes: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """The output of several routes together, and the actions of the one with the greatest weight."""
+        followed = follow_routes(self.network.start(batch.x, batch.task), routes)
+        if not followed.legal.all():
+            raise ValueError("a route that evaluation is to average is not legal; see `mixture` of the router")
+        outputs, actions = (part.unflatten(0, weights.shape) for part in (followed.output, followed.actions))
+        best = actions[weights.argmax(0), torch.arange(len(batch), device=actions.device)]
+        return self._score.average(outputs, weights, batch), best
 
     @contextmanager
     def evaluating(self) -> Generator[None]:
-        """Inside, the network is in evaluation mode and has no gradients."""
-        with network_mode(self.network, train=False):
+        """Inside, the network is in evaluation mode, with the weights for evaluation, and has no gradients."""
+        with network_mode(self.network, train=False), self.trainer.averaged():
             yield
 
     def judge(self, output: Tensor, batch: Batch) -> tuple[Outcome, Tensor]:
@@ -301,7 +303,7 @@ class RoutingGame:
             raise RuntimeError("nothing has been dealt yet; call reset first")
         batch, x = self._dealt
         check_routes(routes, len(batch), self.spec)
-        with self.evaluating():
+        with network_mode(self.network, train=False):
             return outcomes_along(Route(self.network, x, batch.task), routes, batch, self.judge, self.collaboration)
 
     def log(self, values: Mapping[str, float]) -> None:
@@ -346,7 +348,7 @@ class RoutingGame:
     def _counterfactuals(self, deal: Deal, outcome: Outcome) -> Counterfactuals:
         """What other actions would have led to in a deal that has ended."""
         refuse_shared_rewards(self.final_reward, outcome)
-        with self.evaluating():
+        with network_mode(self.network, train=False):
             return one_step_outcomes(deal.route, deal.batch, self.judge, deal.offers)
 
     def _end(self, deal: Deal) -> Trace:

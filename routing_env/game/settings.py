@@ -47,14 +47,15 @@ class Settings:
     """Use only the first tasks of the data set, this many; without it all."""
     network: Named = "mlp"
     """mlp (fully connected layers), simple_convnet (the paper's four convolutions under them), routed_lstm, routed_gru
-    (recurrent cells, for sequences), or a function from the data to a RoutedModel, which settles the six settings below
-    itself."""
+    (recurrent cells, for sequences), or a function from the data to a RoutedModel, which settles the eight settings
+    below itself."""
     hidden: int = 64
     """Width between routed layers."""
     layers: int = 3
     """Routed layers; of recurrent networks by default 1."""
-    blocks: int = 0
-    """Blocks per layer; by default one per task, as in the paper, or one per group where the data know groups."""
+    blocks: int | tuple[int, ...] = 0
+    """Blocks per layer; by default one per task, as in the paper, or one per group where the data know groups. Several
+    numbers give each layer its own."""
     recursive: bool = False
     """Let any block but the last layer's apply at any depth but the last (paper, section 7.2)."""
     pass_action: bool = False
@@ -62,6 +63,11 @@ class Settings:
     depth: int = 0
     """Decisions per sample; by default the number of layers, which only a recursive game can change. In recurrent
     networks by default one per step and layer; the number of layers means one per sequence."""
+    filters: int = 32
+    """Filters of each convolution of simple_convnet."""
+    dropout: float = 0.0
+    """Share of the features behind the stem, in [0, 1), that each training sample loses at random, for routed networks
+    and baselines alike (Srivastava et al., JMLR 2014); 0 has none. Without convolutions these are the inputs."""
     loss: Named = ""
     """Loss per sample that the blocks minimise: cross_entropy, squared_error, or a function of output and target; by
     default the first for classes, the second for regression."""
@@ -86,6 +92,9 @@ class Settings:
     """Epochs between decays of the learning rate; 0 never decays."""
     decay_factor: float = 0.1
     """What a decay multiplies the learning rate by."""
+    weight_average: float = 0.0
+    """Decay, in [0, 1), of an exponential moving average of the weights that evaluation uses, for routed networks and
+    baselines alike; with 0 evaluation uses the weights themselves."""
     batch_size: int = 32
     """Samples routed and trained on together."""
     dealer: Named = "shuffled"
@@ -105,7 +114,10 @@ class Settings:
     DERIVED: ClassVar[frozenset[str]] = frozenset({"blocks", "depth", "loss", "final_reward"})
     """Settings whose default follows from the data or from other settings."""
 
-    OF_NETWORK: ClassVar[tuple[str, ...]] = ("hidden", "layers", "blocks", "recursive", "pass_action", "depth")
+    OF_NETWORK: ClassVar[tuple[str, ...]] = (
+        *("hidden", "layers", "blocks", "recursive", "pass_action", "depth"),
+        *("filters", "dropout"),
+    )
     """Settings that a network function settles itself."""
 
     OF_OPTIMIZER: ClassVar[tuple[str, ...]] = ("learning_rate", "momentum", "weight_decay")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from routing_env.game.averaging import WeightAverage
 from routing_env.state_dicts import check_state, like_optimizer
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -48,6 +49,7 @@ class BlockTrainer:
         decay_factor: what the learning rate is multiplied by.
         apart: those of the parameters that :meth:`slow_down` leaves alone, in a parameter group of the named
             optimisers.
+        average: of the weights, for evaluation; it moves with every step.
 
     Attributes:
         samples: training samples dealt so far.
@@ -68,6 +70,7 @@ class BlockTrainer:
         decay_every: int = 20,
         decay_factor: float = 0.1,
         apart: Iterable[nn.Parameter] = (),
+        average: WeightAverage | None = None,
     ) -> None:
         for name, value in (("momentum", momentum), ("weight_decay", weight_decay)):
             if not value >= 0:
@@ -100,6 +103,7 @@ class BlockTrainer:
             raise ValueError(f"optimizer is {optimizer!r}; it must be 'sgd', 'adam' or a function of the parameters")
         for group in self.optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
+        self._average = average
         self.samples = 0
         self.epoch = 0
         self._decay_every = decay_every
@@ -152,14 +156,27 @@ class BlockTrainer:
                 self.optimizer.step()
         else:
             self._step_what_has_gradients()
+        if self._average is not None:
+            self._average.update(one for group in self._moving() for one in group)
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Inside, the network has the average of its weights, for evaluation; without an average its own weights."""
+        return nullcontext() if self._average is None else self._average.applied()
+
+    def _moving(self) -> list[list[nn.Parameter]]:
+        """For each parameter group those that this step changes."""
+        groups: list[list[nn.Parameter]] = []
+        for number, group in enumerate(self.optimizer.param_groups):
+            moves = self._pace > 0 or (number > 0 and not self._own_optimizer)
+            groups.append([one for one in group["params"] if moves and one.grad is not None])
+        return groups
 
     def _step_what_has_gradients(self) -> None:
         """Step as if there were no other parameters: the optimiser's own work then follows the blocks on the routes."""
         groups = self.optimizer.param_groups
         parameters = [group["params"] for group in groups]
-        for number, group in enumerate(groups):
-            moves = self._pace > 0 or number > 0
-            group["params"] = [one for one in group["params"] if moves and one.grad is not None]
+        for group, moving in zip(groups, self._moving(), strict=True):
+            group["params"] = moving
         try:
             self.optimizer.step()
         finally:
@@ -194,12 +211,13 @@ class BlockTrainer:
         return float(self.optimizer.param_groups[0]["lr"])
 
     def state_dict(self) -> dict[str, Any]:
-        """Optimiser, samples and schedule."""
-        return {
+        """Optimiser, samples, schedule and, where there is one, the average of the weights."""
+        state = {
             "optimizer": deepcopy(self.optimizer.state_dict()),
             "samples": self.samples,
             "epoch": self.epoch,
         }
+        return state if self._average is None else {**state, "average": self._average.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore from :meth:`state_dict`.
@@ -207,7 +225,10 @@ class BlockTrainer:
         Raises:
             ValueError: The state does not fit. Nothing has changed.
         """
-        check_state(state, {"optimizer": like_optimizer(self.optimizer), "samples": 0, "epoch": 0})
+        average = {} if self._average is None else {"average": self._average.state_dict()}
+        check_state(state, {"optimizer": like_optimizer(self.optimizer), "samples": 0, "epoch": 0, **average})
+        if self._average is not None:
+            self._average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(deepcopy(dict(state["optimizer"])))
         self.samples, self.epoch = state["samples"], state["epoch"]
 

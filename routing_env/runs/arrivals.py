@@ -21,14 +21,16 @@ from rich.text import Text
 from torch import nn
 
 from routing_env.agents import make_router
+from routing_env.baselines.base import PerTask
 from routing_env.data import MultiTaskData, SplitName
 from routing_env.data.arrivals import TaskSequence, arriving, parse_stages
 from routing_env.drawing.arrival_figures import accuracy_matrix, arrival_curve
-from routing_env.drawing.training_figures import Rows
-from routing_env.game.blocks import BlockBank
+from routing_env.drawing.training_figures import Rows, measured_split
+from routing_env.evaluations import Evaluation
 from routing_env.names import parse_options, printable
-from routing_env.runs.learners import BaselineLearner, Image, Learner, RouterLearner, spec_of_first
-from routing_env.runs.settings import RunSettings
+from routing_env.runs.learners import BaselineLearner, Image, Learner, RouterLearner
+from routing_env.runs.routers import spec_of_first
+from routing_env.runs.settings import RunSettings, measured_splits
 from routing_env.runs.transfer import (
     Matrix,
     arrival_stages,
@@ -37,7 +39,7 @@ from routing_env.runs.transfer import (
     forgetting,
     forward_transfer,
 )
-from routing_env.types import Evaluation, Router, Tick
+from routing_env.types import Router, Tick
 
 EPOCHS_OF_A_STAGE = 5
 """Measurements of each stage after the first; the first one is measured after every pass."""
@@ -102,6 +104,7 @@ class StagedLearner(Learner):
         self.plan = plan
         self.later_epochs = EPOCHS_OF_A_STAGE * (len(plan.stages) - 1)
         self._block_rate = settings.arrival_block_rate
+        self._measured = measured_splits(settings)
         self._untrained = {}
         for module in self._network.modules():
             if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
@@ -121,7 +124,7 @@ class StagedLearner(Learner):
         """Let tasks arrive where a stage begins, then train."""
         if not self.samples:
             self._untrained = {}
-            for split in ("validation", "test"):
+            for split in self._measured:
                 if len(getattr(self.data, split)):
                     measured = by_task(self.evaluate(split))
                     self._untrained |= {f"untrained_{name}": values for name, values in measured.items()}
@@ -148,7 +151,7 @@ class StagedLearner(Learner):
     def figures(self, rows: Rows, references: Mapping[str, Rows], subject: str) -> dict[str, Figure | Image]:
         """As without arrivals; the learning curve tells the tasks of each stage apart."""
         drawn = super().figures(rows, references, subject)
-        matrix = matrix_of(rows, "test_task_accuracy")
+        matrix = matrix_of(rows, f"{measured_split(rows)}_task_accuracy")
         if matrix is not None:
             arrival = arrival_stages(self.plan.stages)
             drawn["learning_curve"] = arrival_curve(rows, references, arrival, subject)
@@ -156,13 +159,14 @@ class StagedLearner(Learner):
         return drawn
 
     def tables(self, rows: Rows) -> list[Table]:
-        """The accuracy matrices of the test split and what follows from them."""
+        """The accuracy matrices of the measured split and what follows from them."""
         tables: list[Table] = []
         shown: Matrix | None = None
-        for key, name in (("test_task_accuracy", "accuracy"), ("test_task_balanced_accuracy", "balanced accuracy")):
-            matrix = matrix_of(rows, key)
+        split = measured_split(rows)
+        for name in ("accuracy", "balanced accuracy"):
+            matrix = matrix_of(rows, f"{split}_task_{name.replace(' ', '_')}")
             if matrix is not None and (shown is None or not np.allclose(matrix, shown)):
-                title = f"{name} on the test split of {self.data.name}"
+                title = f"{name} on the {split} split of {self.data.name}"
                 tables.append(matrix_table(matrix, self.data.task_names, self.plan.stages, title))
                 shown = matrix
         return tables
@@ -259,7 +263,7 @@ class StagedBaselineLearner(StagedLearner, BaselineLearner):
 
     def apart(self) -> list[nn.Parameter]:
         """The parameters of modules that exist once for each task."""
-        banks = [module for module in self.network.modules() if isinstance(module, BlockBank)]
+        banks = [module for module in self.network.modules() if isinstance(module, PerTask)]
         return [parameter for bank in banks for parameter in bank.parameters()]
 
 

@@ -20,6 +20,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from routing_env.data import SplitName
 from routing_env.names import printable
 
 if TYPE_CHECKING:
@@ -71,7 +72,9 @@ class Display:
         total = run.epochs * run.learner.pass_size
         self._bar = self._progress.add_task(self._description(), total=total, completed=run.learner.samples)
         self._progress.start()
-        columns = ("epoch", 8), ("samples", 10), ("samples/s", 10), ("left", 7), *((name, 9) for name in _SHOWN)
+        self._shown = _shown(run.reported)
+        named = ((name, 9) for name, _, _ in self._shown)
+        columns = ("epoch", 8), ("samples", 10), ("samples/s", 10), ("left", 7), *named
         self.console.print(
             "".join(f"{name:>{width}}" for name, width in columns), style="dim", highlight=False, soft_wrap=True
         )
@@ -83,7 +86,7 @@ class Display:
         rate = (row["samples"] - self._dealt) / elapsed
         left = (self._run.epochs / row["epoch"] - 1) * row["samples"] / rate if rate else 0.0
         counted = f"{row['epoch']:>4}/{self._run.epochs:<3}{row['samples']:>10,}{rate:>10,.0f}{clock(left):>7}"
-        measured = "".join(f"{_SHOWN[name](row[key]):>9}" for name, key in zip(_SHOWN, _KEYS, strict=True))
+        measured = "".join(f"{show(row[key]):>9}" for _, key, show in self._shown)
         self.console.print(counted + measured, highlight=False, soft_wrap=True)
         if self._progress is not None:
             self._progress.update(self._bar, completed=row["samples"], description=self._description())
@@ -120,11 +123,12 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-_SHOWN: dict[str, Callable[[float], str]] = {
-    "train %": _percent,
-    "test %": _percent,
-    "balanced": _percent,
-    "loss": _number,
-    "entropy": _number,
-}
-_KEYS = ("train_accuracy", "test_accuracy", "test_balanced_accuracy", "test_loss", "policy_entropy")
+def _shown(split: SplitName) -> tuple[tuple[str, str, Callable[[float], str]], ...]:
+    """The columns: name, key of the metrics, and how a value is written."""
+    return (
+        ("train %", "train_accuracy", _percent),
+        ("test %" if split == "test" else "valid. %", f"{split}_accuracy", _percent),
+        ("balanced", f"{split}_balanced_accuracy", _percent),
+        ("loss", f"{split}_loss", _number),
+        ("entropy", "policy_entropy", _number),
+    )

@@ -97,10 +97,10 @@ def _beside(directory: RunDirectory, split: SplitName) -> list[str]:
     """What other routers reach in games of their own, as they were trained beside the run."""
     if split != "test":
         return []
-    mine = directory.read_metrics()[-1]["test_accuracy"]
+    mine = directory.read_metrics()[-1].get("test_accuracy")
     lines: list[str] = []
     for reference in sorted(directory.references.glob("*/metrics.jsonl")):
-        theirs = RunDirectory(reference.parent).read_metrics()[-1]["test_accuracy"]
+        theirs = RunDirectory(reference.parent).read_metrics()[-1].get("test_accuracy")
         if mine is not None and theirs is not None:
             regret = f"; regret {100 * (theirs - mine):.1f} points" if reference.parent.name == "oracle" else ""
             name = reference.parent.name

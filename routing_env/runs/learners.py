@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from math import nan
 from typing import Any
@@ -17,25 +16,34 @@ from numpy.typing import NDArray
 from rich.table import Table
 from torch import Tensor, nn
 
-from routing_env.agents import ROUTERS, make_router
+from routing_env.agents import ROUTERS
 from routing_env.agents.base import PolicyRouter
 from routing_env.agents.dispatched import DispatchedRouter
 from routing_env.agents.per_layer import PerLayer
 from routing_env.baselines import BASELINES, Baseline, make_baseline, plan_beside
 from routing_env.data import MultiTaskData, SplitName
 from routing_env.drawing.routing_map import routing_map
-from routing_env.drawing.training_figures import Rows, block_probability, learning_curve, policy_over_time
-from routing_env.game.build import as_built, build_dealer, build_game, build_network, build_trainer
+from routing_env.drawing.training_figures import (
+    Rows,
+    block_probability,
+    learning_curve,
+    measured_split,
+    policy_over_time,
+)
+from routing_env.evaluations import Evaluation
+from routing_env.game.build import as_built, build_dealer, build_network, build_trainer
 from routing_env.game.evaluation import Score, evaluate
 from routing_env.game.routing_game import RoutingGame
 from routing_env.game.settings import SettingError, Settings
 from routing_env.game.training import LOSSES, BlockTrainer
 from routing_env.names import find, import_object, look_up, parse_options, reference
 from routing_env.runs.behaviour import routing_measures
+from routing_env.runs.compute import ComputeMeter, parameters_of
 from routing_env.runs.monitor import Monitor, Probability
+from routing_env.runs.routers import forgets, game_and_router
 from routing_env.runs.settings import SB3_PREFIX, RunSettings
 from routing_env.state_dicts import Stateful, restore
-from routing_env.types import Batch, Evaluation, GameSpec, Router, Tick, Trace
+from routing_env.types import Batch, Tick, Trace
 
 FINEST_SNAPSHOTS = 2000
 """The first snapshots of the policy are this share of a run apart."""
@@ -55,6 +63,7 @@ class Learner(ABC):
         description: what is trained, in a few words.
         warning: what a person should know before training starts; empty if there is nothing.
         later_epochs: epochs after those of the settings, where tasks arrive.
+        compute: counts the operations of training.
     """
 
     settings: Settings
@@ -65,11 +74,21 @@ class Learner(ABC):
     description: str = ""
     warning: str = ""
     later_epochs: int = 0
+    compute: ComputeMeter
 
     @property
     def samples(self) -> int:
         """Training samples dealt so far."""
         return self.trainer.samples
+
+    @property
+    def parameters(self) -> int:
+        """Number of trained parameters: stem, blocks or layers, and the networks of the router."""
+        return parameters_of(vars(self))
+
+    def cost(self) -> float:
+        """Floating-point operations per training sample since the last call; NaN where they are not counted."""
+        return self.compute.drain()
 
     def goal(self, epoch: int) -> int:
         """Training samples dealt when this many epochs are complete."""
@@ -145,6 +164,7 @@ class GameLearner(Learner):
         self.data = game.data
         self.trainer = game.trainer
         self.pass_size = game.dealer.pass_size
+        self.compute = ComputeMeter(self.pass_size)
         self.pass_action = game.network.pass_action
         self.description = f"{game.spec.depth} decisions among {game.spec.actions} actions"
         probability: Probability | None = getattr(policy, "probability", None)
@@ -160,15 +180,19 @@ class GameLearner(Learner):
     def routing(self, evaluation: Evaluation) -> dict[str, Any]:
         """The routes, and how the tasks share blocks."""
         legal = self.game.spec.legal.cpu().numpy()
-        return {"test_routes": evaluation.routes.tolist(), **routing_measures(evaluation.routes.numpy(), legal)}
+        return {
+            f"{evaluation.split}_routes": evaluation.routes.tolist(),
+            **routing_measures(evaluation.routes.numpy(), legal),
+        }
 
     def figures(self, rows: Rows, references: Mapping[str, Rows], subject: str) -> dict[str, Figure | Image]:
         """The learning curve, and the paper's Figures 9, 10 and 11; 9 and 10 only where the policy is known."""
         samples, policies = (part.numpy() for part in self.monitor.history())
         names, spec = self.data.task_names, self.game.spec
         legal = spec.legal.cpu().numpy()
-        routes = np.array(rows[-1]["test_routes"])  # as the last evaluation found them
-        title = f"Routing map: {subject}, test split"
+        split = measured_split(rows)
+        routes = np.array(rows[-1][f"{split}_routes"])  # as the last evaluation found them
+        title = f"Routing map: {subject}, {split} split"
         drawn = super().figures(rows, references, subject)
         if not np.isnan(policies).any():
             drawn["policy_over_time"] = policy_over_time(samples, policies, names, subject, legal)
@@ -186,21 +210,23 @@ class RouterLearner(GameLearner):
     """
 
     def __init__(self, settings: RunSettings, data: MultiTaskData, *, tasks: int | None = None) -> None:
-        game, self.router = _game_and_router(settings, data, data.tasks if tasks is None else tasks)
+        game, self.router = game_and_router(settings, data, data.tasks if tasks is None else tasks)
         super().__init__(game, settings.epochs * game.dealer.pass_size // FINEST_SNAPSHOTS, self.router)
         game.observers.append(self.monitor)
-        if _forgets(self.router):
+        if forgets(self.router):
             self.warning = f"{settings.router} has no state_dict: the run can be neither resumed nor evaluated later"
 
     def play(self, samples: int, tick: Tick) -> None:
         """Let the router play."""
 
-        def observe(_: Trace) -> None:
+        def observe(trace: Trace) -> None:
+            self.compute.deal_ended(len(trace.task))
             tick()
 
         self.game.observers.append(observe)
         try:
-            self.router.play(self.game, samples)
+            with self.compute.training():
+                self.router.play(self.game, samples)
         finally:
             self.game.observers.remove(observe)
 
@@ -224,7 +250,7 @@ class RouterLearner(GameLearner):
             ValueError: the state does not fit, or the router learns but does not say what it has learned. Nothing has
                 changed.
         """
-        if _forgets(self.router):
+        if forgets(self.router):
             raise ValueError(
                 f"{type(self.router).__name__} learns, but has no state_dict: what it has learned is not in the "
                 "checkpoint; give it state_dict and load_state_dict, and train it again"
@@ -257,9 +283,9 @@ class BaselineLearner(Learner):
         self.trainer = build_trainer(game, self.network, apart=self.apart())
         self.dealer = build_dealer(game, data)
         self.pass_size = self.dealer.pass_size
-        parameters = sum(parameter.numel() for parameter in self.network.parameters())
+        self.compute = ComputeMeter(self.pass_size)
         optimizer = f"{reference(game.optimizer)} at {self.trainer.learning_rate:g}"
-        self.description = f"a network of {parameters:,} parameters, trained by {optimizer}"
+        self.description = f"a network of {self.parameters:,} parameters, trained by {optimizer}"
         self.warning = self.network.warning
         self._score = Score(data, find("loss", game.loss, LOSSES))
         self._clear()
@@ -272,15 +298,17 @@ class BaselineLearner(Learner):
         """Take one step of the optimiser per deal."""
         self.network.train()
         goal = self.samples + samples
-        while self.samples < goal:
-            batch = self.dealer.next_batch()
-            loss, correct = self.network.training_loss(batch, self._score)
-            self.trainer.step(loss, partial(self.network.backward, loss, batch.task))
-            self.trainer.count(len(batch), self.pass_size)
-            self._correct += correct.sum()
-            self._loss += loss.detach().sum()
-            self._dealt += len(batch)
-            tick()
+        with self.compute.training():
+            while self.samples < goal:
+                batch = self.dealer.next_batch()
+                loss, correct = self.network.training_loss(batch, self._score)
+                self.trainer.step(loss, partial(self.network.backward, loss, batch.task))
+                self.trainer.count(len(batch), self.pass_size)
+                self._correct += correct.sum()
+                self._loss += loss.detach().sum()
+                self._dealt += len(batch)
+                self.compute.deal_ended(len(batch))
+                tick()
 
     @torch.no_grad()
     def evaluate(self, split: SplitName) -> Evaluation:
@@ -290,7 +318,8 @@ class BaselineLearner(Learner):
         def forward(batch: Batch) -> tuple[Tensor, Tensor]:
             return self.network(batch.x, batch.task), batch.task.new_empty(len(batch), 0)
 
-        return evaluate(forward, self.data, self._score, split)
+        with self.trainer.averaged():
+            return evaluate(forward, self.data, self._score, split)
 
     def measures(self) -> dict[str, float]:
         """Accuracy and loss on the training deals; a baseline has no policy."""
@@ -358,28 +387,3 @@ def is_baseline(name: str) -> bool:
         return name in BASELINES
     found = import_object(name)
     return inspect.isclass(found) and issubclass(found, Baseline)
-
-
-def spec_of_first(spec: GameSpec, tasks: int) -> GameSpec:
-    """What a router is told of a game that knows its first tasks alone."""
-    groups, programs = (None if of is None else of[:tasks] for of in (spec.groups, spec.programs))
-    return replace(spec, tasks=tasks, groups=groups, programs=programs)
-
-
-def _game_and_router(settings: RunSettings, data: MultiTaskData, tasks: int) -> tuple[RoutingGame, Router]:
-    """The game of a run and a router that knows its first tasks."""
-    options, seed = parse_options(settings.router_options), settings.game.seed
-    if not settings.router.startswith(SB3_PREFIX):
-        game = build_game(settings.game, data)
-        return game, make_router(settings.router, spec_of_first(game.spec, tasks), seed=seed, **options)
-    from routing_env.envs.sb3_router import SB3Router  # slow to import, and most runs do without
-
-    game = build_game(settings.game, data)
-    algorithm = settings.router.removeprefix(SB3_PREFIX)
-    return game, SB3Router(game, settings.game.batch_size, algorithm, seed=seed, **options)
-
-
-def _forgets(router: Router) -> bool:
-    """Whether a router learns, but keeps nothing of it in a checkpoint."""
-    kind: type[Any] = type(router)
-    return kind.state_dict is Router.state_dict and (kind.learn is not Router.learn or kind.play is not Router.play)

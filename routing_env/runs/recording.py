@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import torch
 
 from routing_env.data import SplitName
+from routing_env.evaluations import Evaluation
 from routing_env.game.routing_game import RoutingGame
 from routing_env.game.settings import Settings
 from routing_env.runs.directory import RunDirectory
@@ -25,7 +26,7 @@ from routing_env.runs.learners import GameLearner
 from routing_env.runs.run import Run
 from routing_env.runs.settings import RunSettings
 from routing_env.state_dicts import restore
-from routing_env.types import Evaluation, Policy, Router, Tick, Trace
+from routing_env.types import Policy, Router, Tick, Trace
 
 SNAPSHOTS_PER_PASS = 20
 """Of the policy; how long the loop will go on is not known."""

@@ -14,18 +14,18 @@ from PIL import Image
 from routing_env.agents import make_router
 from routing_env.baselines import baseline_class
 from routing_env.data import MultiTaskData, SplitName
+from routing_env.evaluations import Evaluation
 from routing_env.game.build import find_device, load_data, resolve
 from routing_env.game.settings import Given, SettingError, Settings, types_of
 from routing_env.names import look_up
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.display import Display
 from routing_env.runs.learners import Learner, RouterLearner, is_baseline, make_learner
-from routing_env.runs.settings import OF_ARRIVALS, SB3_PREFIX, RunSettings, check_arrivals, split_given
+from routing_env.runs.settings import OF_ARRIVALS, SB3_PREFIX, RunSettings, check_arrivals, measured_splits, split_given
 from routing_env.runs.sources import Places, relocated
 from routing_env.scenarios import SCENARIOS
 from routing_env.state_dicts import ANYTHING, check_state, restore_generator
 from routing_env.torch_settings import usual_torch
-from routing_env.types import Evaluation
 
 REFERENCES = {
     "fixed": "a block per task and layer",
@@ -138,6 +138,11 @@ class Run:
         """Name of the scenario, or else of the data."""
         return self.settings.game.scenario or self.learner.data.name
 
+    @property
+    def reported(self) -> SplitName:
+        """Split that tables and figures of the run show."""
+        return "test" if self.settings.measure_test else "validation"
+
     @usual_torch()
     def evaluate(self, split: SplitName = "test") -> Evaluation:
         """The trained network on a split; a router routes greedily."""
@@ -174,7 +179,8 @@ class Run:
     def _measure(self) -> dict[str, Any]:
         row: dict[str, Any] = {"epoch": self.epoch, "samples": self.learner.samples, "seconds": 0.0}
         row |= self.learner.measures()
-        for split in ("validation", "test"):
+        row |= {"parameters": self.learner.parameters, "training_flops": self.learner.cost()}
+        for split in measured_splits(self.settings):
             if len(getattr(self.learner.data, split)):
                 evaluation = self.evaluate(split)
                 row[f"{split}_accuracy"] = evaluation.overall_accuracy
@@ -182,7 +188,7 @@ class Run:
                 row[f"{split}_loss"] = evaluation.overall_loss
                 if not evaluation.accuracy.isnan().any():
                     row[f"{split}_task_accuracy"] = evaluation.accuracy.tolist()
-                if split == "test":
+                if split == self.reported:
                     row |= self.learner.routing(evaluation)
         return row
 
@@ -240,6 +246,8 @@ def resolve_run(given: Given) -> tuple[RunSettings, MultiTaskData]:
     for name in ("epochs", "threads"):
         if getattr(run, name) < 1:
             raise ValueError(f"{name} is {getattr(run, name)}; it must be at least 1")
+    if not run.measure_test and not len(data.validation):
+        raise SettingError("measure_test is False, and there is no validation split to measure; set validation above 0")
     return run, data
 
 

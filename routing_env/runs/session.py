@@ -5,12 +5,12 @@ from __future__ import annotations
 from rich.console import Console
 from rich.markup import escape
 
+from routing_env.evaluations import Evaluation
 from routing_env.names import printable
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.display import Display
 from routing_env.runs.run import REFERENCES, Run, has_oracle, reference_settings
 from routing_env.runs.task_table import task_table
-from routing_env.types import Evaluation
 
 
 def train_and_show(run: Run, directory: RunDirectory, console: Console) -> None:
@@ -27,7 +27,7 @@ def train_and_show(run: Run, directory: RunDirectory, console: Console) -> None:
     if run.learner.warning:
         console.print(printable(run.learner.warning), highlight=False, markup=False)
     run.train(directory, display)
-    evaluation = run.evaluate()
+    evaluation = run.evaluate(run.reported)
     references: dict[str, Evaluation] = {}
     for router, meaning in REFERENCES.items() if run.settings.reference else ():
         if router != run.settings.router and (router != "oracle" or has_oracle(run.learner)):
@@ -36,10 +36,10 @@ def train_and_show(run: Run, directory: RunDirectory, console: Console) -> None:
             its_directory = RunDirectory(directory.references / router)
             its_directory.write_config(other.settings, run.data, places=run.places)
             other.train(its_directory, display)
-            references[router] = other.evaluate()
+            references[router] = other.evaluate(run.reported)
     figures = run.draw(directory)
     console.print()
-    title = f"{run.settings.router} on {run.ground}: test split after {run.epoch} epochs"
+    title = f"{run.settings.router} on {run.ground}: {run.reported} split after {run.epoch} epochs"
     console.print(task_table(evaluation, data, title, pass_action=run.learner.pass_action, references=references))
     for part in run.learner.tables(directory.read_metrics()):
         console.print(part)

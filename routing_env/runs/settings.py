@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from routing_env.data import SplitName
 from routing_env.game.settings import Given, SettingError, Settings, check, types_of
 from routing_env.names import reference
 
@@ -28,6 +29,8 @@ class RunSettings:
     reference: bool = True
     """Train the routers fixed (one block per task per layer), random-fixed and, where it is known, oracle on the same
     game afterwards, for comparison."""
+    measure_test: bool = True
+    """Measure the test split after every epoch; without it the validation split alone is measured and reported."""
     arrivals: str = ""
     """Tasks that arrive at each stage, such as 9+1 or 5+3+2; without it all tasks are there from the start."""
     arrival_order: tuple[int, ...] = ()
@@ -76,8 +79,8 @@ OF_ARRIVALS = ("arrival_order", "arrival_samples", "arrival_block_rate", "shots"
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchmarkOptions:
-    """Which of a suite's runs, and at what scale."""
+class ArenaOptions:
+    """Who plays what."""
 
     scenario: tuple[str, ...] = ()
     """Play these named scenarios of docs/scenarios.md instead of running a suite."""
@@ -87,14 +90,48 @@ class BenchmarkOptions:
     """Routers, baselines, module:Class or file.py:Class that take part instead of the suite's own."""
     epochs: int | None = None
     """Passes over the training samples; by default the suite's."""
-    seeds: int | None = None
-    """Runs of each entrant; by default the suite's."""
     fraction: float = 1.0
     """Share of the training samples to use."""
     data_dir: str | None = None
     """Folder that holds the data sets' files; without it the environment variable ROUTING_ENV_DATA, or else ./data."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkOptions(ArenaOptions):
+    """Which of a suite's runs, and at what scale."""
+
+    seeds: int | None = None
+    """Runs of each entrant; by default the suite's."""
+    settings: Path | None = None
+    """File of tuned settings, as routing-env tune writes it; entrants that are in it play with its settings."""
     run_dir: Path = Path("runs/benchmark")
     """Folder of all benchmark runs and reports."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneOptions(ArenaOptions):
+    """What to search, and at what scale."""
+
+    search: tuple[str, ...] = ("learning_rate", "options")
+    """Settings of the game to search, learning_rate, optimizer, momentum, weight_decay, hidden and layers among them;
+    options stands for what each entrant declares itself."""
+    rates: tuple[float, ...] = ()
+    """Learning rates of the blocks to try; by default 0.01, 0.03, 0.1 and 0.3, and a tenth of that for Adam."""
+    trials: int = 16
+    """Trials of each entrant; one whose space has no more points than this tries each of them once."""
+    seeds: tuple[int, ...] = (10, 11)
+    """Seeds of each trial, other ones than those of a benchmark."""
+    output: Path | None = None
+    """File of the settings that were chosen; by default in the folder of the arena. Other entrants in it are kept."""
+    figure: Path | None = None
+    """PNG of accuracy against learning rate; by default beside the file of the settings."""
+    run_dir: Path = Path("runs/tuning")
+    """Folder of all trials."""
+
+
+def measured_splits(settings: RunSettings) -> tuple[SplitName, ...]:
+    """Splits that a run measures after every epoch."""
+    return ("validation", "test") if settings.measure_test else ("validation",)
 
 
 def split_given(given: Given) -> tuple[dict[str, Any], dict[str, Any]]:

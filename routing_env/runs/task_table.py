@@ -9,8 +9,8 @@ from rich.text import Text
 from torch import Tensor
 
 from routing_env.data import MultiTaskData
+from routing_env.evaluations import Evaluation
 from routing_env.names import printable
-from routing_env.types import Evaluation
 
 
 def task_table(

@@ -1,0 +1,206 @@
+"""Hedge over whole routes with full information, from a shared start: tasks part where the game says that it pays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from routing_env.agents.base import PolicyRouter
+from routing_env.names import as_integer, is_number, require
+from routing_env.types import Decision, Game, GameSpec, State, Trace
+
+
+@dataclass(eq=False, kw_only=True)
+class RouteHedge(PolicyRouter):
+    """Exponential weights over whole routes, one learner per task, all of which start on the same route.
+
+    A column is a route through blocks of the same place: the n-th block of every layer, and PASS where it is legal. At
+    first every task prefers the first column, so all tasks share. A share of the lanes explores the other columns, and
+    after every deal the game tells what all columns would have cost the same lanes. A task moves where its samples are
+    answered better, so tasks that need different functions part, and those that gain by company stay together. From a
+    random start tasks that could share are apart already, and each of them learns its own block well enough to stay.
+
+    Exponential weights with full information are Freund & Schapire's Hedge (JCSS 1997); the discount that lets a
+    learner follow blocks that change is that of Cesa-Bianchi & Lugosi (2006, section 2.11). The evidence for a column
+    is the probability exp(-loss) that the network gives to the right class: losses themselves are unbounded, and
+    routes that say little would win before anything has been learned.
+
+    With ``copies`` the blocks of each layer are divided into that many equal parts. Each deal is played within one of
+    them, in turn, and a greedy evaluation averages the answers of all.
+    """
+
+    rate: float = 20.0
+    """Rate of the exponential weights."""
+    memory: float = 50.0
+    """Samples of a task over which evidence is averaged."""
+    bonus: float = 0.1
+    """Evidence in favour of the first column at the start; it fades as a task's samples exceed ``memory``."""
+    explore: float = 0.3
+    """Share of a task's lanes that explore at the start."""
+    least: float = 0.02
+    """Share of a task's lanes that explore at the end."""
+    anneal: int = 1000
+    """Samples of a task over which exploration falls from ``explore`` to ``least``."""
+    passes: bool = True
+    """Whether routes PASS wherever that is legal; otherwise they apply a block wherever one is legal."""
+    own_last: bool = False
+    """Whether each task has a block of the last layer to itself."""
+    copies: int = 1
+    """Parts into which the blocks of each layer are divided."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_numbers("above 0", "rate", "anneal")
+        require("memory", self.memory, is_number(self.memory) and self.memory >= 1, "at least 1")
+        self.check_numbers("at least 0", "bonus")
+        self.check_numbers("in [0, 1]", "explore", "least")
+        require("copies", self.copies, (as_integer(self.copies) or 0) >= 1, "an integer of at least 1")
+        sizes = [len(layer) // self.copies for layer in self.spec.layers if self.spec.pass_action not in layer]
+        if self.own_last:
+            must = f"at most {len(self.spec.layers[-1]) // self.spec.tasks}, or own_last must be off"
+            require("copies", self.copies, sizes.pop() >= self.spec.tasks, f"{must}: the last layer has too few blocks")
+        require("copies", self.copies, min(sizes, default=1) >= 1, "at most the number of blocks of each layer")
+        self.columns = max(sizes, default=1)
+        device = self.spec.device
+        self.evidence = torch.zeros(self.spec.tasks, self.columns, device=device)
+        self.counts = torch.zeros(self.spec.tasks, device=device)
+        self.legal = torch.zeros(
+            self.spec.depth, self.spec.actions, dtype=torch.bool, device=device
+        )  # in the last deal
+        self.deals = 0
+
+    def weights(self) -> Tensor:
+        """The exploring policy over the columns, float32 [T, C]."""
+        favoured = torch.zeros_like(self.evidence)
+        favoured[:, 0] = self.bonus * self.memory / (self.memory + self.counts)
+        policy = (self.rate * (self.evidence + favoured)).softmax(1)
+        explore = self.explore + (self.least - self.explore) * (self.counts / self.anneal).clamp_max(1)
+        return torch.lerp(policy, torch.full_like(policy, 1 / self.columns), explore[:, None])
+
+    @torch.no_grad()
+    def act(self, state: State, *, greedy: bool = False) -> Decision:
+        """Draw a column for each lane at the first depth, and follow it from there on.
+
+        ``Decision.agent`` names the column, counted over all copies; the first copy is for greedy decisions.
+        """
+        column = state.agent
+        if column is None and greedy:
+            column = self.evidence.argmax(1)[state.task]
+        elif column is None:
+            drawn = torch.multinomial(self.weights()[state.task], 1, generator=self.generator).squeeze(1)
+            column = self._copy * self.columns + drawn
+        return Decision(self._action(state, column), None if greedy else self.probability(state), agent=column)
+
+    def probability(self, state: State) -> Tensor:
+        """The policy over actions that follows from that over columns, or from the lane's column once it is drawn."""
+        if state.agent is not None:
+            return _certain(self._action(state, state.agent), state)
+        weights, probability = self.weights()[state.task], torch.zeros(state.legal.shape, device=state.legal.device)
+        for number, weight in enumerate(weights.unbind(1), start=self._copy * self.columns):
+            action = self._action(state, torch.full_like(state.task, number))
+            probability.scatter_add_(1, action[:, None], weight[:, None])
+        return probability
+
+    def preference(self, state: State) -> Tensor:
+        """1 for the action of the task's best column, float32 [B, A]."""
+        return _certain(self._action(state, self.evidence.argmax(1)[state.task]), state)
+
+    def mixture(self, task: Tensor) -> tuple[Tensor, Tensor] | None:
+        """The best column of every copy with equal weights; None for one copy, or before anything has been played."""
+        if self.copies == 1 or not self.legal.any():
+            return None
+        best, lanes = self.evidence.argmax(1)[task], len(task)
+        routes = [self._route(task, copy * self.columns + best) for copy in range(self.copies)]
+        return torch.stack(routes), torch.full((self.copies, lanes), 1 / self.copies, device=task.device)
+
+    def learn_from(self, game: Game) -> dict[str, float]:
+        """Ask what every column of this deal's copy would have cost, and learn from that."""
+        trace = game.trace
+        self.legal = torch.stack([state.legal.any(0) for state in trace.states])
+        if self.columns == 1:
+            return self.learn(trace)
+        first = self._copy * self.columns
+        columns = [torch.full_like(trace.task, first + number) for number in range(self.columns)]
+        routes = torch.stack([self._route(trace.task, column) for column in columns])
+        return self._learn(trace, game.counterfactual_outcomes(routes).loss)
+
+    def learn(self, trace: Trace) -> dict[str, float]:
+        """Learn from the routes taken alone, where nobody can be asked for more."""
+        return self._learn(trace, trace.final_reward.new_full((self.columns, len(trace.task)), torch.nan))
+
+    def _learn(self, trace: Trace, loss: Tensor) -> dict[str, float]:
+        """Average the evidence of a deal into the tables.
+
+        Args:
+            trace: of the deal.
+            loss: float32 [C, B], of the columns after the step of the blocks; NaN where it is not known.
+        """
+        task, loss = trace.task, loss.t().clone()
+        if (own := trace.decisions[0].agent) is not None:  # its loss from before the step is known, as of the others
+            loss.scatter_(1, own[:, None] % self.columns, trace.outcome.loss[:, None])
+        known = ~loss.isnan()
+        number, total = torch.zeros_like(self.evidence), torch.zeros_like(self.evidence)
+        number.index_add_(0, task, known.float())
+        total.index_add_(0, task, (-loss).exp().where(known, 0.0))
+        kept = (1 - 1 / self.memory) ** number
+        self.evidence = kept * self.evidence + (1 - kept) * total / number.clamp_min(1)
+        self.counts += torch.bincount(task, minlength=len(self.counts))
+        self.deals += 1
+        shared = torch.bincount(self.evidence.argmax(1), minlength=self.columns)
+        return super().learn(trace) | {"columns": float((shared > 0).sum())}
+
+    @property
+    def _copy(self) -> int:
+        """The copy in which this deal is played."""
+        return self.deals % self.copies
+
+    def _action(self, state: State, column: Tensor) -> Tensor:
+        """The action of each lane's column, int64 [B]."""
+        blocks, passes = state.legal, self.spec.pass_action
+        if passes is not None:
+            blocks = blocks.clone()
+            blocks[:, passes] = False
+        number = blocks.sum(1)
+        part = (number // self.copies).clamp_min(1)
+        place = state.task if self.own_last and state.depth == self.spec.depth - 1 else column % self.columns
+        wanted = (column // self.columns * part + place % part).clamp_max(number - 1)
+        action = (blocks & (blocks.cumsum(1) == wanted[:, None] + 1)).int().argmax(1)
+        if passes is None:
+            return action
+        return action.masked_fill(state.legal[:, passes] & (self.passes | (number == 0)), passes)
+
+    def _route(self, task: Tensor, column: Tensor) -> Tensor:
+        """The whole route of each lane's column where the same is legal as in the last deal, int64 [B, D]."""
+        legal = self.legal[:, None].expand(-1, len(task), -1)
+        states = [State(torch.empty(len(task), 0), task, depth, legal[depth]) for depth in range(self.spec.depth)]
+        return torch.stack([self._action(state, column) for state in states], dim=1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """As the base, with the evidence."""
+        tables = {"evidence": self.evidence.clone(), "counts": self.counts.clone(), "legal": self.legal.clone()}
+        return {**super().state_dict(), **tables, "deals": self.deals}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore from :meth:`state_dict`."""
+        super().load_state_dict(state)
+        for name in ("evidence", "counts", "legal"):
+            getattr(self, name).copy_(state[name])
+        self.deals = state["deals"]
+
+    def grow(self, spec: GameSpec) -> Self:
+        """As the base, with the evidence of the known tasks."""
+        grown = super().grow(spec)
+        grown.evidence[: len(self.evidence)] = self.evidence
+        grown.counts[: len(self.counts)] = self.counts
+        grown.legal, grown.deals = self.legal.clone(), self.deals
+        return grown
+
+
+def _certain(action: Tensor, state: State) -> Tensor:
+    """1 for an action, float32 [B, A]."""
+    return F.one_hot(action, state.legal.shape[1]).to(torch.float32)

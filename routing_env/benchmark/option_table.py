@@ -1,0 +1,48 @@
+"""The options of a router or baseline, as a table for a terminal."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from routing_env.agents import router_class
+from routing_env.baselines import SizeOptions, baseline_class, size_options
+from routing_env.benchmark.tuning import described, space_of
+from routing_env.names import field_docs, printable
+from routing_env.runs.learners import is_baseline
+
+
+def show_options(name: str, console: Console) -> None:
+    """Print the options of a router or baseline: name, default, meaning, and what ``routing-env tune`` searches.
+
+    Args:
+        name: A name of ``routing-env list``, or your own as ``module:Class`` or ``file.py:Class``.
+        console: Where to print.
+
+    Raises:
+        ValueError: An unknown name, with the closest match.
+    """
+    found: Any = (baseline_class if is_baseline(name) else router_class)(name)
+    docs = field_docs(found) if hasattr(found, "__dataclass_fields__") else {}
+    searched = {option: described(one) for option, one in space_of(name).items()}
+    title = f"{name} (--router-options name=value ...)"
+    table = Table("option", "default", "meaning", title=Text(printable(title)), title_justify="left")
+    if searched:
+        table.add_column("tune searches")
+    for option, parameter in inspect.signature(found).parameters.items():
+        named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        if named and option not in ("spec", "plan", "seed"):
+            default = "" if parameter.default is parameter.empty else repr(parameter.default)
+            meaning = Text(" ".join(docs.get(option, "").split()))
+            table.add_row(option, Text(default), meaning, *([Text(searched.get(option, ""))] if searched else []))
+    if is_baseline(name):
+        docs = field_docs(SizeOptions)
+        for option, value in size_options(found).items():
+            meaning = Text(" ".join(docs[option].split()))
+            table.add_row(option, Text(repr(value)), meaning, *([Text(searched.get(option, ""))] if searched else []))
+    console.print((found.__doc__ or "").strip().splitlines()[0] if found.__doc__ else "", markup=False, highlight=False)
+    console.print(table if table.rows else "It has no options.")

@@ -1,0 +1,117 @@
+"""A run that leaves the test split alone: it trains, resumes and is drawn by its validation split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from routing_env.benchmark.jobs import found_jobs
+from routing_env.benchmark.leaderboard import leaderboards
+from routing_env.game.settings import SettingError
+from routing_env.runs.directory import RunDirectory
+from routing_env.runs.display import Display
+from routing_env.runs.run import Run
+from routing_env.runs.session import train_and_show
+
+pytestmark = pytest.mark.filterwarnings("ignore:class 2 of task")
+
+SECRET = '''
+"""Three tasks whose test labels, all of class 2, make the loss raise."""
+import numpy as np
+from torch.nn.functional import cross_entropy
+from routing_env import MultiTaskData
+
+def load(*, validation, seed):
+    rng = np.random.default_rng(0)
+    def tasks(low, high):
+        return {f"task {t}": (rng.normal(size=(40, 4)), rng.integers(low, high, 40)) for t in range(3)}
+    classes = {f"task {t}": 3 for t in range(3)}
+    return MultiTaskData.from_arrays(
+        tasks(0, 2), test=tasks(2, 3), classes=classes, name="secret", validation=validation, seed=seed
+    )
+
+def loss(output, target):
+    if (target == 2).any():
+        raise ValueError("somebody has read the test split")
+    return cross_entropy(output, target, reduction="none")
+'''
+"""A module of a user's."""
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> dict[str, Any]:
+    """Settings of a game in which nobody may evaluate the test split."""
+    path = tmp_path / "secret.py"
+    path.write_text(SECRET)
+    return {
+        "data": f"{path}:load",
+        "loss": f"{path}:loss",
+        "validation": 0.2,
+        "hidden": 8,
+        "epochs": 2,
+        "threads": 1,
+        "reference": False,
+    }
+
+
+def finished(path: Path, given: dict[str, Any], epochs: int = 2) -> list[dict[str, Any]]:
+    directory, run = RunDirectory(path), Run.of({**given, "epochs": epochs})
+    directory.write_config(run.settings, run.learner.data)
+    run.train(directory, Display(Console(quiet=True)))
+    run.draw(directory)
+    return directory.read_metrics()
+
+
+@pytest.mark.parametrize(
+    "who",
+    [{"router": "wpl"}, {"router": "dense"}, {"router": "wpl", "arrivals": "2+1"}],
+    ids=["router", "base", "late"],
+)
+def test_the_test_split_is_not_evaluated(tmp_path: Path, secret: dict[str, Any], who: dict[str, Any]) -> None:
+    rows = finished(tmp_path / "run", {**secret, **who, "measure_test": False})
+    assert not [key for row in rows for key in row if "test" in key]
+    assert all(0 <= row["validation_accuracy"] <= 1 for row in rows)
+    assert list((tmp_path / "run" / "figures").glob("*.png"))
+    with pytest.raises(ValueError, match="somebody has read the test split"):
+        finished(tmp_path / "measured", {**secret, **who})
+
+
+def test_training_shows_the_validation_split(tmp_path: Path, secret: dict[str, Any]) -> None:
+    run = Run.of({**secret, "router": "wpl", "measure_test": False, "reference": True})
+    directory = RunDirectory.create(tmp_path, "shown", run.settings, run.data)
+    console = Console(record=True, width=160)
+    train_and_show(run, directory, console)
+    shown = console.export_text()
+    assert "validation split after 2 epochs" in shown
+    assert "valid. %" in shown
+    assert "test %" not in shown
+
+
+def test_a_resumed_run_has_the_same_bits(tmp_path: Path, secret: dict[str, Any]) -> None:
+    given = {**secret, "router": "q-learning", "measure_test": False}
+    once, _ = finished(tmp_path / "once", given, 4)[-1], finished(tmp_path / "twice", given)
+    twice = finished(tmp_path / "twice", given, 4)[-1]
+    assert {**once, "seconds": 0} == {**twice, "seconds": 0}
+
+
+def test_measuring_the_test_split_changes_nothing_else(tmp_path: Path) -> None:
+    given = {"data": "planted", "data_options": ("samples=30",), "epochs": 1, "threads": 1, "router": "wpl"}
+    kept = finished(tmp_path / "kept", {**given, "measure_test": False}, 1)[-1]
+    measured = finished(tmp_path / "measured", given, 1)[-1]
+    own = [key for key in kept if key.startswith(("train_", "validation_")) and key in measured]
+    assert {"train_loss", "validation_loss"} <= set(own)
+    assert [kept[key] for key in own] == [measured[key] for key in own]
+
+
+def test_such_runs_have_no_place_on_a_leaderboard(tmp_path: Path, secret: dict[str, Any]) -> None:
+    finished(tmp_path / "run", {**secret, "router": "wpl", "measure_test": False})
+    with pytest.raises(ValueError, match="trained without measuring the test split"):
+        leaderboards(found_jobs([tmp_path / "run"]))
+
+
+def test_something_must_be_measured(secret: dict[str, Any]) -> None:
+    with pytest.raises(SettingError, match="no validation split to measure; set validation above 0"):
+        Run.of({**secret, "router": "wpl", "measure_test": False, "validation": 0.0})
