@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 from itertools import product
 from typing import Any
@@ -17,6 +18,7 @@ from routing_env.agents import make_router
 from routing_env.analysis import frozen_payoffs
 from routing_env.data import MultiTaskData
 from routing_env.data.planted import plant
+from routing_env.game.measured_rewards import MeasuredReward, Replay
 from routing_env.game.network import RoutedNetwork, linear_layers
 from routing_env.game.routing_game import RoutingGame
 from routing_env.state_dicts import same_state
@@ -345,3 +347,43 @@ def test_measured_rewards_say_what_they_do_not_go_with() -> None:
         make_router("reinforce", game.spec, train_blocks=True).play(game, 8)
     with pytest.raises(ValueError, match="a step of the blocks, which an analysis does not take"):
         frozen_payoffs(game, "test")
+
+
+class Surprise(MeasuredReward):
+    """A measured reward of your own: the loss of the lane's sample once the blocks have learned from it."""
+
+    def __init__(self, data: MultiTaskData, seed: int) -> None:
+        self.built_with = data, seed
+
+    def begin(self, batch: Batch, replay: Replay) -> Callable[[], Tensor]:
+        """Measure after the step alone."""
+        return lambda: replay(batch).loss
+
+    def __call__(self, outcome: Outcome) -> Tensor:
+        """The loss."""
+        return outcome.loss
+
+
+def test_measured_rewards_of_your_own_and_lost_routes() -> None:
+    game = make_game(data=DATA, final_reward=Surprise, seed=7, batch_size=8, learning_rate=0.1, **GAMES["layered"])
+    reward = game.final_reward
+    assert isinstance(reward, Surprise)
+    assert reward.built_with == (game.data, 7)
+    state: State | None = game.reset()
+    lost = torch.arange(len(state.task)) == 2
+    while state is not None:
+        state = game.step(Decision(state.legal.int().argmax(1)), forfeit=lost)
+    again = game.counterfactual_outcomes(game.trace.actions[None]).loss[0]
+    torch.testing.assert_close(game.trace.final_reward[~lost], again[~lost])  # there is no stem that learns
+    assert game.trace.final_reward[2] == -1
+
+
+@pytest.mark.parametrize("reward", ["validation", "improvement"])
+def test_measured_rewards_of_regression(reward: str) -> None:
+    game = make_game(data=little_data(4, regression=2), final_reward=reward, batch_size=8, **GAMES["recursive"])
+    traces: list[Trace] = []
+    game.observers.append(traces.append)
+    make_router("wpl", game.spec).play(game, 24)
+    rewards = torch.cat([trace.final_reward for trace in traces])
+    assert rewards.isfinite().all()
+    assert (rewards < 0).all() if reward == "validation" else rewards.any()
