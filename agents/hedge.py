@@ -51,13 +51,13 @@ class Hedge(TableRouter):
     """
 
     space: ClassVar[SearchSpace] = {
-        "rate": Choices((0.01, 0.03, 0.1, 0.3)),
+        "rate": Choices((0.1, 0.3, 1.0, 3.0)),
         "discount": Choices((0.99, 0.998, 1.0)),
     }
 
-    rate: float = 0.1
+    rate: float = 1.0
     """Rate of the exponential weights, in units of 1 / return."""
-    discount: float = 0.998
+    discount: float = 1.0
     """What a sample leaves of an agent's earlier evidence, in (0, 1]; 1 forgets nothing."""
     pooled: Rate = 0.0
     """Share of the evidence of all agents together in that of each agent: 0 is its own alone, 1 makes all alike. The
