@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
 from routing_env.baselines.base import Plan
 from routing_env.baselines.gradient_methods import GradientMethod
 from routing_env.names import is_number, require
+from routing_env.search_space import Choices, SearchSpace
 
 
 class CAGrad(GradientMethod):
@@ -27,6 +30,8 @@ class CAGrad(GradientMethod):
     Raises:
         ValueError: ``c`` is negative.
     """
+
+    space: ClassVar[SearchSpace] = {"c": Choices((0.2, 0.5, 0.8))}
 
     def __init__(self, plan: Plan, *, c: float = 0.5, of: str = "task_specific_1_fc") -> None:
         require("c", c, is_number(c, "at least 0"), "at least 0")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from routing_env.baselines.base import Baseline, ParallelLinear, Plan, per_task
 from routing_env.names import is_number, require
+from routing_env.search_space import Choices, SearchSpace
 
 
 class CrossStitch(Baseline):
@@ -28,6 +30,8 @@ class CrossStitch(Baseline):
     Raises:
         ValueError: ``own`` is not in [0, 1].
     """
+
+    space: ClassVar[SearchSpace] = {"own": Choices((0.5, 0.9))}
 
     def __init__(self, plan: Plan, *, own: float = 0.9) -> None:
         super().__init__(plan)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from routing_env.baselines.base import Baseline, ParallelLinear, Plan, per_task
 from routing_env.game.evaluation import Score
 from routing_env.names import as_integer, is_number, require
+from routing_env.search_space import Choices, SearchSpace
 from routing_env.types import Batch
 
 TINY = 1e-6
@@ -41,6 +43,8 @@ class DSelectK(Baseline):
     Raises:
         ValueError: There are less than two experts, less than one selector, or another option is out of range.
     """
+
+    space: ClassVar[SearchSpace] = {"k": Choices((1, 2)), "entropy": Choices((0.001, 0.01))}
 
     def __init__(
         self, plan: Plan, *, experts: int | None = None, k: int = 2, gamma: float = 1.0, entropy: float = 0.01

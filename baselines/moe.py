@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from routing_env.baselines.base import Baseline, Noise, Plan, per_task
 from routing_env.game.blocks import BlockBank
 from routing_env.game.evaluation import Score
 from routing_env.names import as_integer, is_number, require
+from routing_env.search_space import Choices, SearchSpace
 from routing_env.types import Batch
 
 
@@ -40,6 +42,8 @@ class MoE(Baseline):
     Raises:
         ValueError: There is less than one expert, k is not in [1, experts], or the weight is negative.
     """
+
+    space: ClassVar[SearchSpace] = {"balance": Choices((0.01, 0.1))}
 
     def __init__(self, plan: Plan, *, experts: int | None = None, k: int = 2, balance: float = 0.1) -> None:
         super().__init__(plan)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from routing_env.baselines.base import Baseline, Plan, per_task
 from routing_env.names import as_integer, require
+from routing_env.search_space import Choices, SearchSpace
 
 
 class MTAN(Baseline):
@@ -32,6 +34,8 @@ class MTAN(Baseline):
     Raises:
         ValueError: The bottleneck is less than 1.
     """
+
+    space: ClassVar[SearchSpace] = {"bottleneck": Choices((16, 32, 64))}
 
     def __init__(self, plan: Plan, *, bottleneck: int = 32) -> None:
         super().__init__(plan)

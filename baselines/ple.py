@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from routing_env.baselines.base import Baseline, ParallelLinear, Plan, per_task
 from routing_env.names import as_integer, require
+from routing_env.search_space import Choices, SearchSpace
 
 
 class PLE(Baseline):
@@ -32,6 +34,8 @@ class PLE(Baseline):
     Raises:
         ValueError: There is less than one expert of a kind.
     """
+
+    space: ClassVar[SearchSpace] = {"own": Choices((1, 2)), "shared": Choices((1, 2, 4))}
 
     def __init__(self, plan: Plan, *, own: int = 1, shared: int = 2) -> None:
         super().__init__(plan)

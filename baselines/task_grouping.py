@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from scipy.cluster.hierarchy import fcluster, linkage
@@ -16,6 +16,7 @@ from routing_env.baselines.base import Baseline, Plan, fully_connected, per_task
 from routing_env.game.blocks import BlockBank
 from routing_env.game.evaluation import Score
 from routing_env.names import as_integer, is_number, require
+from routing_env.search_space import Choices, SearchSpace
 from routing_env.types import Batch
 
 EXACT_TASKS = 9
@@ -59,6 +60,8 @@ class TaskGrouping(Baseline):
     Raises:
         ValueError: An option is out of range.
     """
+
+    space: ClassVar[SearchSpace] = {"groups": Choices((2, 3))}
 
     group: Tensor
     affinity: Tensor

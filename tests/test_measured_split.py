@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from secret_data import SECRET
 
 from routing_env.benchmark.jobs import found_jobs
 from routing_env.benchmark.leaderboard import leaderboards
@@ -18,43 +19,11 @@ from routing_env.runs.session import train_and_show
 
 pytestmark = pytest.mark.filterwarnings("ignore:class 2 of task")
 
-SECRET = '''
-"""Three tasks whose test labels, all of class 2, make the loss raise."""
-import numpy as np
-from torch.nn.functional import cross_entropy
-from routing_env import MultiTaskData
-
-def load(*, validation, seed):
-    rng = np.random.default_rng(0)
-    def tasks(low, high):
-        return {f"task {t}": (rng.normal(size=(40, 4)), rng.integers(low, high, 40)) for t in range(3)}
-    classes = {f"task {t}": 3 for t in range(3)}
-    return MultiTaskData.from_arrays(
-        tasks(0, 2), test=tasks(2, 3), classes=classes, name="secret", validation=validation, seed=seed
-    )
-
-def loss(output, target):
-    if (target == 2).any():
-        raise ValueError("somebody has read the test split")
-    return cross_entropy(output, target, reduction="none")
-'''
-"""A module of a user's."""
-
 
 @pytest.fixture
-def secret(tmp_path: Path) -> dict[str, Any]:
-    """Settings of a game in which nobody may evaluate the test split."""
-    path = tmp_path / "secret.py"
-    path.write_text(SECRET)
-    return {
-        "data": f"{path}:load",
-        "loss": f"{path}:loss",
-        "validation": 0.2,
-        "hidden": 8,
-        "epochs": 2,
-        "threads": 1,
-        "reference": False,
-    }
+def secret() -> dict[str, Any]:
+    """Settings of a run in which nobody may evaluate the test split."""
+    return {**SECRET, "epochs": 2, "threads": 1, "reference": False}
 
 
 def finished(path: Path, given: dict[str, Any], epochs: int = 2) -> list[dict[str, Any]]:

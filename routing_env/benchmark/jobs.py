@@ -41,12 +41,14 @@ class Job:
         entrant: that is run.
         given: the settings that the run is built from, epochs and seed among them.
         path: of its directory.
+        tuned: file that the settings of its entrant were taken from; empty where it plays as usual.
     """
 
     arena: Arena
     entrant: Entrant
     given: Given
     path: Path
+    tuned: str = ""
 
     @property
     def epochs(self) -> int:
@@ -89,11 +91,12 @@ def asked_for(suite: str, config: BenchmarkOptions) -> tuple[str, list[Job]]:
         ValueError: an unknown name, with the nearest known one, or a setting out of range.
     """
     name, chosen = chosen_suite(suite, config)
-    if config.settings is not None:
-        tuned = read_tuned(config.settings)
-        chosen, name = with_tuned(chosen, tuned), f"{name}-{config.settings.stem}"
+    tuned = {} if config.settings is None else read_tuned(config.settings)
     scale = {key: getattr(config, key) for key in ("epochs", "seeds", "fraction", "data_dir")}
-    jobs = plan_jobs(chosen, config.run_dir, **scale)
+    jobs = plan_jobs(with_tuned(chosen, tuned), config.run_dir, **scale)
+    if config.settings is not None:
+        name, file = f"{name}-{config.settings.stem}", str(config.settings)
+        jobs = [replace(job, tuned=file) if job.entrant.name in tuned else job for job in jobs]
     return report_name(name, jobs, config.entrants), jobs
 
 
@@ -301,7 +304,7 @@ def _settings(run: RunSettings) -> dict[str, Any]:
 
 
 def differences(jobs: Sequence[Job]) -> str:
-    """In what the runs of one table differ beside who routes and the seed; a sentence, or nothing.
+    """In what the runs of one table differ beside who routes and the seed, and who was tuned; nothing where nobody.
 
     Settings of the game and of the run are compared over all runs, and so are the versions that they began with; for
     those of how networks learn the sentence names the entrants. The data are compared between runs of one seed, since a
@@ -327,7 +330,11 @@ def differences(jobs: Sequence[Job]) -> str:
     parts = [told_of(*pair) for pair in values.items() if len(pair[1]) > 1]
     if splits := dict.fromkeys(split for (split, _), different in marks.items() if len(different) > 1):
         parts.append(f"the samples of the split{'s' if len(splits) > 1 else ''} {', '.join(splits)}")
-    return f"These runs differ in {'; '.join(parts)}." if parts else ""
+    said = [f"These runs differ in {'; '.join(parts)}."] if parts else []
+    for file in dict.fromkeys(job.tuned for job in jobs if job.tuned):
+        names = ", ".join(dict.fromkeys(job.entrant.name for job in jobs if job.tuned == file))
+        said.append(f"With the tuned settings of {file}: {names}.")
+    return " ".join(said)
 
 
 def scale(jobs: Sequence[Job]) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from routing_env.agents import router_class
-from routing_env.baselines import baseline_class
+from routing_env.baselines import baseline_class, size_options
 from routing_env.benchmark.jobs import Job, chosen_suite, digest_of, given_of
 from routing_env.benchmark.suites import Arena, Entrant
 from routing_env.benchmark.tuned import Tuned, option_pairs
@@ -35,12 +35,17 @@ COMMON: Mapping[str, Dimension] = {
     "optimizer": Choices(("sgd", "adam")),
     "momentum": Choices((0.0, 0.9)),
     "weight_decay": Choices((0.0, 1e-4, 1e-3)),
+    "dropout": Choices((0.0, 0.2, 0.5)),
     "hidden": Choices((32, 64, 128, 256)),
     "layers": Choices((1, 2, 3, 4)),
     "dropout": Choices((0.0, 0.3)),
     "decay_every": Choices((20, 30)),
 }
 """Settings of the game that can be searched, the same for every entrant."""
+
+
+DEPTHS = Choices((1, 2, 3))
+"""Numbers of fully connected layers of a baseline, which each of them searches beside the options that it declares."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +146,7 @@ def searches_for(suite: str, config: TuneOptions) -> list[Search]:
     name, chosen = chosen_suite(suite, config)
     if len(chosen.arenas) != 1:
         arenas = ", ".join(arena.name for arena in chosen.arenas)
-        raise ValueError(f"{name} has the arenas {arenas}; and settings are tuned for one; choose another suite")
+        raise ValueError(f"{name} has the arenas {arenas}, and settings are tuned for one; choose another suite")
     require("trials", config.trials, config.trials >= 1, "at least 1")
     require("seeds", config.seeds, bool(config.seeds), "one or more numbers")
     require("rates", config.rates, all(rate > 0 for rate in config.rates), "above 0")
@@ -171,7 +176,9 @@ def search_for(arena: Arena, entrant: Entrant, config: TuneOptions, *, epochs: i
     if "learning_rate" in settings:
         settings["learning_rate"] = _rates(given.get("optimizer", "sgd"), "optimizer" in config.search, config.rates)
     fixed = parse_options(entrant.options)
-    declared = space_of(entrant.router) if OPTIONS in config.search else {}
+    declared = dict(space_of(entrant.router)) if OPTIONS in config.search else {}
+    if "layers" in settings and declared.get("depth") is DEPTHS:
+        del declared["depth"]  # it would overrule the layers
     return Search(
         arena=arena,
         entrant=entrant,
@@ -186,7 +193,7 @@ def search_for(arena: Arena, entrant: Entrant, config: TuneOptions, *, epochs: i
 
 
 def space_of(entrant: str) -> SearchSpace:
-    """The space that a router or baseline declares for its options.
+    """The space that a router or baseline declares for its options; in that of a baseline there is its depth as well.
 
     Args:
         entrant: A name of ``routing-env list``, or your own as ``module:Class`` or ``file.py:Class``.
@@ -196,12 +203,14 @@ def space_of(entrant: str) -> SearchSpace:
     """
     if entrant.startswith(SB3_PREFIX):
         return {}
-    found: Any = (baseline_class if is_baseline(entrant) else router_class)(entrant)
+    baseline = is_baseline(entrant)
+    found: Any = (baseline_class if baseline else router_class)(entrant)
+    sizes = size_options(found) if baseline else {}
     space: Mapping[str, Any] = getattr(found, "space", {})
-    check_options(f"the space of {entrant!r}: {entrant!r}", found, space, besides=("spec", "plan", "seed"))
+    check_options(f"the space of {entrant!r}: {entrant!r}", found, space, besides=("spec", "plan", "seed"), also=sizes)
     for name, one in space.items():
         require(f"space of {entrant!r}, {name}", one, isinstance(one, Dimension), "Choices(...) or Between(...)")
-    return space
+    return {"depth": DEPTHS, **space} if "depth" in sizes else space
 
 
 def budget(searches: Sequence[Search]) -> list[str]:

@@ -113,7 +113,7 @@ class TuneOptions(ArenaOptions):
     """What to search, and at what scale."""
 
     search: tuple[str, ...] = ("learning_rate", "options")
-    """Settings of the game to search, learning_rate, optimizer, momentum, weight_decay, hidden and layers among them;
+    """Settings of the game to search, of learning_rate, optimizer, momentum, weight_decay, dropout, hidden and layers;
     options stands for what each entrant declares itself."""
     rates: tuple[float, ...] = ()
     """Learning rates of the blocks to try; by default 0.01, 0.03, 0.1 and 0.3, and a tenth of that for Adam."""
