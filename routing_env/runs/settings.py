@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from routing_env.data import SplitName
 from routing_env.game.settings import Given, SettingError, Settings, check, types_of
 from routing_env.names import reference
+
+if TYPE_CHECKING:  # it imports torch, which help does without
+    from routing_env.data import SplitName
 
 SB3_PREFIX = "sb3:"
 """What the names of Stable-Baselines3 models begin with."""
