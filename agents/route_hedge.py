@@ -100,7 +100,8 @@ class RouteHedge(PolicyRouter):
         """The policy over actions that follows from that over columns, or from the lane's column once it is drawn."""
         if state.agent is not None:
             return _certain(self._action(state, state.agent), state)
-        weights, probability = self.weights()[self._agent(state.task)], torch.zeros(state.legal.shape, device=state.legal.device)
+        weights = self.weights()[self._agent(state.task)]
+        probability = torch.zeros(state.legal.shape, device=state.legal.device)
         for number, weight in enumerate(weights.unbind(1), start=self._copy * self.columns):
             action = self._action(state, torch.full_like(state.task, number))
             probability.scatter_add_(1, action[:, None], weight[:, None])
