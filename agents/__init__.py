@@ -48,6 +48,7 @@ ROUTERS: dict[str, str] = {
     "fixed": "routing_env.agents.fixed:Fixed",
     "giga-wolf": "routing_env.agents.giga_wolf:GIGAWoLF",
     "gumbel-softmax": "routing_env.agents.gumbel:GumbelSoftmax",
+    "hedge": "routing_env.agents.hedge:Hedge",
     "hysteretic-q": "routing_env.agents.hysteretic_q:HystereticQ",
     "oracle": "routing_env.agents.oracle:Oracle",
     "per-layer": "routing_env.agents.per_layer:PerLayer",

@@ -230,6 +230,8 @@ class Samples:
         return_: float32 [N, D], the returns R_i.
         legal: bool [N, D, A], the legal actions in the states visited.
         probability: float32 [N, D], the probabilities with which the actions were drawn.
+        others: float32 [N, D, A], the returns R_i if the action at depth i had been another one, NaN where that is not
+            legal; None where the trace does not say.
     """
 
     agent: Tensor
@@ -239,6 +241,7 @@ class Samples:
     return_: Tensor
     legal: Tensor
     probability: Tensor
+    others: Tensor | None = None
 
     @classmethod
     def of(cls, trace: Trace, agent: Tensor, gamma: float) -> Samples:
@@ -257,12 +260,14 @@ class Samples:
             trace.returns(gamma),
             torch.stack([state.legal for state in trace.states], dim=1),
             torch.stack(drawn, dim=1),
+            None if trace.counterfactuals is None else trace.counterfactual_returns(gamma),
         )
 
     def split(self, groups: Sequence[Tensor]) -> Iterator[Samples]:
         """The same routes in groups of lane numbers."""
         order, sizes = torch.cat(list(groups)), [len(group) for group in groups]
-        columns = [getattr(self, field.name)[order].split(sizes) for field in fields(self)]
+        whole = [getattr(self, field.name) for field in fields(self)]
+        columns = [[None] * len(sizes) if column is None else column[order].split(sizes) for column in whole]
         return (Samples(*rows) for rows in zip(*columns, strict=True))
 
 

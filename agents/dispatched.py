@@ -66,6 +66,11 @@ class DispatchedRouter(Router):
         self.agent_count = agents
         self.agent_router = make_router(self.router, replace(spec, agents=agents), seed=self.seed, **options)
         self.dispatcher_router = make_router(self.dispatcher, choice, seed=self.seed, **dispatcher_options)
+        if self.dispatcher_router.needs_counterfactuals:
+            raise ValueError(
+                f"dispatcher is {self.dispatcher!r}, which learns from what other actions would have led to; nobody "
+                "knows what another agent would have done: use a dispatcher that learns from samples"
+            )
 
     def act(self, state: State, *, greedy: bool = False) -> Decision:
         """Dispatch at the first depth, then let the agents decide.
@@ -98,6 +103,11 @@ class DispatchedRouter(Router):
     def block_loss(self) -> Callable[[Trace], Tensor] | None:
         """The sum of the block losses of both parts."""
         return sum_of_losses((self.agent_router, self.dispatcher_router), self._views)
+
+    @property
+    def needs_counterfactuals(self) -> bool:
+        """Whether the agents need them."""
+        return self.agent_router.needs_counterfactuals
 
     def _question(self, state: State) -> State:
         """The state of the dispatcher, who sees what the agents see at the first depth."""

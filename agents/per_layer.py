@@ -13,7 +13,7 @@ from routing_env.agents.composite import sum_of_losses
 from routing_env.agents.growth import with_further_tasks
 from routing_env.names import is_number, require
 from routing_env.state_dicts import ANYTHING, check_state, restore
-from routing_env.types import Decision, GameSpec, Router, State, Trace
+from routing_env.types import Counterfactuals, Decision, GameSpec, Router, State, Trace
 
 
 @dataclass(eq=False)
@@ -66,6 +66,11 @@ class PerLayer(Router):
         """The sum of the block losses of all parts."""
         return sum_of_losses(self.parts, self._views)
 
+    @property
+    def needs_counterfactuals(self) -> bool:
+        """Whether a part needs them."""
+        return any(router.needs_counterfactuals for router in self.parts)
+
     def _views(self, trace: Trace) -> list[Trace]:
         """The deal as the router of each depth sees it."""
         views: list[Trace] = []
@@ -73,8 +78,16 @@ class PerLayer(Router):
         for depth, (state, decision) in enumerate(zip(trace.states, trace.decisions, strict=True)):
             reward = trace.action_rewards[:, depth]
             following, own = returns[:, depth] - reward, replace(state, depth=0)
-            views.append(Trace((own,), (decision,), reward.unsqueeze(1), following, trace.outcome))
+            others = None if trace.counterfactuals is None else self._others(trace, depth)
+            views.append(Trace((own,), (decision,), reward.unsqueeze(1), following, trace.outcome, others))
         return views
+
+    def _others(self, trace: Trace, depth: int) -> Counterfactuals:
+        """What other actions at a depth would have led to, as the router of that depth sees it."""
+        others, only = trace.require_counterfactuals(), slice(depth, depth + 1)
+        reward = others.action_rewards[:, only, :, only]
+        following = trace.counterfactual_returns(self.gamma)[:, only] - reward.squeeze(-1)
+        return Counterfactuals(others.loss[:, only], following, reward)
 
     def state_dict(self) -> dict[str, Any]:
         """The state of all parts."""

@@ -67,8 +67,8 @@ class RouteHedge(PolicyRouter):
         require("copies", self.copies, min(sizes, default=1) >= 1, "at most the number of blocks of each layer")
         self.columns = max(sizes, default=1)
         device = self.spec.device
-        self.evidence = torch.zeros(self.spec.tasks, self.columns, device=device)
-        self.counts = torch.zeros(self.spec.tasks, device=device)
+        self.evidence = torch.zeros(self.agents, self.columns, device=device)
+        self.counts = torch.zeros(self.agents, device=device)
         self.legal = torch.zeros(
             self.spec.depth, self.spec.actions, dtype=torch.bool, device=device
         )  # in the last deal
@@ -90,9 +90,9 @@ class RouteHedge(PolicyRouter):
         """
         column = state.agent
         if column is None and greedy:
-            column = self.evidence.argmax(1)[state.task]
+            column = self.evidence.argmax(1)[self._agent(state.task)]
         elif column is None:
-            drawn = torch.multinomial(self.weights()[state.task], 1, generator=self.generator).squeeze(1)
+            drawn = torch.multinomial(self.weights()[self._agent(state.task)], 1, generator=self.generator).squeeze(1)
             column = self._copy * self.columns + drawn
         return Decision(self._action(state, column), None if greedy else self.probability(state), agent=column)
 
@@ -100,7 +100,8 @@ class RouteHedge(PolicyRouter):
         """The policy over actions that follows from that over columns, or from the lane's column once it is drawn."""
         if state.agent is not None:
             return _certain(self._action(state, state.agent), state)
-        weights, probability = self.weights()[state.task], torch.zeros(state.legal.shape, device=state.legal.device)
+        weights = self.weights()[self._agent(state.task)]
+        probability = torch.zeros(state.legal.shape, device=state.legal.device)
         for number, weight in enumerate(weights.unbind(1), start=self._copy * self.columns):
             action = self._action(state, torch.full_like(state.task, number))
             probability.scatter_add_(1, action[:, None], weight[:, None])
@@ -108,13 +109,13 @@ class RouteHedge(PolicyRouter):
 
     def preference(self, state: State) -> Tensor:
         """1 for the action of the task's best column, float32 [B, A]."""
-        return _certain(self._action(state, self.evidence.argmax(1)[state.task]), state)
+        return _certain(self._action(state, self.evidence.argmax(1)[self._agent(state.task)]), state)
 
     def mixture(self, task: Tensor) -> tuple[Tensor, Tensor] | None:
         """The best column of every copy with equal weights; None for one copy, or before anything has been played."""
         if self.copies == 1 or not self.legal.any():
             return None
-        best, lanes = self.evidence.argmax(1)[task], len(task)
+        best, lanes = self.evidence.argmax(1)[self._agent(task)], len(task)
         routes = [self._route(task, copy * self.columns + best) for copy in range(self.copies)]
         return torch.stack(routes), torch.full((self.copies, lanes), 1 / self.copies, device=task.device)
 
@@ -140,19 +141,23 @@ class RouteHedge(PolicyRouter):
             trace: of the deal.
             loss: float32 [C, B], of the columns after the step of the blocks; NaN where it is not known.
         """
-        task, loss = trace.task, loss.t().clone()
+        agent, loss = self._agent(trace.task), loss.t().clone()
         if (own := trace.decisions[0].agent) is not None:  # its loss from before the step is known, as of the others
             loss.scatter_(1, own[:, None] % self.columns, trace.outcome.loss[:, None])
         known = ~loss.isnan()
         number, total = torch.zeros_like(self.evidence), torch.zeros_like(self.evidence)
-        number.index_add_(0, task, known.float())
-        total.index_add_(0, task, (-loss).exp().where(known, 0.0))
+        number.index_add_(0, agent, known.float())
+        total.index_add_(0, agent, (-loss).exp().where(known, 0.0))
         kept = (1 - 1 / self.memory) ** number
         self.evidence = kept * self.evidence + (1 - kept) * total / number.clamp_min(1)
-        self.counts += torch.bincount(task, minlength=len(self.counts))
+        self.counts += torch.bincount(agent, minlength=len(self.counts))
         self.deals += 1
         shared = torch.bincount(self.evidence.argmax(1), minlength=self.columns)
         return super().learn(trace) | {"columns": float((shared > 0).sum())}
+
+    def _agent(self, task: Tensor) -> Tensor:
+        """The learner of each lane, int64 [B]: the task's, or the only one."""
+        return task if self.spec.agents is None else torch.zeros_like(task)
 
     @property
     def _copy(self) -> int:

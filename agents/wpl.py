@@ -11,7 +11,8 @@ rule             Delta                                        Delta < 0 by  Delt
 ===============  ===========================================  ============  =============  =========================
 
 The first is the paper's Algorithm 3 as printed, the second what its section 7.4 says in words, and the third the
-original rule of Abdallah & Lesser.
+original rule of Abdallah & Lesser. That rule can also learn from full information: after each sample Q(a) moves towards
+the return of every action a at this depth, with the rest of the route as it was, and not of the action taken alone.
 
 The first two rules compare a return with the average of the same action. So the mean of Delta is 0 whatever the action
 earns, and what moves the policy is the spread of the returns. Let m(a) be half the mean of |Delta| for action a. By
@@ -38,8 +39,10 @@ from routing_env.agents.base import (
     project_onto_simplex,
 )
 from routing_env.search_space import Choices, SearchSpace
+from routing_env.types import Trace
 
 Rule = Literal["algorithm-3", "section-7.4", "full-vector"]
+Information = Literal["sampled", "full"]
 
 
 def sampled_update(
@@ -96,6 +99,17 @@ def full_vector_update(
     return wpl_step(policy, value, legal, step, minimum), value
 
 
+def move_all(value: Tensor, others: Tensor, step: float) -> Tensor:
+    """Q(a) <- Q(a) + alpha (R(a) - Q(a)) for every action whose return is known.
+
+    Args:
+        value: Q, float32 [..., A].
+        others: R(a), float32 [..., A]; NaN where it is not known.
+        step: alpha.
+    """
+    return torch.lerp(value, others.where(~others.isnan(), value), step)
+
+
 def wpl_step(policy: Tensor, value: Tensor, legal: Tensor, step: float, minimum: float) -> Tensor:
     """Abdallah & Lesser's step of the whole policy for given values Q; arguments as above."""
     delta = value - (policy * value).sum(-1, keepdim=True)
@@ -121,12 +135,36 @@ class WPL(PolicyTableRouter):
     """Step of Q (full-vector rule only)."""
     minimum: float = 0.001
     """Least probability of a legal action (full-vector rule only)."""
+    information: Information = "sampled"
+    """What Q learns from: "sampled", the return of the action taken, or "full", the returns of all actions, which the
+    game then computes (full-vector rule only)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_choice("rule", get_args(Rule))
         self.check_rates("at least 0", "value_step", *([] if self.step is None else ["step"]))
         self.check_numbers("in [0, 1]", "minimum")
+        self.check_choice("information", get_args(Information))
+        if self.information == "full" and self.rule != "full-vector":
+            raise ValueError(
+                f"information is 'full' and rule {self.rule!r}, which compares the action taken with itself; "
+                "use rule='full-vector'"
+            )
+
+    @property
+    def needs_counterfactuals(self) -> bool:
+        """Whether the information is full."""
+        return self.information == "full"
+
+    def learn(self, trace: Trace) -> dict[str, float]:
+        """As the base.
+
+        Raises:
+            ValueError: The information is full, and the trace has no counterfactuals.
+        """
+        if self.needs_counterfactuals:
+            trace.require_counterfactuals()
+        return super().learn(trace)
 
     def improve(self, samples: Samples, *policies: Tensor) -> tuple[Tensor, ...]:
         """Lines 2 to 13 of Algorithm 3, or Abdallah & Lesser's rule."""
@@ -134,7 +172,10 @@ class WPL(PolicyTableRouter):
         rows = policy, value, samples.action, samples.return_, samples.legal
         usual = 0.1 if self.rule == "full-vector" else 0.01
         step = self.now(usual if self.step is None else self.step)
-        if self.rule == "full-vector":
+        if samples.others is not None and self.needs_counterfactuals:
+            value = move_all(value, samples.others, self.now(self.value_step))
+            policy = wpl_step(policy, value, samples.legal, step, self.minimum)
+        elif self.rule == "full-vector":
             policy, value = full_vector_update(*rows, step, self.now(self.value_step), self.minimum)
         else:
             policy, value = sampled_update(*rows, step, self.rule)

@@ -80,6 +80,7 @@ def _small_game(recursive: bool, device: str) -> RoutingGame:
 def _check_decisions(factory: RouterFactory, game: RoutingGame) -> None:
     """Legality and distributions, whatever the batch, and what learning returns."""
     router = factory(game.spec, seed=0)
+    game.counterfactuals = router.needs_counterfactuals
     everything = game.data.gather(game.data.train)
     lanes = torch.arange(len(everything), device=game.spec.device)
     batches = {
@@ -138,6 +139,7 @@ def _check_greedy(factory: RouterFactory, new_game: Callable[[], RoutingGame]) -
     routers = [factory(game.spec, seed=0) for game in games]
     for game, router in zip(games, routers, strict=True):
         router.play(game, _SAMPLES)
+        game.counterfactuals = router.needs_counterfactuals
     states: list[State | None] = [game.reset() for game in games]
     while states[0] is not None:
         first, second = (_evaluate(games[0], routers[0]) for _ in range(2))

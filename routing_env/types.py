@@ -184,16 +184,25 @@ class Trace:
         Raises:
             ValueError: The trace has no counterfactuals.
         """
+        others = self.require_counterfactuals()
+        rewards, returns = others.action_rewards, others.final_reward.clone()
+        for i in range(len(self.states)):
+            for j in range(i, len(self.states)):
+                returns[:, i] += gamma ** (j - i) * rewards[:, i, :, j]
+        return returns
+
+    def require_counterfactuals(self) -> Counterfactuals:
+        """The counterfactuals.
+
+        Raises:
+            ValueError: There are none; the message says how to get them.
+        """
         if self.counterfactuals is None:
             raise ValueError(
                 "the trace has no counterfactuals, which this router learns from: let the router play the game itself "
                 "(Router.play), or set game.counterfactuals = True before you reset it"
             )
-        rewards, returns = self.counterfactuals.action_rewards, self.counterfactuals.final_reward.clone()
-        for i in range(len(self.states)):
-            for j in range(i, len(self.states)):
-                returns[:, i] += gamma ** (j - i) * rewards[:, i, :, j]
-        return returns
+        return self.counterfactuals
 
 
 @dataclass(frozen=True)

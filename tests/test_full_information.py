@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from copy import deepcopy
 from itertools import product
 from typing import Any
 
@@ -13,9 +15,13 @@ from worlds import little_data, snapshot
 
 from routing_env import make_game
 from routing_env.agents import make_router
+from routing_env.analysis import frozen_payoffs
 from routing_env.data import MultiTaskData
+from routing_env.data.planted import plant
+from routing_env.game.measured_rewards import MeasuredReward, Replay
 from routing_env.game.network import RoutedNetwork, linear_layers
 from routing_env.game.routing_game import RoutingGame
+from routing_env.state_dicts import same_state
 from routing_env.types import Batch, Counterfactuals, Decision, GameSpec, Outcome, Router, State, Trace
 
 DATA = little_data(4, (2, 3, 2), per_task=16)
@@ -252,3 +258,132 @@ def test_counterfactual_returns_discount_from_the_depth_of_the_other_action() ->
     trace = Trace((state,) * 3, (decision,) * 3, rewards[:, 0, 0], torch.full((1,), 10.0), outcome, others)
     expected = torch.tensor([[10 + 1 + 0.5 * 2 + 0.25 * 4, 10 + 2 + 0.5 * 4, 10 + 4.0]])
     torch.testing.assert_close(trace.counterfactual_returns(0.5)[:, :, 0], expected)
+
+
+@pytest.mark.parametrize("name", ["layered", "recursive", "batch-norm"])
+def test_the_improvement_is_what_the_step_did_to_the_loss(name: str) -> None:
+    game = trained(name, final_reward="improvement")
+    router = make_router("random", game.spec, seed=1)
+    batch = game.data.gather(game.data.test[torch.arange(0, 24, 3)])
+    before = deepcopy(game.network)
+    state: State | None = game.reset(batch)
+    while state is not None:
+        state = game.step(router.act(state))
+    trace, now = game.trace, dict(game.network.named_buffers())
+    for statistic, buffer in before.named_buffers():  # those of the deal are there before the step
+        buffer.copy_(now[statistic])
+    missing = torch.arange(3) >= torch.tensor([2, 3, 2])[batch.task, None]
+    losses: list[Tensor] = []
+    for network in (before, game.network):
+        output, _ = network.eval()(batch.x, batch.task, lambda state: trace.actions[:, state.depth])
+        output = output.detach().masked_fill(missing, -torch.inf)
+        losses.append(nn.functional.cross_entropy(output, batch.target, reduction="none"))
+    torch.testing.assert_close(trace.final_reward, losses[0] - losses[1], rtol=1e-4, atol=1e-6)
+    assert trace.final_reward.abs().max() > 0
+
+
+def test_a_deal_that_trains_nothing_improves_nothing() -> None:
+    game = trained("layered", final_reward="improvement")
+    before = snapshot(game)
+    state: State | None = game.reset(train=False)
+    while state is not None:
+        state = game.step(Decision(state.legal.int().argmax(1)))
+    assert not game.trace.final_reward.any()
+    assert {**snapshot(game), "dealer": None} == {**before, "dealer": None}
+
+
+def test_the_validation_reward_is_the_accuracy_of_the_tasks_routes_on_the_validation_split() -> None:
+    data = plant(groups=3, tasks_per_group=1, samples=100, features=6, validation=0.3)
+    game = make_game(data=data, batch_size=30, final_reward="validation", learning_rate=1e-9, network="mlp", layers=2)
+    routes = torch.tensor([[0, 1], [1, 2], [2, 2]])
+    earned, count = torch.zeros(3), torch.zeros(3)
+    for _ in range(60):
+        state: State | None = game.reset()
+        while state is not None:
+            state = game.step(Decision(routes[state.task, state.depth]))
+        trace = game.trace
+        assert trace.final_reward.abs().eq(1).all()
+        earned.index_add_(0, trace.task, trace.final_reward)
+        count += torch.bincount(trace.task, minlength=3)
+    accuracy = game.evaluate(lambda state: routes[state.task, state.depth], "validation").accuracy
+    torch.testing.assert_close(earned / count, 2 * accuracy.float() - 1, atol=0.2, rtol=0)
+    own = game.evaluate(lambda state: routes[state.task, state.depth], "train").accuracy
+    assert count.min() > 100
+    assert (accuracy - own).abs().max() > 0  # the samples of the deals would have given another number
+
+
+@pytest.mark.parametrize("reward", ["validation", "improvement"])
+def test_measured_rewards_change_nothing_else_and_resume_to_the_bit(reward: str) -> None:
+    fresh = [make_game(data=DATA, batch_size=8, final_reward=reward, rho=0.3, **GAMES["layered"]) for _ in range(2)]
+    routers = [make_router("wpl", game.spec, seed=0) for game in fresh]
+    routers[0].play(fresh[0], 40)
+    fresh[1].load_state_dict(deepcopy(fresh[0].state_dict()))
+    routers[1].load_state_dict(deepcopy(routers[0].state_dict()))
+    for game, router in zip(fresh, routers, strict=True):
+        router.play(game, 40)
+    assert same_state(routers[0].state_dict(), routers[1].state_dict())
+    assert snapshot(fresh[0]) == snapshot(fresh[1])
+
+
+def test_random_play_trains_the_same_blocks_whatever_the_reward() -> None:
+    played_on: list[dict[str, Any]] = []
+    for reward in ("correct", "validation", "improvement"):
+        game = make_game(data=DATA, batch_size=8, final_reward=reward, **GAMES["batch-norm"])
+        make_router("random", game.spec).play(game, 80)
+        played_on.append(snapshot(game))
+    assert played_on[0] == played_on[1] == played_on[2]
+
+
+def test_measured_rewards_say_what_they_do_not_go_with() -> None:
+    with pytest.raises(ValueError, match="has no validation samples; set validation above 0"):
+        make_game(data=little_data(4, validation=0), final_reward="validation", **GAMES["layered"])
+    game = make_game(data=DATA, final_reward="improvement", block_batch=100, **GAMES["layered"])
+    with pytest.raises(ValueError, match="leave block_batch out"):
+        game.reset()
+    game = make_game(data=DATA, final_reward="improvement", **GAMES["layered"])
+    with pytest.raises(ValueError, match="counterfactuals need a final reward that follows from the outcome"):
+        Asking(game.spec).play(game, 8)
+    with pytest.raises(ValueError, match="a router's loss on the blocks needs a final reward"):
+        make_router("reinforce", game.spec, train_blocks=True).play(game, 8)
+    with pytest.raises(ValueError, match="a step of the blocks, which an analysis does not take"):
+        frozen_payoffs(game, "test")
+
+
+class Surprise(MeasuredReward):
+    """A measured reward of your own: the loss of the lane's sample once the blocks have learned from it."""
+
+    def __init__(self, data: MultiTaskData, seed: int) -> None:
+        self.built_with = data, seed
+
+    def begin(self, batch: Batch, replay: Replay) -> Callable[[], Tensor]:
+        """Measure after the step alone."""
+        return lambda: replay(batch).loss
+
+    def __call__(self, outcome: Outcome) -> Tensor:
+        """The loss."""
+        return outcome.loss
+
+
+def test_measured_rewards_of_your_own_and_lost_routes() -> None:
+    game = make_game(data=DATA, final_reward=Surprise, seed=7, batch_size=8, learning_rate=0.1, **GAMES["layered"])
+    reward = game.final_reward
+    assert isinstance(reward, Surprise)
+    assert reward.built_with == (game.data, 7)
+    state: State | None = game.reset()
+    lost = torch.arange(len(state.task)) == 2
+    while state is not None:
+        state = game.step(Decision(state.legal.int().argmax(1)), forfeit=lost)
+    again = game.counterfactual_outcomes(game.trace.actions[None]).loss[0]
+    torch.testing.assert_close(game.trace.final_reward[~lost], again[~lost])  # there is no stem that learns
+    assert game.trace.final_reward[2] == -1
+
+
+@pytest.mark.parametrize("reward", ["validation", "improvement"])
+def test_measured_rewards_of_regression(reward: str) -> None:
+    game = make_game(data=little_data(4, regression=2), final_reward=reward, batch_size=8, **GAMES["recursive"])
+    traces: list[Trace] = []
+    game.observers.append(traces.append)
+    make_router("wpl", game.spec).play(game, 24)
+    rewards = torch.cat([trace.final_reward for trace in traces])
+    assert rewards.isfinite().all()
+    assert (rewards < 0).all() if reward == "validation" else rewards.any()

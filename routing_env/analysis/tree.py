@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from routing_env.data import SplitName
+from routing_env.game.measured_rewards import MeasuredReward
 from routing_env.game.rewards import refuse_shared_rewards
 from routing_env.game.routed_model import Route
 from routing_env.game.routing_game import RoutingGame
@@ -160,7 +161,12 @@ def sampled(
 
 
 def check_own_rewards(game: RoutingGame, split: SplitName) -> None:
-    """Refuse a final reward that is not each lane's own."""
+    """Refuse a final reward that is not each lane's own, or that blocks which stay as they are never give."""
+    if isinstance(game.final_reward, MeasuredReward) and game.final_reward.needs_step:
+        raise ValueError(
+            f"{type(game.final_reward).__name__} is measured by a step of the blocks, which an analysis does not take; "
+            "use final_reward 'correct' or 'negative_loss'"
+        )
     batch = next(game.data.batches(split, 64))
     route = game.network.start(batch.x, batch.task)
     while route.depth < game.spec.depth:

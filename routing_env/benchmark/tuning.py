@@ -38,7 +38,6 @@ COMMON: Mapping[str, Dimension] = {
     "dropout": Choices((0.0, 0.2, 0.5)),
     "hidden": Choices((32, 64, 128, 256)),
     "layers": Choices((1, 2, 3, 4)),
-    "dropout": Choices((0.0, 0.3)),
     "decay_every": Choices((20, 30)),
 }
 """Settings of the game that can be searched, the same for every entrant."""

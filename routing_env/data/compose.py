@@ -174,7 +174,7 @@ def program_score(routes: Tensor, programs: Sequence[Sequence[int]], *, pass_act
     functions that makes most of them agree.
 
     Args:
-        routes: int64 [T, D, A], how often each task took each action, as in :class:`~routing_env.evaluations.Evaluation`.
+        routes: int64 [T, D, A], how often each task took each action, as in an ``Evaluation``.
         programs: the program of each task, ``MultiTaskData.programs``.
         pass_action: the PASS action, ``GameSpec.pass_action``.
 

@@ -100,7 +100,7 @@ def partition(routes: Tensor) -> list[int]:
     """Cluster tasks by route: two tasks are together if they prefer the same action at every depth.
 
     Args:
-        routes: int64 [T, D, A], how often each task took each action, as in :class:`~routing_env.evaluations.Evaluation`.
+        routes: int64 [T, D, A], how often each task took each action, as in an ``Evaluation``.
 
     Returns:
         The cluster of each task.

@@ -60,7 +60,7 @@ def draw_routing_map(
             leave room there, or save with ``bbox_inches="tight"``. Sizes follow the size of the axes at the time of the
             call.
         routes: int [T, d] with one route per task, or counts [T, d, A] of how often each task took each action, as in
-            :class:`~routing_env.evaluations.Evaluation`; d may be less than D for unfinished routes. A negative action ends
+            an ``Evaluation``; d may be less than D for unfinished routes. A negative action ends
             its line with a cross. A line drawn from counts is as wide as its share of the task's samples; counts do not
             tell which blocks follow each other in one sample, so the shares at one depth are spread evenly over those
             at the depth before.

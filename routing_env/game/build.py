@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from routing_env.data import EndlessPass, MultiTaskData, OnePerTask, ShuffledPass, first_tasks, load, training_share
 from routing_env.data.dealers import Dealer, DriftingTasks
 from routing_env.game.averaging import WeightAverage
+from routing_env.game.measured_rewards import MEASURED_REWARDS, MeasuredReward
 from routing_env.game.network import RoutedNetwork, mlp, simple_convnet
 from routing_env.game.recurrent import RoutedGRU, RoutedLSTM, steps_and_features
-from routing_env.game.rewards import COLLABORATIONS, FINAL_REWARDS
+from routing_env.game.rewards import COLLABORATIONS, FINAL_REWARDS, FinalReward
 from routing_env.game.routed_convnet import routed_convnet
 from routing_env.game.routed_model import RoutedModel
 from routing_env.game.routing_game import RoutingGame
@@ -128,7 +129,7 @@ def build_game(settings: Settings, data: MultiTaskData) -> RoutingGame:
         build_trainer(settings, network),
         build_dealer(settings, data),
         find("collaboration reward", settings.collaboration, COLLABORATIONS)(spec, settings.rho),
-        final_reward=find("final reward", settings.final_reward, FINAL_REWARDS),
+        final_reward=build_final_reward(settings, data),
         loss=find("loss", settings.loss, LOSSES),
         block_batch=settings.block_batch,
     )
@@ -235,6 +236,20 @@ def as_built(settings: Settings, network: RoutedModel) -> Settings:
         pass_action=passes,
         depth=network.depth,
     )
+
+
+def build_final_reward(settings: Settings, data: MultiTaskData) -> FinalReward:
+    """The final reward of resolved settings.
+
+    Raises:
+        ValueError: the data do not have what it is measured by.
+    """
+    reward: FinalReward | type[MeasuredReward] = find(
+        "final reward", settings.final_reward, {**FINAL_REWARDS, **MEASURED_REWARDS}
+    )
+    if isinstance(reward, type) and issubclass(reward, MeasuredReward):
+        return reward(data, settings.seed)
+    return reward
 
 
 def build_trainer(settings: Settings, network: nn.Module, *, apart: Iterable[nn.Parameter] = ()) -> BlockTrainer:

@@ -66,6 +66,18 @@ def _check_probability(probability: Tensor, action: Tensor, state: State, playin
         )
 
 
+def check_shapes(takes: tuple[int, ...], gives: tuple[int, ...], data: MultiTaskData) -> None:
+    """Check that a network fits the data.
+
+    Raises:
+        ValueError: it takes samples, or gives outputs, of another shape.
+    """
+    if gives != (data.outputs,):
+        raise ValueError(f"the network gives {gives} outputs; {data.name} needs ({data.outputs},)")
+    if takes != data.input_shape:
+        raise ValueError(f"the network takes {takes}; samples of {data.name} are {data.input_shape}")
+
+
 def check_routes(routes: Tensor, lanes: int, spec: GameSpec) -> None:
     """Check whole routes for a deal.
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from routing_env.game.evaluation import Score
 from routing_env.game.rewards import CollaborationReward
-from routing_env.game.routed_model import Route
+from routing_env.game.routed_model import Route, RoutedModel
+from routing_env.game.training import network_mode
 from routing_env.types import Batch, Counterfactuals, Decision, Outcome
 
 Judge = Callable[[Tensor, Batch], tuple[Outcome, Tensor]]
@@ -84,6 +86,13 @@ def outcomes_along(
     legal = found.legal.view_as(loss)
     rewards = torch.stack(earned, dim=1).view(*loss.shape, -1).where(legal[..., None], torch.nan)
     return Counterfactuals(loss.where(legal, torch.nan), final_reward.where(legal, torch.nan), rewards)
+
+
+def replay_routes(network: RoutedModel, score: Score, actions: Tensor, batch: Batch) -> Outcome:
+    """The outcome of routes int64 [B, D] with other samples, lane by lane, in evaluation mode and without gradients."""
+    with network_mode(network, train=False):
+        found = follow_routes(network.start(batch.x, batch.task), actions[None])
+        return score.outcome(found.output, batch, found.legal)[0]
 
 
 def one_step_outcomes(route: Route, batch: Batch, judge: Judge, offers: Sequence[Tensor]) -> Counterfactuals:

@@ -9,6 +9,7 @@ import copy
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,11 +18,13 @@ from torch import Tensor
 from routing_env.data import MultiTaskData, SplitName
 from routing_env.data.dealers import Dealer
 from routing_env.evaluations import Evaluation
-from routing_env.game.checks import check_batch, check_decision, check_learned, check_routes
+from routing_env.game.checks import check_batch, check_decision, check_learned, check_routes, check_shapes
 from routing_env.game.collecting import CollectedDeals
-from routing_env.game.counterfactuals import follow_routes, one_step_outcomes, outcomes_along
+from routing_env.game.counterfactuals import follow_routes, one_step_outcomes, outcomes_along, replay_routes
 from routing_env.game.deal import Deal
 from routing_env.game.evaluation import Score, evaluate
+from routing_env.game.logged_means import LoggedMeans
+from routing_env.game.measured_rewards import MeasuredReward, check_together
 from routing_env.game.rewards import (
     CollaborationReward,
     FinalReward,
@@ -77,10 +80,7 @@ class RoutingGame:
         block_batch: int | None = None,
     ) -> None:
         spec = network.spec(data.tasks, data.device, data.input_shape)
-        if network.output_shape != (data.outputs,):
-            raise ValueError(f"the network gives {network.output_shape} outputs; {data.name} needs ({data.outputs},)")
-        if network.input_shape != data.input_shape:
-            raise ValueError(f"the network takes {network.input_shape}; samples of {data.name} are {data.input_shape}")
+        check_shapes(network.input_shape, network.output_shape, data)
         self.data = data
         self.network = network
         self.trainer = trainer
@@ -94,7 +94,7 @@ class RoutingGame:
         self.final_reward = final_reward or (negative_loss if data.classes is None else correct_or_not)
         self._score = Score(data, loss)
         self._collected = CollectedDeals(block_batch)
-        self._log: dict[str, tuple[float, int]] = {}
+        self._logged = LoggedMeans()
         self._deal: Deal | None = None
         self._trace: Trace | None = None
         self._dealt: tuple[Batch, Tensor] | None = None  # the samples of the present or last deal, and encoded
@@ -142,11 +142,16 @@ class RoutingGame:
             train: whether the deal trains the blocks and counts in the rewards' history and the number of samples.
 
         Raises:
-            ValueError: a batch that does not fit the tasks, or with values that are not finite; a ``router_loss`` where
-                ``block_batch`` collects deals.
+            ValueError: a batch that does not fit the tasks, or with values that are not finite; or a ``router_loss``,
+                ``counterfactuals`` or a final reward in a game that they do not go with.
         """
-        if self.router_loss is not None and self._collected.samples is not None:
-            raise ValueError("router_loss needs every deal to be a step of the blocks; leave block_batch out")
+        if train:
+            check_together(
+                self.final_reward,
+                collects=self._collected.samples is not None,
+                counterfactuals=self.counterfactuals,
+                router_loss=self.router_loss is not None,
+            )
         if batch is None:
             batch = self.dealer.next_batch()
         else:
@@ -154,7 +159,7 @@ class RoutingGame:
         with network_mode(self.network, train=train and self._collected.samples is None):
             route = self.network.start(batch.x, batch.task)
         self._deal, self._trace, self._dealt = Deal(batch, route, train), None, (batch, route.x.detach())
-        return route.observe(attached=self._attached(train))
+        return route.observe(attached=train and self.router_loss is not None)
 
     @usual_torch(keep_gradients=True)  # libraries play under settings in which blocks cannot be trained
     def step(self, decision: Decision, *, forfeit: Tensor | None = None) -> State | None:
@@ -204,7 +209,7 @@ class RoutingGame:
         deal.playing = playing
         deal.rewards.append(reward if playing is None else reward.where(playing, 0.0))
         if deal.route.depth < self.spec.depth:
-            return deal.route.observe(attached=self._attached(deal.train))
+            return deal.route.observe(attached=deal.train and self.router_loss is not None)
         self._deal = None
         self._trace = self._end(deal)
         if deal.train:
@@ -298,7 +303,7 @@ class RoutingGame:
             raise RuntimeError("nothing has been dealt yet; call reset first")
         batch, x = self._dealt
         check_routes(routes, len(batch), self.spec)
-        with self.evaluating():
+        with network_mode(self.network, train=False):
             return outcomes_along(Route(self.network, x, batch.task), routes, batch, self.judge, self.collaboration)
 
     def log(self, values: Mapping[str, float]) -> None:
@@ -307,25 +312,17 @@ class RoutingGame:
         Raises:
             ValueError: they are not floats by name.
         """
-        for name, value in check_learned(values).items():
-            total, count = self._log.get(name, (0.0, 0))
-            self._log[name] = total + value, count + 1
+        self._logged.add(check_learned(values))
 
     def drain_log(self) -> dict[str, float]:
         """The mean of each value that was logged since the last call."""
-        means = {name: total / count for name, (total, count) in self._log.items()}
-        self._log = {}
-        return means
+        return self._logged.drain()
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but a deal under way, as nested dicts and lists of tensors and numbers."""
-        return {
-            "network": {name: value.clone() for name, value in self.network.state_dict().items()},
-            "trainer": self.trainer.state_dict(),
-            "dealer": self.dealer.state_dict(),
-            "collaboration": self.collaboration.state_dict(),
-            "pending": self._collected.state_dict(),
-        }
+        parts = {name: part.state_dict() for name, part in self._parts().items()}
+        network = {name: value.clone() for name, value in parts["network"].items()}
+        return {**parts, "network": network, "pending": self._collected.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore from :meth:`state_dict`; the next call must be :meth:`reset`.
@@ -333,8 +330,7 @@ class RoutingGame:
         Raises:
             ValueError: The state does not fit this game. Nothing has changed, nor has a deal under way.
         """
-        parts: dict[str, Stateful] = {"dealer": self.dealer, "collaboration": self.collaboration}
-        parts |= {"trainer": self.trainer, "network": self.network}  # undoing the last would break a deal's graph
+        parts = self._parts()
         x, train = next(self.network.parameters()).new_empty(0, *self.data.input_shape), self.data.train
         pending = self._collected.fitting_state(Batch(x, train.task, train.target), self.spec.depth)
         check_state(state, {**dict.fromkeys(parts, ANYTHING), "pending": pending})
@@ -342,19 +338,31 @@ class RoutingGame:
         self._collected.load_state_dict(state["pending"], self.data.device)
         self._deal = self._trace = self._dealt = None
 
+    def _parts(self) -> dict[str, Stateful]:
+        """What has a state; the network comes last, because undoing it would break a deal's graph."""
+        parts: dict[str, Stateful] = {"dealer": self.dealer, "collaboration": self.collaboration}
+        if isinstance(self.final_reward, MeasuredReward):
+            parts["final_reward"] = self.final_reward
+        return parts | {"trainer": self.trainer, "network": self.network}
+
+    def _counterfactuals(self, deal: Deal, outcome: Outcome) -> Counterfactuals:
+        """What other actions would have led to in a deal that has ended."""
+        refuse_shared_rewards(self.final_reward, outcome)
+        with network_mode(self.network, train=False):
+            return one_step_outcomes(deal.route, deal.batch, self.judge, deal.offers)
+
     def _end(self, deal: Deal) -> Trace:
         """Score the routes, reward them, and train their blocks."""
         batch, playing = deal.batch, deal.playing
         with network_mode(self.network, train=deal.train and self._collected.samples is None):
             outcome, loss = self._score.outcome(deal.route.output, batch, playing)
-        others = None
-        if len(deal.offers) == self.spec.depth:
-            refuse_shared_rewards(self.final_reward, outcome)
-            with self.evaluating():
-                others = one_step_outcomes(deal.route, batch, self.judge, deal.offers)
+        others = self._counterfactuals(deal, outcome) if len(deal.offers) == self.spec.depth else None
         rewards = torch.stack(deal.rewards, dim=1)
         states, decisions = tuple(deal.route.states), tuple(deal.route.decisions)
         trace = Trace(states, decisions, rewards, reward_of(self.final_reward, outcome, playing), outcome, others)
+        measured = None
+        if isinstance(self.final_reward, MeasuredReward) and deal.train:
+            measured = self.final_reward.begin(batch, partial(replay_routes, self.network, self._score, trace.actions))
         if self.router_loss is not None and deal.train:
             with torch.enable_grad():
                 loss = loss + self.router_loss(trace)
@@ -365,11 +373,9 @@ class RoutingGame:
             else:
                 self._collect(batch, trace.actions, playing)
             self.trainer.count(len(batch), self.dealer.pass_size)
+        if measured is not None:
+            trace = replace(trace, final_reward=reward_of(lambda _: measured(), outcome, playing))
         return trace
-
-    def _attached(self, train: bool) -> bool:
-        """Whether the states of a deal keep their graph."""
-        return train and self.router_loss is not None
 
     def _train_blocks(self, loss: Tensor, playing: Tensor | None) -> None:
         with torch.enable_grad():  # libraries switch gradients off while they play

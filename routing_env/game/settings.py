@@ -72,8 +72,9 @@ class Settings:
     """Loss per sample that the blocks minimise: cross_entropy, squared_error, or a function of output and target; by
     default the first for classes, the second for regression."""
     final_reward: Named = ""
-    """correct (+1/-1), negative_loss, team (everyone earns the mean), or a function of the outcome; by default the
-    first for classes, the second for regression."""
+    """correct (+1/-1), negative_loss, team (everyone earns the mean), validation (+1/-1 for another sample of the task,
+    from the validation split), improvement (by how much the step lowers the loss), or a function of the outcome; by
+    default the first for classes, the second for regression."""
     rho: float | tuple[float, ...] = 0.0
     """Weight of the collaboration reward, in [0, 1]; several numbers give each depth its own."""
     collaboration: Named = "probability"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from routing_env.game.settings import Given, SettingError, Settings, check, types_of
 from routing_env.names import reference
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # it imports torch, which help does without
     from routing_env.data import SplitName
 
 SB3_PREFIX = "sb3:"
