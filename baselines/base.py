@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from routing_env.game.blocks import BlockBank
+from routing_env.game.dropout import SeededModule
 from routing_env.game.evaluation import Score
 from routing_env.game.network import RoutedNetwork
 from routing_env.game.routed_model import RoutedModel
@@ -53,6 +54,16 @@ class Plan:
     def depth(self) -> int:
         """Number of fully connected layers, the last one included."""
         return len(self.widths) - 1
+
+    @property
+    def has_tower(self) -> bool:
+        """Whether there is a last layer for each task behind those that tasks share; a single layer is not one."""
+        return self.depth > 1
+
+    @property
+    def before_tower(self) -> list[tuple[int, int]]:
+        """Inputs and outputs of every layer that precedes the tower."""
+        return list(pairwise(self.widths[:-1] if self.has_tower else self.widths))
 
     def resized(self, *, depth: int | None = None, width: int | None = None) -> Plan:
         """The plan with another number of layers, or another width between them.
@@ -166,27 +177,34 @@ class ParallelLinear(nn.Module):
         return torch.baddbmm(self.bias, v.expand(len(self.weight), -1, -1), self.weight)
 
 
-class Noise(nn.Module):
-    """Standard normal noise that a resumed run draws as if it had never stopped: the generator is part of the state.
+class ParallelExperts(nn.ModuleList):
+    """K experts that all apply to every sample: each consists of all layers that precede the tower.
 
-    It is seeded from torch's own seed, which in a run is the seed of the run.
+    Args:
+        plan: The plan of the routed network.
+        count: K.
     """
 
+    def __init__(self, plan: Plan, count: int) -> None:
+        super().__init__(ParallelLinear(count, *pair) for pair in plan.before_tower)
+        self._activated = plan.has_tower
+
+    def forward(self, v: Tensor) -> Tensor:
+        """Map float32 [B, F] to float32 [K, B, H]; every layer is followed by ReLU where a tower follows."""
+        for layer in self:
+            v = layer(v).relu() if self._activated else layer(v)
+        return v
+
+
+class Noise(SeededModule):
+    """Standard normal noise."""
+
     def __init__(self) -> None:
-        super().__init__()
-        self._generator = torch.Generator("cpu").manual_seed((torch.initial_seed() + 1) % 2**63)
+        super().__init__(offset=1)
 
     def forward(self, like: Tensor) -> Tensor:
         """Noise of the shape of a tensor, on its device."""
         return torch.randn(like.shape, generator=self._generator, dtype=like.dtype, device="cpu").to(like.device)
-
-    def get_extra_state(self) -> Tensor:
-        """The state of the generator, for ``state_dict``."""
-        return self._generator.get_state()
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Restore the generator from ``state_dict``."""
-        self._generator.set_state(state.cpu())
 
 
 class PerTask(BlockBank):
@@ -204,6 +222,11 @@ def per_task(tasks: int, inputs: int, outputs: int, *, activation: bool = False,
         return nn.Sequential(linear, nn.ReLU()) if activation else linear
 
     return PerTask([block() for _ in range(tasks)], (inputs,))
+
+
+def towers(plan: Plan) -> PerTask | None:
+    """The last layer for each task; None where there is only one layer."""
+    return per_task(plan.tasks, *plan.widths[-2:]) if plan.has_tower else None
 
 
 def fully_connected(widths: Sequence[int]) -> nn.Sequential:

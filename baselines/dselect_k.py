@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from routing_env.baselines.base import Baseline, ParallelLinear, Plan, per_task
+from routing_env.baselines.base import Baseline, ParallelExperts, Plan, towers
 from routing_env.game.evaluation import Score
 from routing_env.names import as_integer, is_number, require
 from routing_env.search_space import Choices, SearchSpace
@@ -55,10 +54,8 @@ class DSelectK(Baseline):
         require("k", k, (as_integer(k) or 0) >= 1, "an integer of at least 1")
         require("gamma", gamma, is_number(gamma, "above 0"), "above 0")
         require("entropy", entropy, is_number(entropy, "at least 0"), "at least 0")
-        has_tower = plan.depth > 1
-        pairs = pairwise(plan.widths[:-1] if has_tower else plan.widths)
-        self.experts = nn.ModuleList(ParallelLinear(count, *pair) for pair in pairs)
-        self.towers = per_task(plan.tasks, *plan.widths[-2:]) if has_tower else None
+        self.experts = ParallelExperts(plan, count)
+        self.towers = towers(plan)
         bits = (count - 1).bit_length()
         self.codes = nn.Parameter(torch.empty(plan.tasks, k, bits).uniform_(-gamma / 100, gamma / 100))
         self.logits = nn.Parameter(torch.empty(plan.tasks, k).uniform_(-0.05, 0.05))
@@ -67,12 +64,7 @@ class DSelectK(Baseline):
     def head(self, v: Tensor, task: Tensor) -> Tensor:
         """Apply all experts, weighted, and the task's tower."""
         weights = torch.einsum("tk,tke->te", self.logits.softmax(1), self.selections())
-        output = v
-        for layer in self.experts:
-            output = layer(output)
-            if self.towers is not None:
-                output = output.relu()
-        mixed = torch.einsum("be,ebh->bh", weights[task], output)
+        mixed = torch.einsum("be,ebh->bh", weights[task], self.experts(v))
         return mixed if self.towers is None else self.towers(mixed, task)
 
     def training_loss(self, batch: Batch, score: Score) -> tuple[Tensor, Tensor]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from routing_env.baselines.base import Baseline, ParallelLinear, Plan, per_task
+from routing_env.baselines.base import Baseline, ParallelExperts, Plan, per_task, towers
 from routing_env.names import is_number, require
 from routing_env.search_space import Choices, SearchSpace
 
@@ -34,19 +33,12 @@ class MMoE(Baseline):
         super().__init__(plan)
         count = plan.blocks if experts is None else experts
         require("experts", count, is_number(count) and count >= 1, "at least 1")
-        has_tower = len(plan.widths) > 2
-        widths = plan.widths[:-1] if has_tower else plan.widths
-        self.experts = nn.ModuleList(ParallelLinear(count, *pair) for pair in pairwise(widths))
+        self.experts = ParallelExperts(plan, count)
         self.gates = per_task(plan.tasks, plan.widths[0], count, bias=False)
-        self.towers = per_task(plan.tasks, *plan.widths[-2:]) if has_tower else None
+        self.towers = towers(plan)
 
     def head(self, v: Tensor, task: Tensor) -> Tensor:
         """Apply all experts, the task's gate over them, and the task's tower."""
         gate = self.gates(v, task).softmax(1)
-        output = v
-        for layer in self.experts:
-            output = layer(output)
-            if self.towers is not None:
-                output = output.relu()
-        mixed = torch.einsum("bk,kbh->bh", gate, output)
+        mixed = torch.einsum("bk,kbh->bh", gate, self.experts(v))
         return mixed if self.towers is None else self.towers(mixed, task)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from routing_env.baselines.base import Baseline, Noise, Plan, per_task
+from routing_env.baselines.base import Baseline, Noise, Plan, per_task, towers
 from routing_env.game.blocks import BlockBank
 from routing_env.game.evaluation import Score
 from routing_env.names import as_integer, is_number, require
@@ -51,18 +50,18 @@ class MoE(Baseline):
         require("experts", count, (as_integer(count) or 0) >= 1, "an integer of at least 1")
         require("k", k, 1 <= (as_integer(k) or 0) <= count, f"an integer from 1 to the number of experts, {count}")
         require("balance", balance, is_number(balance, "at least 0"), "at least 0")
-        has_tower = plan.depth > 1
-        pairs = list(pairwise(plan.widths[:-1] if has_tower else plan.widths))
 
         def layer(inputs: int, outputs: int) -> nn.Module:
             linear = nn.Linear(inputs, outputs)
-            return nn.Sequential(linear, nn.ReLU()) if has_tower else linear
+            return nn.Sequential(linear, nn.ReLU()) if plan.has_tower else linear
 
-        self.experts = nn.ModuleList(BlockBank([layer(*pair) for _ in range(count)], pair[:1]) for pair in pairs)
+        self.experts = nn.ModuleList(
+            BlockBank([layer(*pair) for _ in range(count)], pair[:1]) for pair in plan.before_tower
+        )
         self.gates, self.noise_gates = (per_task(plan.tasks, plan.widths[0], count, bias=False) for _ in range(2))
         for parameter in (*self.gates.parameters(), *self.noise_gates.parameters()):
             nn.init.zeros_(parameter)
-        self.towers = per_task(plan.tasks, *plan.widths[-2:]) if has_tower else None
+        self.towers = towers(plan)
         self.noise = Noise()
         self._k, self._balance = k, balance
 

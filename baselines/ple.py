@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from routing_env.baselines.base import Baseline, ParallelLinear, Plan, per_task
+from routing_env.baselines.base import Baseline, ParallelLinear, Plan, per_task, towers
 from routing_env.names import as_integer, require
 from routing_env.search_space import Choices, SearchSpace
 
@@ -41,15 +40,14 @@ class PLE(Baseline):
         super().__init__(plan)
         for name, value in (("own", own), ("shared", shared)):
             require(name, value, (as_integer(value) or 0) >= 1, "an integer of at least 1")
-        has_tower = plan.depth > 1
-        pairs = list(pairwise(plan.widths[:-1] if has_tower else plan.widths))
+        pairs = plan.before_tower
         self.own_experts = nn.ModuleList(
-            per_task(plan.tasks, inputs, own * outputs, activation=has_tower) for inputs, outputs in pairs
+            per_task(plan.tasks, inputs, own * outputs, activation=plan.has_tower) for inputs, outputs in pairs
         )
         self.shared_experts = nn.ModuleList(ParallelLinear(shared, *pair) for pair in pairs)
         self.gates = nn.ModuleList(per_task(plan.tasks, inputs, own + shared, bias=False) for inputs, _ in pairs)
         self.shared_gates = nn.ModuleList(nn.Linear(inputs, own + shared, bias=False) for inputs, _ in pairs[:-1])
-        self.towers = per_task(plan.tasks, *plan.widths[-2:]) if has_tower else None
+        self.towers = towers(plan)
         self._own = own
 
     def head(self, v: Tensor, task: Tensor) -> Tensor:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import torch
 from torch import Tensor, nn
 
-from routing_env.baselines.base import Baseline, ParallelLinear, Plan, per_task
+from routing_env.baselines.base import Baseline, ParallelLinear, Plan, towers
 from routing_env.names import as_integer, require
 
 
@@ -39,10 +37,9 @@ class SoftModularization(Baseline):
         count = plan.blocks if modules is None else modules
         for name, value in (("modules", count), ("embedding", embedding)):
             require(name, value, (as_integer(value) or 0) >= 1, "an integer of at least 1")
-        has_tower = plan.depth > 1
-        pairs = list(pairwise(plan.widths[:-1] if has_tower else plan.widths))
+        pairs = plan.before_tower
         self.layers = nn.ModuleList(ParallelLinear(count, *pair) for pair in pairs)
-        self.towers = per_task(plan.tasks, *plan.widths[-2:]) if has_tower else None
+        self.towers = towers(plan)
         weights = [count * count] * (len(pairs) - 1) + [count]
         self.features = nn.Linear(plan.widths[0], embedding)
         self.tasks = nn.Embedding(plan.tasks, embedding)

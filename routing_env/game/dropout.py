@@ -1,4 +1,4 @@
-"""Dropout whose draws belong to the network, so that the same seed gives the same bits wherever it is trained."""
+"""Draws that belong to a network, so that the same seed gives the same bits wherever it is trained; dropout."""
 
 from __future__ import annotations
 
@@ -6,12 +6,32 @@ import torch
 from torch import Tensor, nn
 
 
-class SeededDropout(nn.Dropout):
-    """Dropout (Srivastava, Hinton, Krizhevsky, Sutskever & Salakhutdinov, JMLR 2014) with a generator of its own.
+class SeededModule(nn.Module):
+    """A module with a generator, since every game of a process would share torch's global one.
 
-    ``nn.Dropout`` draws from torch's global generator, which every game of a process would share. This generator starts
-    from torch's seed at the time of construction, its state is part of ``state_dict``, and it draws on the CPU, so that
-    every device drops the same features.
+    The generator starts from torch's seed at the time of construction, which in a game is that of the game. Its state
+    is part of ``state_dict``, so a resumed run draws as if it had never stopped. It draws on the CPU, so that every
+    device gets the same numbers.
+
+    Args:
+        offset: Added to the seed, for modules that must not draw the same numbers.
+    """
+
+    def __init__(self, offset: int = 0) -> None:
+        super().__init__()
+        self._generator = torch.Generator("cpu").manual_seed((torch.initial_seed() + offset) % 2**64)
+
+    def get_extra_state(self) -> Tensor:
+        """The state of the generator, for ``state_dict``."""
+        return self._generator.get_state()
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Restore the generator from ``state_dict``."""
+        self._generator.set_state(state.cpu())
+
+
+class SeededDropout(SeededModule):
+    """Dropout (Srivastava, Hinton, Krizhevsky, Sutskever & Salakhutdinov, JMLR 2014) with a generator of its own.
 
     Args:
         p: Probability that a feature is dropped in training, in [0, 1). The others are divided by 1 - p.
@@ -23,24 +43,20 @@ class SeededDropout(nn.Dropout):
     def __init__(self, p: float) -> None:
         if not 0 <= p < 1:
             raise ValueError(f"dropout is {p}; it must be in [0, 1)")
-        super().__init__(p)
-        self._generator = torch.Generator().manual_seed(torch.initial_seed())
+        super().__init__()
+        self.p = p
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # as nn.Dropout names it
+    def forward(self, v: Tensor) -> Tensor:
         """Drop features of float [B, ...] in training, each with probability p; return them as they are otherwise."""
         if not self.training:
-            return input
-        kept = torch.empty(input.shape, dtype=torch.float32, device="cpu")
+            return v
+        kept = torch.empty(v.shape, dtype=torch.float32, device="cpu")
         kept.bernoulli_(1 - self.p, generator=self._generator)
-        return input * kept.to(input) / (1 - self.p)
+        return v * kept.to(v) / (1 - self.p)
 
-    def get_extra_state(self) -> Tensor:
-        """The state of the generator."""
-        return self._generator.get_state()
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Restore from :meth:`get_extra_state`."""
-        self._generator.set_state(state.cpu())
+    def extra_repr(self) -> str:
+        """As nn.Dropout shows itself."""
+        return f"p={self.p}"
 
 
 def with_dropout(stem: nn.Module, share: float) -> nn.Module:
