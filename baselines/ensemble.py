@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from routing_env.baselines import baseline_class
 from routing_env.baselines.base import Baseline, Plan, count_parameters, equal_width
+from routing_env.game.dropout import SeededModule
 from routing_env.game.evaluation import Score
 from routing_env.names import as_integer, require
 from routing_env.types import Batch
@@ -59,6 +60,10 @@ class Ensemble(Baseline):
         share = share.resized(width=equal_width(share, build) if width is None else width)
         stems = [plan.stem, *(_drawn_again(plan.stem) for _ in range(members - 1))]
         self.members = nn.ModuleList(build(replace(share, stem=stem)) for stem in stems)
+        for number, member in enumerate(self.members):
+            for part in member.modules():
+                if isinstance(part, SeededModule):  # otherwise all members would drop the same features
+                    part.restart(2 * number)  # kinds of such modules differ by less in their seeds
         self.warning = self._each[0].warning
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from torch import nn
 
 from routing_env import parallel_env
 from routing_env.agents import make_router
-from routing_env.baselines import BASELINES, plan_beside
+from routing_env.baselines import BASELINES, Baseline, plan_beside
+from routing_env.baselines.ensemble import Ensemble
 from routing_env.cli import main
 from routing_env.game.build import build_network, make_game, resolve
 from routing_env.game.dropout import SeededDropout
@@ -125,8 +127,13 @@ def test_every_baseline_takes_over_the_dropout_and_the_filters_of_the_stem(route
         {"router": router, "data": "digits", "network": "simple_convnet", "dropout": 0.3, "filters": 5}
     )
     network = BaselineLearner(settings, data).network
-    assert [part.p for part in dropouts(network)] == [0.3]
-    assert [part.out_channels for part in network.stem.modules() if isinstance(part, nn.Conv2d)] == [5] * 4
+    members = list(network.members) if isinstance(network, Ensemble) else [network]
+    for member in members:  # each has a stem
+        assert isinstance(member, Baseline)
+        assert [part.p for part in dropouts(member)] == [0.3]
+        assert [part.out_channels for part in member.stem.modules() if isinstance(part, nn.Conv2d)] == [5] * 4
+    drawn = [dropouts(member)[0].get_extra_state() for member in members]
+    assert not any(torch.equal(one, other) for one, other in combinations(drawn, 2)), "members drop the same features"
 
 
 @pytest.mark.parametrize(

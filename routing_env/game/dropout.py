@@ -19,7 +19,13 @@ class SeededModule(nn.Module):
 
     def __init__(self, offset: int = 0) -> None:
         super().__init__()
-        self._generator = torch.Generator("cpu").manual_seed((torch.initial_seed() + offset) % 2**64)
+        self._offset = offset
+        self._generator = torch.Generator("cpu")
+        self.restart()
+
+    def restart(self, offset: int = 0) -> None:
+        """Start the generator anew, from a seed that is greater by an offset: copies can draw other numbers."""
+        self._generator.manual_seed((torch.initial_seed() + self._offset + offset) % 2**64)
 
     def get_extra_state(self) -> Tensor:
         """The state of the generator, for ``state_dict``."""
