@@ -17,8 +17,8 @@ from routing_env.baselines import Baseline, Plan, make_baseline
 from routing_env.baselines.gradient_methods import GradientMethod
 from routing_env.baselines.nash_mtl import bargaining_weights
 from routing_env.baselines.task_specific_1_fc import TaskSpecific1FC
+from routing_env.game.convnets import simple_convnet
 from routing_env.game.evaluation import Score
-from routing_env.game.network import simple_convnet
 from routing_env.game.training import BlockTrainer
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.display import Display

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import nn
 from worlds import Blueprint, blueprints, legal_routes, noise, playable
 
-from routing_env.game.network import RoutedNetwork, linear_layers, mlp, simple_convnet
+from routing_env.game.convnets import simple_convnet
+from routing_env.game.network import RoutedNetwork, linear_layers, mlp
 from routing_env.types import Decision
 
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from routing_env.game.network import RoutedNetwork, linear_layers, simple_convnet
+from routing_env.game.convnets import simple_convnet
+from routing_env.game.network import RoutedNetwork, linear_layers
 from routing_env.types import Policy, State
 
 

@@ -19,8 +19,9 @@ from routing_env.baselines import BASELINES, Baseline, plan_beside
 from routing_env.baselines.ensemble import Ensemble
 from routing_env.cli import main
 from routing_env.game.build import build_network, make_game, resolve
+from routing_env.game.convnets import simple_convnet
 from routing_env.game.dropout import SeededDropout
-from routing_env.game.network import RoutedNetwork, mlp, simple_convnet
+from routing_env.game.network import RoutedNetwork, mlp
 from routing_env.game.routing_game import RoutingGame
 from routing_env.game.settings import SettingError
 from routing_env.runs.directory import RunDirectory

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from routing_env.data import EndlessPass, MultiTaskData, OnePerTask, ShuffledPass, first_tasks, load, training_share
 from routing_env.data.dealers import Dealer, DriftingTasks
 from routing_env.game.averaging import WeightAverage
+from routing_env.game.convnets import routed_convnet, simple_convnet
 from routing_env.game.measured_rewards import MEASURED_REWARDS, MeasuredReward
-from routing_env.game.network import RoutedNetwork, mlp, simple_convnet
+from routing_env.game.network import RoutedNetwork, mlp
 from routing_env.game.recurrent import RoutedGRU, RoutedLSTM, steps_and_features
 from routing_env.game.rewards import COLLABORATIONS, FINAL_REWARDS, FinalReward
-from routing_env.game.routed_convnet import routed_convnet
 from routing_env.game.routed_model import RoutedModel
 from routing_env.game.routing_game import RoutingGame
 from routing_env.game.settings import Given, SettingError, Settings, check, is_function
