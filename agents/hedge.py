@@ -31,12 +31,21 @@ def hedge_update(evidence: Tensor, returns: Tensor, policy: Tensor, discount: fl
         policy: p, float32 [..., A].
         discount: delta; below 1 it makes the learner forget (Cesa-Bianchi & Lugosi, 2006, section 2.11).
     """
+    return discount * evidence + advantages(returns, policy)
+
+
+def advantages(returns: Tensor, policy: Tensor) -> Tensor:
+    """R(a) - sum_b p(b) R(b), where p is the policy among the actions whose return is known; 0 for the others.
+
+    Args:
+        returns: R, float32 [..., A]; NaN where a return is not known.
+        policy: float32 [..., A].
+    """
     known = ~returns.isnan()
     chance = policy * known
     chance = chance / chance.sum(-1, keepdim=True).clamp_min(torch.finfo(chance.dtype).tiny)
     returns = returns.where(known, 0.0)
-    advantage = returns - (chance * returns).sum(-1, keepdim=True)
-    return discount * evidence + advantage.where(known, 0.0)
+    return (returns - (chance * returns).sum(-1, keepdim=True)).where(known, 0.0)
 
 
 @dataclass(eq=False, kw_only=True)

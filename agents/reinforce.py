@@ -9,6 +9,7 @@ from torch import Tensor
 
 from routing_env.agents.base import of_taken
 from routing_env.agents.gradient import PolicyGradientRouter, along_routes, categorical_entropy, policy_gradient_loss
+from routing_env.agents.hedge import advantages
 from routing_env.agents.networks import RouterNetwork
 from routing_env.names import require
 from routing_env.search_space import Choices, SearchSpace
@@ -31,11 +32,7 @@ def counterfactual_advantage(returns: Tensor, policy: Tensor, action: Tensor) ->
     Returns:
         float32 [B, D].
     """
-    known = ~returns.isnan()
-    chance = policy * known
-    chance = chance / chance.sum(-1, keepdim=True)
-    returns = returns.where(known, 0.0)
-    return of_taken(returns, action) - (chance * returns).sum(-1)
+    return of_taken(advantages(returns, policy), action)
 
 
 @dataclass(eq=False, kw_only=True)

@@ -8,9 +8,9 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from routing_env.agents.base import PolicyRouter
+from routing_env.agents.rules import certainty
 from routing_env.names import as_integer, is_number, require
 from routing_env.types import Decision, Game, GameSpec, State, Trace
 
@@ -69,13 +69,11 @@ class RouteHedge(PolicyRouter):
         device = self.spec.device
         self.evidence = torch.zeros(self.agents, self.columns, device=device)
         self.counts = torch.zeros(self.agents, device=device)
-        self.legal = torch.zeros(
-            self.spec.depth, self.spec.actions, dtype=torch.bool, device=device
-        )  # in the last deal
+        self.legal = torch.zeros_like(self.spec.legal)  # in the last deal
         self.deals = 0
 
     def weights(self) -> Tensor:
-        """The exploring policy over the columns, float32 [T, C]."""
+        """The exploring policy over the columns, float32 [agents, C]."""
         favoured = torch.zeros_like(self.evidence)
         favoured[:, 0] = self.bonus * self.memory / (self.memory + self.counts)
         policy = (self.rate * (self.evidence + favoured)).softmax(1)
@@ -99,7 +97,7 @@ class RouteHedge(PolicyRouter):
     def probability(self, state: State) -> Tensor:
         """The policy over actions that follows from that over columns, or from the lane's column once it is drawn."""
         if state.agent is not None:
-            return _certain(self._action(state, state.agent), state)
+            return certainty(self._action(state, state.agent), state.legal)
         weights = self.weights()[self._agent(state.task)]
         probability = torch.zeros(state.legal.shape, device=state.legal.device)
         for number, weight in enumerate(weights.unbind(1), start=self._copy * self.columns):
@@ -109,7 +107,7 @@ class RouteHedge(PolicyRouter):
 
     def preference(self, state: State) -> Tensor:
         """1 for the action of the task's best column, float32 [B, A]."""
-        return _certain(self._action(state, self.evidence.argmax(1)[self._agent(state.task)]), state)
+        return certainty(self._action(state, self.evidence.argmax(1)[self._agent(state.task)]), state.legal)
 
     def mixture(self, task: Tensor) -> tuple[Tensor, Tensor] | None:
         """The best column of every copy with equal weights; None for one copy, or before anything has been played."""
@@ -204,8 +202,3 @@ class RouteHedge(PolicyRouter):
         grown.counts[: len(self.counts)] = self.counts
         grown.legal, grown.deals = self.legal.clone(), self.deals
         return grown
-
-
-def _certain(action: Tensor, state: State) -> Tensor:
-    """1 for an action, float32 [B, A]."""
-    return F.one_hot(action, state.legal.shape[1]).to(torch.float32)

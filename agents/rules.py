@@ -13,7 +13,12 @@ from routing_env.types import Decision, Router, State
 def certain(action: Tensor, legal: Tensor) -> Decision:
     """Take actions int64 [B] for certain; where one is not legal, the first that is."""
     action = action.where(legal.gather(1, action[:, None])[:, 0], legal.int().argmax(1))
-    return Decision(action, torch.nn.functional.one_hot(action, legal.shape[1]).to(torch.float32))
+    return Decision(action, certainty(action, legal))
+
+
+def certainty(action: Tensor, legal: Tensor) -> Tensor:
+    """The policy that takes actions int64 [B] for certain, float32 [B, A]."""
+    return torch.nn.functional.one_hot(action, legal.shape[1]).to(torch.float32)
 
 
 class RuleRouter(Router):
@@ -30,4 +35,4 @@ class RuleRouter(Router):
 
     def probability(self, state: State) -> Tensor:
         """1 for the action of the rule, float32 [B, A]."""
-        return torch.nn.functional.one_hot(self.decide(state).action, state.legal.shape[1]).to(torch.float32)
+        return certainty(self.decide(state).action, state.legal)

@@ -33,16 +33,16 @@ def show_options(name: str, console: Console) -> None:
     table = Table("option", "default", "meaning", title=Text(printable(title)), title_justify="left")
     if searched:
         table.add_column("tune searches")
+    defaults: dict[str, str] = {}
     for option, parameter in inspect.signature(found).parameters.items():
         named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
         if named and option not in ("spec", "plan", "seed"):
-            default = "" if parameter.default is parameter.empty else repr(parameter.default)
-            meaning = Text(" ".join(docs.get(option, "").split()))
-            table.add_row(option, Text(default), meaning, *([Text(searched.get(option, ""))] if searched else []))
+            defaults[option] = "" if parameter.default is parameter.empty else repr(parameter.default)
     if is_baseline(name):
-        docs = field_docs(SizeOptions)
-        for option, value in size_options(found).items():
-            meaning = Text(" ".join(docs[option].split()))
-            table.add_row(option, Text(repr(value)), meaning, *([Text(searched.get(option, ""))] if searched else []))
+        docs = {**field_docs(SizeOptions), **docs}
+        defaults |= {option: repr(value) for option, value in size_options(found).items()}
+    for option, default in defaults.items():
+        meaning = Text(" ".join(docs.get(option, "").split()))
+        table.add_row(option, Text(default), meaning, *([Text(searched.get(option, ""))] if searched else []))
     console.print((found.__doc__ or "").strip().splitlines()[0] if found.__doc__ else "", markup=False, highlight=False)
     console.print(table if table.rows else "It has no options.")

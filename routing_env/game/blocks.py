@@ -86,9 +86,9 @@ class BlockBank(nn.Module):
         chosen = [k for k, count in enumerate(counts) if count]
         rows = [counts[k] for k in chosen]
         linears = self._linear_maps(chosen, v)
-        if linears is None and len(chosen) == 1:
-            return self._apply_block(chosen[0], v)
         if linears is None:
+            if len(chosen) == 1:
+                return self._apply_block(chosen[0], v)
             parts = [in_rows(v, lanes) for lanes in order.split(rows)]
             outputs = [self._apply_block(k, part) for k, part in zip(chosen, parts, strict=True)]
             back = torch.argsort(order)

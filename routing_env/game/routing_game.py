@@ -249,7 +249,7 @@ class RoutingGame:
             return output, route.actions
 
         depth, actions = self.spec.depth, self.spec.actions
-        with network_mode(self.network, train=False), self.trainer.averaged():
+        with self.evaluating():
             return evaluate(forward, self.data, self._score, split, depth=depth, actions=actions, batch_size=batch_size)
 
     def _averaged(self, batch: Batch, routes: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

@@ -36,4 +36,5 @@ def game_and_router(settings: RunSettings, data: MultiTaskData, tasks: int) -> t
 def forgets(router: Router) -> bool:
     """Whether a router learns, but keeps nothing of it in a checkpoint."""
     kind: type[Any] = type(router)
-    return kind.state_dict is Router.state_dict and (kind.learn is not Router.learn or kind.play is not Router.play)
+    learns = any(getattr(kind, name) is not getattr(Router, name) for name in ("learn", "learn_from", "play"))
+    return learns and kind.state_dict is Router.state_dict
