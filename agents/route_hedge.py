@@ -60,6 +60,11 @@ class RouteHedge(PolicyRouter):
         self.check_numbers("at least 0", "bonus")
         self.check_numbers("in [0, 1]", "explore", "least")
         require("copies", self.copies, (as_integer(self.copies) or 0) >= 1, "an integer of at least 1")
+        if self.agents > 1 and self.spec.agents is not None:
+            raise ValueError(
+                f"{self.spec.agents} agents share the tasks; route-hedge chooses whole routes itself and cannot be "
+                "dispatched: use topology='per_task' or 'single'"
+            )
         sizes = [len(layer) // self.copies for layer in self.spec.layers if self.spec.pass_action not in layer]
         if self.own_last:
             must = f"at most {len(self.spec.layers[-1]) // self.spec.tasks}, or own_last must be off"
@@ -129,7 +134,16 @@ class RouteHedge(PolicyRouter):
         return self._learn(trace, game.counterfactual_outcomes(routes).loss)
 
     def learn(self, trace: Trace) -> dict[str, float]:
-        """Learn from the routes taken alone, where nobody can be asked for more."""
+        """Learn from the routes taken alone, where nobody can be asked for more.
+
+        Raises:
+            ValueError: The decisions do not say which columns were followed, as for the part of a per-layer router.
+        """
+        if trace.decisions[0].agent is None:
+            raise ValueError(
+                "the decisions do not name the columns that were followed (Decision.agent), so there is nothing to "
+                "learn from; let route-hedge route whole routes by itself"
+            )
         return self._learn(trace, trace.final_reward.new_full((self.columns, len(trace.task)), torch.nan))
 
     def _learn(self, trace: Trace, loss: Tensor) -> dict[str, float]:
