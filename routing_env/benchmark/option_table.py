@@ -31,8 +31,6 @@ def show_options(name: str, console: Console) -> None:
     searched = {option: described(one) for option, one in space_of(name).items()}
     title = f"{name} (--router-options name=value ...)"
     table = Table("option", "default", "meaning", title=Text(printable(title)), title_justify="left")
-    if searched:
-        table.add_column("tune searches")
     defaults: dict[str, str] = {}
     for option, parameter in inspect.signature(found).parameters.items():
         named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
@@ -42,7 +40,7 @@ def show_options(name: str, console: Console) -> None:
         docs = {**field_docs(SizeOptions), **docs}
         defaults |= {option: repr(value) for option, value in size_options(found).items()}
     for option, default in defaults.items():
-        meaning = Text(" ".join(docs.get(option, "").split()))
-        table.add_row(option, Text(default), meaning, *([Text(searched.get(option, ""))] if searched else []))
+        searches = f" Tune searches {searched[option]}." if option in searched else ""
+        table.add_row(option, Text(default), Text((" ".join(docs.get(option, "").split()) + searches).strip()))
     console.print((found.__doc__ or "").strip().splitlines()[0] if found.__doc__ else "", markup=False, highlight=False)
     console.print(table if table.rows else "It has no options.")
