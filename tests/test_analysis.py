@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from routed_models import MODELS
+from small_games import DATA, GAMES, trained
 from torch import Tensor
 from worlds import bits, little_data
 
@@ -32,29 +32,6 @@ from routing_env.data.planted import plant
 from routing_env.game.routing_game import RoutingGame
 from routing_env.state_dicts import same_state
 from routing_env.types import Batch, Decision, State
-
-DATA = little_data(4, (2, 3, 2), per_task=16)
-
-GAMES: dict[str, dict[str, Any]] = {
-    **{name: {"network": model} for name, model in MODELS.items()},
-    "layered": {"network": "mlp", "hidden": 4, "layers": 2},
-    "recursive": {
-        "network": "mlp",
-        "hidden": 4,
-        "layers": 2,
-        "recursive": True,
-        "pass_action": True,
-        "depth": 3,
-        "blocks": 2,
-    },
-}
-
-
-def trained(name: str, **more: Any) -> RoutingGame:
-    """A game whose blocks and history of rewards are not those of the beginning."""
-    game = make_game(data=DATA, batch_size=8, rho=0.3, learning_rate=0.1, **GAMES[name], **more)
-    make_router("wpl", game.spec).play(game, 80)
-    return game
 
 
 def played(game: RoutingGame, batch: Batch, routes: Tensor) -> Tensor:

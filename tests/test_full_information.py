@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from routed_models import MODELS
+from small_games import DATA, trained
+from small_games import GAMES_AND_BATCH_NORM as GAMES
 from torch import Tensor, nn
 from worlds import little_data, snapshot
 
@@ -19,42 +20,10 @@ from routing_env.analysis import frozen_payoffs
 from routing_env.data import MultiTaskData
 from routing_env.data.planted import plant
 from routing_env.game.measured_rewards import MeasuredReward, Replay
-from routing_env.game.network import RoutedNetwork, linear_layers
+from routing_env.game.network import RoutedNetwork
 from routing_env.game.routing_game import RoutingGame
 from routing_env.state_dicts import same_state
 from routing_env.types import Batch, Counterfactuals, Decision, GameSpec, Outcome, Router, State, Trace
-
-DATA = little_data(4, (2, 3, 2), per_task=16)
-
-
-def with_batch_norm(data: MultiTaskData) -> RoutedNetwork:
-    """Batch norm in the stem and in the blocks."""
-    stem = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
-    blocks = [[nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)) for _ in range(2)] for _ in range(2)]
-    return RoutedNetwork(stem, [*blocks, *linear_layers([4, data.outputs], 3)], (4,))
-
-
-GAMES: dict[str, dict[str, Any]] = {
-    **{name: {"network": model} for name, model in MODELS.items()},
-    "layered": {"network": "mlp", "hidden": 4, "layers": 2},
-    "recursive": {
-        "network": "mlp",
-        "hidden": 4,
-        "layers": 2,
-        "recursive": True,
-        "pass_action": True,
-        "depth": 3,
-        "blocks": 2,
-    },
-    "batch-norm": {"network": with_batch_norm},
-}
-
-
-def trained(name: str, **more: Any) -> RoutingGame:
-    """A game whose blocks and history of rewards are not those of the beginning."""
-    game = make_game(data=DATA, batch_size=8, rho=0.3, learning_rate=0.1, **GAMES[name], **more)
-    make_router("wpl", game.spec).play(game, 80)
-    return game
 
 
 def played(game: RoutingGame, batch: Batch, routes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
