@@ -1,14 +1,20 @@
-"""Plans of little routed networks, and samples, for the tests of baselines."""
+"""Plans of little routed networks, samples, and the check of a resumed run, for the tests of baselines."""
 
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
+from rich.console import Console
 from torch import Tensor, nn
 
 from routing_env.baselines import Baseline, Plan
+from routing_env.runs.directory import RunDirectory
+from routing_env.runs.display import Display
+from routing_env.runs.learners import BaselineLearner
+from routing_env.runs.run import Run
 
 B = TypeVar("B", bound=Baseline)
 
@@ -38,3 +44,21 @@ def restarted(baseline: B) -> B:
 def apply(layer: nn.Module, number: int, v: Tensor) -> Tensor:
     """One of a layer's parallel maps on one sample."""
     return v @ layer.weight[number] + layer.bias[number, 0]  # pyright: ignore[reportIndexIssue, reportOperatorIssue]
+
+
+def check_resumption(given: dict[str, Any], folder: Path) -> None:
+    """A run that is cut after its first epoch and resumed has the weights and the metrics of an uninterrupted one."""
+    quiet = Display(Console(quiet=True))
+    whole = Run.of(given)
+    whole.train(RunDirectory(folder), quiet)
+    (folder / "cut").mkdir()
+    cut = RunDirectory(folder / "cut")
+    Run.of({**given, "epochs": 1}).train(cut, quiet)
+    resumed = Run.of(given)
+    resumed.train(cut, quiet)
+    assert isinstance(whole.learner, BaselineLearner)
+    assert isinstance(resumed.learner, BaselineLearner)
+    for key, value in whole.learner.network.state_dict().items():
+        assert torch.equal(value, resumed.learner.network.state_dict()[key]), key
+    first, second = (RunDirectory(path).read_metrics() for path in (folder, folder / "cut"))
+    assert [{**row, "seconds": 0} for row in first] == [{**row, "seconds": 0} for row in second]

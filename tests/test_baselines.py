@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 import torch
-from plans import BLOCKS, TASKS, a_plan, apply, lanes, restarted
+from plans import BLOCKS, TASKS, a_plan, apply, check_resumption, lanes, restarted
 from rich.console import Console
 from torch import Tensor
 from torch.nn import functional as F
@@ -208,20 +208,7 @@ def test_every_baseline_learns(name: str, tmp_path: Path) -> None:
 
 def test_a_resumed_baseline_ends_with_the_same_bits(tmp_path: Path) -> None:
     given: dict[str, Any] = {"router": "mmoe", "epochs": 3, "data": "planted", "momentum": 0.9, "layers": 2}
-    quiet = Display(Console(quiet=True))
-    whole = Run.of(given)
-    whole.train(RunDirectory(tmp_path), quiet)
-    (tmp_path / "cut").mkdir()
-    cut = RunDirectory(tmp_path / "cut")
-    Run.of({**given, "epochs": 1}).train(cut, quiet)
-    resumed = Run.of(given)
-    resumed.train(cut, quiet)
-    assert isinstance(whole.learner, BaselineLearner)
-    assert isinstance(resumed.learner, BaselineLearner)
-    for key, value in whole.learner.network.state_dict().items():
-        assert torch.equal(value, resumed.learner.network.state_dict()[key]), key
-    first, second = (RunDirectory(path).read_metrics() for path in (tmp_path, tmp_path / "cut"))
-    assert [{**row, "seconds": 0} for row in first] == [{**row, "seconds": 0} for row in second]
+    check_resumption(given, tmp_path)
 
 
 def trained_by(router: str, **given: Any) -> tuple[object, float]:

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from plans import BLOCKS, TASKS, a_plan, apply, lanes, restarted
-from rich.console import Console
+from plans import BLOCKS, TASKS, a_plan, apply, check_resumption, lanes, restarted
 from torch import Tensor, nn
 from worlds import little_data
 
@@ -26,10 +25,6 @@ from routing_env.baselines.soft_modularization import SoftModularization
 from routing_env.baselines.task_specific_1_fc import TaskSpecific1FC
 from routing_env.baselines.task_specific_all_fc import TaskSpecificAllFC
 from routing_env.game.evaluation import Score
-from routing_env.runs.directory import RunDirectory
-from routing_env.runs.display import Display
-from routing_env.runs.learners import BaselineLearner
-from routing_env.runs.run import Run
 from routing_env.types import Batch
 
 WIDTHS = [(5, 7, 6, 2), (5, 7, 2), (5, 2)]
@@ -370,17 +365,4 @@ def test_options_out_of_range_are_refused(name: str, options: dict[str, Any], me
 def test_a_resumed_run_ends_with_the_same_bits(name: str, options: tuple[str, ...], tmp_path: Path) -> None:
     """The noise of moe included; what the other networks keep are parameters alone."""
     given: dict[str, Any] = {"router": name, "router_options": options, "data": "planted", "momentum": 0.5}
-    quiet = Display(Console(quiet=True))
-    whole = Run.of({**given, "epochs": 2})
-    whole.train(RunDirectory(tmp_path), quiet)
-    (tmp_path / "cut").mkdir()
-    cut = RunDirectory(tmp_path / "cut")
-    Run.of({**given, "epochs": 1}).train(cut, quiet)
-    resumed = Run.of({**given, "epochs": 2})
-    resumed.train(cut, quiet)
-    assert isinstance(whole.learner, BaselineLearner)
-    assert isinstance(resumed.learner, BaselineLearner)
-    for key, value in whole.learner.network.state_dict().items():
-        assert torch.equal(value, resumed.learner.network.state_dict()[key]), key
-    first, second = (RunDirectory(path).read_metrics() for path in (tmp_path, tmp_path / "cut"))
-    assert [{**row, "seconds": 0} for row in first] == [{**row, "seconds": 0} for row in second]
+    check_resumption({**given, "epochs": 2}, tmp_path)
