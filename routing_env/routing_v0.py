@@ -31,7 +31,8 @@ routing_v0.parallel_env(data="digits", topology="per_task", mask="obs", render_m
 
 `data`: the name of a data set, or your own `MultiTaskData`
 
-`network`: "mlp", "simple_convnet", "routed_lstm", "routed_gru", or a function from the data to a `RoutedModel`
+`network`: "mlp", "simple_convnet", "routed_convnet", "routed_lstm", "routed_gru", or a function from the data to a
+`RoutedModel`
 
 `loss`: a function from output and target to one loss per sample, in place of cross-entropy or squared error
 

@@ -46,9 +46,9 @@ class Settings:
     tasks: int | None = None
     """Use only the first tasks of the data set, this many; without it all."""
     network: Named = "mlp"
-    """mlp (fully connected layers), simple_convnet (the paper's four convolutions under them), routed_lstm, routed_gru
-    (recurrent cells, for sequences), or a function from the data to a RoutedModel, which settles the eight settings
-    below itself."""
+    """mlp (fully connected layers), simple_convnet (the paper's four convolutions under them), routed_convnet (the same
+    convolutions, the last ones routed, and one linear layer), routed_lstm, routed_gru (recurrent cells, for sequences),
+    or a function from the data to a RoutedModel, which settles the eight settings below itself."""
     hidden: int = 64
     """Width between routed layers."""
     layers: int = 3
@@ -64,7 +64,7 @@ class Settings:
     """Decisions per sample; by default the number of layers, which only a recursive game can change. In recurrent
     networks by default one per step and layer; the number of layers means one per sequence."""
     filters: int = 32
-    """Filters of each convolution of simple_convnet."""
+    """Filters of each convolution of simple_convnet and routed_convnet."""
     dropout: float = 0.0
     """Share of the features behind the stem, in [0, 1), that each training sample loses at random, for routed networks
     and baselines alike (Srivastava et al., JMLR 2014); 0 has none. Without convolutions these are the inputs."""
