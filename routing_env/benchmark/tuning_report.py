@@ -121,6 +121,9 @@ def rates_figure(studies: Sequence[Study]) -> Figure:
         label = shown(study.search.entrant.name, 30)
         axes.plot(rates, [100 * best[rate] for rate in rates], color=line_colour(number), marker=marker, label=label)
     axes.set_xscale("log")
+    ticks = sorted({float(trial.params[_RATE]) for study in drawn for trial in study.completed})
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
     axes.set_xlabel("learning rate of the blocks")
     axes.set_ylabel("validation accuracy in %")
     first = studies[0].search

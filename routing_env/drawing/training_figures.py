@@ -96,7 +96,9 @@ def policy_over_time(
         legal: bool [D, A]; actions that are never legal at a depth are left out of its strips.
     """
     _, tasks, depths, _ = policies.shape
-    figure = Figure(figsize=(1.2 + 3.4 * depths, 1.1 + 0.42 * tasks), layout="constrained")
+    title = f"Policy over time, dark = probable: {shown(subject)}"
+    width = max(1.2 + 3.4 * depths, 0.09 * len(title))  # a title is as wide as its letters
+    figure = Figure(figsize=(width, 1.1 + 0.42 * tasks), layout="constrained")
     grid = figure.subplots(tasks, depths, squeeze=False, sharex=True, gridspec_kw={"hspace": 0.08, "wspace": 0.03})
     for task in range(tasks):
         for depth in range(depths):
@@ -119,7 +121,7 @@ def policy_over_time(
             if task == 0:
                 axes.set_title(f"depth {depth + 1}: {len(actions)} actions, top to bottom", fontsize=9)
     figure.supxlabel("training samples per task", fontsize=9)
-    figure.suptitle(f"Policy over time, dark = probable: {shown(subject)}", x=0.01, ha="left", fontsize=11)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     return figure
 
 
