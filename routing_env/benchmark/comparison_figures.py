@@ -209,8 +209,8 @@ def _curve(
     axes: Axes, runs: Sequence[Job], color: str, key: str = "test_accuracy", label: str = "", scale: float = 100
 ) -> None:
     """Draw one entrant's metric over the epochs: mean over its runs with the 95 % t-interval."""
-    epochs = np.arange(1, runs[0].epochs + 1)
-    curves = np.array([[row[key] for row in job.rows()[: len(epochs)]] for job in runs], dtype=float)
+    epochs = [row["epoch"] for row in runs[0].rows()]
+    curves = np.array([[row[key] for row in job.rows()] for job in runs], dtype=float)
     mean, half = mean_interval(scale * curves)
     top = 100 if scale == 100 else np.inf
     axes.plot(epochs, mean, color=color, label=shown(label), marker="." if len(epochs) < 3 else "")
@@ -229,7 +229,7 @@ def _points(axes: Axes, jobs: Sequence[Job], place: Measure, measure: Measure, c
 
 def _last(job: Job) -> dict[str, Any]:
     """The last evaluation of a finished run."""
-    return job.rows()[job.epochs - 1]
+    return job.rows()[-1]
 
 
 def _from_zero(axes: Axes) -> None:

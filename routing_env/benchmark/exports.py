@@ -85,7 +85,7 @@ def marl_eval(jobs: Sequence[Job]) -> dict[str, Any]:
     for job in jobs:
         if job.epochs_done() < job.epochs:
             continue
-        rows = job.rows()[: job.epochs]
+        rows = job.rows()
         run = {f"step_{number}": {"step_count": row["samples"], **_metrics(row)} for number, row in enumerate(rows, 1)}
         entrants = arenas.setdefault(job.arena.name.lower(), {})
         entrants.setdefault(job.entrant.name, {})[f"seed_{job.seed}"] = {**run, "absolute_metrics": _metrics(rows[-1])}

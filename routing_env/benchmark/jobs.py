@@ -71,8 +71,8 @@ class Job:
         return self.given.get("scenario")
 
     def rows(self) -> list[dict[str, Any]]:
-        """What it has measured so far."""
-        return RunDirectory(self.path).read_metrics()
+        """What it has measured so far; what a longer run has measured after these epochs is left out."""
+        return [row for row in RunDirectory(self.path).read_metrics() if row["epoch"] <= self.epochs]
 
     def epochs_done(self) -> int:
         """Passes that it has behind it."""
@@ -92,7 +92,7 @@ def asked_for(suite: str, config: BenchmarkOptions) -> tuple[str, list[Job]]:
     """
     name, chosen = chosen_suite(suite, config)
     tuned = {} if config.settings is None else read_tuned(config.settings)
-    scale = {key: getattr(config, key) for key in ("epochs", "seeds", "fraction", "data_dir")}
+    scale = {key: getattr(config, key) for key in ("epochs", "seeds", "fraction", "measure_every", "data_dir")}
     jobs = plan_jobs(with_tuned(chosen, tuned), config.run_dir, **scale)
     if config.settings is not None:
         name, file = f"{name}-{config.settings.stem}", str(config.settings)
@@ -162,6 +162,7 @@ def plan_jobs(
     epochs: int | None = None,
     seeds: int | None = None,
     fraction: float = 1.0,
+    measure_every: int = 1,
     data_dir: str | None = None,
 ) -> list[Job]:
     """All runs of a suite, seed by seed.
@@ -175,6 +176,7 @@ def plan_jobs(
         epochs: in place of the suite's.
         seeds: in place of the suite's.
         fraction: of the training samples.
+        measure_every: epochs between two measurements.
         data_dir: folder of the data sets' files.
 
     Raises:
@@ -187,14 +189,18 @@ def plan_jobs(
     for seed in range(suite.seeds if seeds is None else seeds):
         for arena in suite.arenas:
             for entrant in arena.entrants:
-                given = given_of(arena, entrant, epochs=epochs or suite.epochs, fraction=fraction)
+                given = given_of(
+                    arena, entrant, epochs=epochs or suite.epochs, fraction=fraction, measure_every=measure_every
+                )
                 folder = f"{file_name(arena.name)}-{file_name(entrant.name)}-{digest_of(given)}"
                 where = {} if data_dir is None else {"data_dir": data_dir}
                 jobs.append(Job(arena, entrant, {**given, **where, "seed": seed}, base / folder / f"seed{seed}"))
     return jobs
 
 
-def given_of(arena: Arena, entrant: Entrant, *, epochs: int | None, fraction: float) -> dict[str, Any]:
+def given_of(
+    arena: Arena, entrant: Entrant, *, epochs: int | None, fraction: float, measure_every: int
+) -> dict[str, Any]:
     """The settings of an entrant's runs in an arena, without the seed.
 
     Args:
@@ -202,6 +208,7 @@ def given_of(arena: Arena, entrant: Entrant, *, epochs: int | None, fraction: fl
         entrant: that plays.
         epochs: passes over the training samples; by default those of the scenario or the data set.
         fraction: of the training samples; a scenario settles its own.
+        measure_every: epochs between two measurements.
     """
     scenario = SCENARIOS.get(arena.game.get("scenario", ""))
     if scenario is None:
@@ -217,7 +224,8 @@ def given_of(arena: Arena, entrant: Entrant, *, epochs: int | None, fraction: fl
         "threads": 1,
         "reference": False,
     }
-    return {**own, **of_run, **arena.game, **entrant.game}
+    cadence = {} if measure_every == 1 else {"measure_every": measure_every}
+    return {**own, **cadence, **of_run, **arena.game, **entrant.game}
 
 
 def found_jobs(paths: Sequence[Path]) -> list[Job]:

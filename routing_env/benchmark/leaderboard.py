@@ -77,7 +77,7 @@ def leaderboards(jobs: Sequence[Job], columns: Sequence[Column] = COLUMNS) -> li
 def _leaderboard(arena: str, jobs: Sequence[Job], columns: tuple[Column, ...]) -> Leaderboard:
     runs: dict[str, dict[int, Rows]] = {}
     for job in jobs:
-        rows = job.rows()[: job.epochs]
+        rows = job.rows()
         if "test_accuracy" not in rows[-1]:
             raise ValueError(
                 f"{job.path} was trained without measuring the test split (measure_test is False), as routing-env tune "

@@ -59,7 +59,7 @@ def scenario_scores(jobs: Sequence[Job]) -> list[ScenarioScores]:
     found: dict[str, dict[str, dict[int, float]]] = {}
     for job in jobs:
         if job.scenario is not None and job.epochs_done() >= job.epochs:
-            tasks = np.array(job.rows()[job.epochs - 1]["test_task_accuracy"])
+            tasks = np.array(job.rows()[-1]["test_task_accuracy"])
             seen = np.setdiff1d(np.arange(len(tasks)), SCENARIOS[job.scenario].unseen)
             found.setdefault(job.scenario, {}).setdefault(job.entrant.name, {})[job.seed] = float(tasks[seen].mean())
     return [_scores(scenario, accuracy) for scenario, accuracy in found.items() if FLOOR in accuracy]

@@ -46,7 +46,7 @@ class Playing:
         study: That it belongs to.
         trial: Of Optuna.
         jobs: A run for each seed.
-        reported: Number of epochs that the pruner knows.
+        reported: Last epoch that the pruner knows.
         pruned: Whether it is to be stopped.
     """
 
@@ -58,7 +58,9 @@ class Playing:
 
     def watch(self) -> None:
         """Tell the pruner what the run of the first seed has measured, and stop the trial if it says so."""
-        for row in self.jobs[0].rows()[self.reported :]:
+        for row in self.jobs[0].rows():
+            if row["epoch"] <= self.reported:
+                continue
             if self.pruned:
                 break
             self.trial.report(_accuracy(row), row["epoch"])
@@ -133,7 +135,7 @@ class Study:
             self._study.tell(trial, state=TrialState.FAIL)
             self._failed += 1
             return f"failed: {reason}"
-        accuracies = [0.0] if reason else [_accuracy(job.rows()[job.epochs - 1]) for job in jobs]
+        accuracies = [0.0] if reason else [_accuracy(job.rows()[-1]) for job in jobs]
         trial.set_user_attr("accuracies", accuracies)
         self._study.tell(trial, float(np.mean(accuracies)))
         return f"validation {100 * np.mean(accuracies):.2f} %" + (f" ({reason.partition(';')[0]})" if reason else "")

@@ -169,7 +169,7 @@ def search_for(arena: Arena, entrant: Entrant, config: TuneOptions, *, epochs: i
     Raises:
         ValueError: The entrant declares a space for an option that it does not have.
     """
-    given = given_of(arena, entrant, epochs=epochs, fraction=config.fraction)
+    given = given_of(arena, entrant, epochs=epochs, fraction=config.fraction, measure_every=config.measure_every)
     given |= {**_usual_optimizer(entrant, arena), "measure_test": False}
     settings = {} if "scenario" in arena.game else {name: COMMON[name] for name in config.search if name != OPTIONS}
     if "learning_rate" in settings:

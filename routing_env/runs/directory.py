@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import os
@@ -19,6 +18,7 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from importlib.metadata import version
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -271,7 +271,8 @@ class RunDirectory:
                     raise ValueError(
                         f"{self.metrics_path} line {number} is damaged: {error}; start a new run"
                     ) from error
-        if [row["epoch"] for row in rows] != list(range(1, len(rows) + 1)):
+        epochs = [row["epoch"] for row in rows]
+        if any(after <= before for before, after in pairwise((0, *epochs))):
             raise ValueError(f"{self.metrics_path} does not go from epoch to epoch; start a new run")
         return rows
 
@@ -297,7 +298,7 @@ def versions() -> dict[str, str]:
 
 def _first_free(path: Path) -> Path:
     """Make the folder, or the first of ``path-2``, ``path-3``, ... that does not exist yet."""
-    for attempt in itertools.count(1):
+    for attempt in count(1):
         own = path if attempt == 1 else path.with_name(f"{path.name}-{attempt}")
         try:
             own.mkdir()

@@ -168,6 +168,6 @@ class Recording:
         if self._directory is None:
             settings, data = self._run.settings, self._learner.data
             self._directory = RunDirectory.create(self._run_dir, self._name, settings, data, recorded=True)
-        self._run.end_epoch(self._directory, self._started)
+        self._run.end_epoch(self._run.epoch + 1, self._directory, self._started)
         self._directory.write_config(replace(self._run.settings, epochs=self._run.epoch))
         self._started = time.perf_counter()

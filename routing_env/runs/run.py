@@ -113,19 +113,22 @@ class Run:
         try:
             while self.epoch < self.epochs:
                 started = time.perf_counter()
-                self.learner.play(self.learner.goal(self.epoch + 1) - self.learner.samples, tick)
-                display.epoch(self.end_epoch(directory, started))
+                every = self.settings.measure_every
+                epoch = min(self.epochs, (self.epoch // every + 1) * every)
+                self.learner.play(self.learner.goal(epoch) - self.learner.samples, tick)
+                display.epoch(self.end_epoch(epoch, directory, started))
         finally:
             display.stop()
 
-    def end_epoch(self, directory: RunDirectory, started: float) -> dict[str, Any]:
+    def end_epoch(self, epoch: int, directory: RunDirectory, started: float) -> dict[str, Any]:
         """Measure, and write down the measures and the state of the run.
 
         Args:
+            epoch: which has ended.
             directory: of the run.
-            started: when the epoch started, by ``time.perf_counter``.
+            started: when training went on after the last measurement, by ``time.perf_counter``.
         """
-        self.epoch += 1
+        self.epoch = epoch
         row = self._measure()
         self.seconds += time.perf_counter() - started
         row["seconds"] = round(self.seconds, 3)
@@ -243,7 +246,7 @@ def resolve_run(given: Given) -> tuple[RunSettings, MultiTaskData]:
     named = {"optimizer", *Settings.OF_OPTIMIZER} & game.keys() or "optimizer" in data.usual
     if is_baseline(run.router) and not named:
         run = replace(run, game=replace(settings, **baseline_class(run.router).usual))
-    for name in ("epochs", "threads"):
+    for name in ("epochs", "threads", "measure_every"):
         if getattr(run, name) < 1:
             raise ValueError(f"{name} is {getattr(run, name)}; it must be at least 1")
     if not run.measure_test and not len(data.validation):

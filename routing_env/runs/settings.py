@@ -32,7 +32,9 @@ class RunSettings:
     """Train the routers fixed (one block per task per layer), random-fixed and, where it is known, oracle on the same
     game afterwards, for comparison."""
     measure_test: bool = True
-    """Measure the test split after every epoch; without it the validation split alone is measured and reported."""
+    """Measure the test split as well; without it the validation split alone is measured and reported."""
+    measure_every: int = 1
+    """Epochs between two measurements of the network, each of which saves a checkpoint; the last epoch has one too."""
     arrivals: str = ""
     """Tasks that arrive at each stage, such as 9+1 or 5+3+2; without it all tasks are there from the start."""
     arrival_order: tuple[int, ...] = ()
@@ -94,6 +96,8 @@ class ArenaOptions:
     """Passes over the training samples; by default the suite's."""
     fraction: float = 1.0
     """Share of the training samples to use."""
+    measure_every: int = 1
+    """Epochs between two measurements of the network; the last epoch has one too."""
     data_dir: str | None = None
     """Folder that holds the data sets' files; without it the environment variable ROUTING_ENV_DATA, or else ./data."""
 
@@ -132,7 +136,7 @@ class TuneOptions(ArenaOptions):
 
 
 def measured_splits(settings: RunSettings) -> tuple[SplitName, ...]:
-    """Splits that a run measures after every epoch."""
+    """Splits that a run measures."""
     return ("validation", "test") if settings.measure_test else ("validation",)
 
 
@@ -162,6 +166,10 @@ def check_arrivals(given: Given) -> None:
                     "number of tasks of each stage as arrivals, such as 9+1"
                 )
         return
+    if given.get("measure_every", 1) != 1:
+        raise SettingError(
+            f"measure_every is {given['measure_every']} beside arrivals, whose every stage is measured; leave it out"
+        )
     for name in ("dealer", "block_batch"):
         if given.get(name) is not None:
             raise SettingError(f"{name} is {given[name]!r} beside arrivals, which settle what is dealt; leave it out")

@@ -104,7 +104,7 @@ def collect(base: Path) -> list[Measured]:
 
 def measured(job: Job, base: Path) -> Measured:
     """Make the row of a finished run."""
-    rows = job.rows()[: job.epochs]
+    rows = job.rows()
     last, directory = rows[-1], RunDirectory(job.path)
     versions = directory.read_versions()
     by_epoch = {row["epoch"]: round(row["test_accuracy"], 6) for row in rows}

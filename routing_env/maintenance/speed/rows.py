@@ -251,7 +251,7 @@ def _epoch(workload: Workload, router: str) -> Callable[[], None]:
         started = time.perf_counter()
         assert folder  # the closure keeps the temporary folder alive
         run.learner.play(run.learner.pass_size, lambda: None)
-        run.end_epoch(directory, started)
+        run.end_epoch(run.epoch + 1, directory, started)
 
     return epoch
 
