@@ -136,7 +136,7 @@ def test_metrics_survive_a_cut_last_line_but_no_other_damage(tmp_path: Path) -> 
     directory.metrics_path.write_text("{broken\n" + whole)
     with pytest.raises(ValueError, match=r"metrics\.jsonl line 1 is damaged"):
         directory.read_metrics()
-    directory.metrics_path.write_text("".join(whole.splitlines(keepends=True)[1:]))
+    directory.metrics_path.write_text("".join(reversed(whole.splitlines(keepends=True))))
     with pytest.raises(ValueError, match="does not go from epoch to epoch"):
         directory.read_metrics()
     directory.metrics_path.write_bytes(b"\xff" + whole.encode())
