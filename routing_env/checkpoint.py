@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,8 +30,13 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def save_tree(path: Path, tree: Any) -> None:
+def save_tree(path: Path, tree: Any, about: Mapping[str, str] | None = None) -> None:
     """Save nested dicts and lists of tensors, numbers, strings, booleans and None.
+
+    Args:
+        path: Of the file.
+        tree: What to save.
+        about: What :func:`read_about` finds without reading the tree.
 
     Raises:
         TypeError: anything else in the tree, with its place.
@@ -55,9 +60,9 @@ def save_tree(path: Path, tree: Any) -> None:
             "tensors, numbers, strings, booleans and None"
         )
 
-    text = json.dumps(flatten(tree, ""))
+    metadata = {**(about or {}), "tree": json.dumps(flatten(tree, ""))}
     try:
-        write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata={"tree": text}))
+        write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
     except SafetensorError as error:
         raise OSError(f"cannot write {path}: {error}") from error
 
@@ -86,4 +91,22 @@ def load_tree(path: Path) -> Any:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
             return restore(json.loads((file.metadata() or {})["tree"]), tensors)
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise ValueError(f"checkpoint {path} is damaged ({error}); delete it and resume from the start") from error
+        raise _damaged(path, error) from error
+
+
+def read_about(path: Path) -> dict[str, str]:
+    """What :func:`save_tree` was given beside the tree; reads the header of the file alone.
+
+    Raises:
+        ValueError: The file is damaged or of another kind.
+        FileNotFoundError: There is none.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: text for name, text in (file.metadata() or {}).items() if name != "tree"}
+    except SafetensorError as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, reason: object) -> ValueError:
+    return ValueError(f"checkpoint {path} is damaged ({reason}); delete it and resume from the start")

@@ -66,9 +66,10 @@ def train(
         prepare(stored.threads)
         run = Run.stored(directory, stored)
         _remark(directory)
-        rows = directory.read_metrics() if directory.checkpoint_path.exists() else []
-        if rows and (done := rows[-1]["epoch"]) > run.epochs:
+        if (done := directory.epoch) > run.epochs:
             raise ValueError(f"{resume} has trained {done} epochs; --epochs {run.epochs} would have to forget some")
+        if done:
+            directory.read_metrics()
     else:
         resolved, data = resolve_run(given if settings is None else with_tuned_router(given, settings))
         prepare(resolved.threads)

@@ -128,6 +128,7 @@ def pretend(folder: Path, router: str, costs: tuple[int, list[float]] | None, **
         row |= {"test_balanced_accuracy": 0.5, "test_task_accuracy": [0.5] * 4}
         row |= {} if costs is None else {"parameters": costs[0], "training_flops": costs[1][epoch - 1]}
         directory.append_metrics(row)
+    directory.save_checkpoint({"epoch": 2})
 
 
 def board_of(folder: Path) -> Leaderboard:

@@ -31,6 +31,7 @@ def pretend(folder: Path, router: str, seed: int, epochs: int = 2) -> None:
         row |= {"test_accuracy": score, "test_balanced_accuracy": score / 2, "test_task_accuracy": [score + 0.1, score]}
         routed = {"test_routes": [[[9, 0]]] * 2, **{column.key: 1.0 for column in RECORDED}}
         directory.append_metrics(row | ({} if router == "mmoe" else routed))
+    directory.save_checkpoint({"epoch": epochs})
 
 
 def test_the_raw_data_of_marl_eval(tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ def pretend(folder: Path, router: str, tested: float, *, epochs: int = 2, **game
         row |= {"test_balanced_accuracy": tested, "test_task_accuracy": [tested] * 4}
         routed = {"test_routes": [[[9, 0]]] * 4, **{column.key: 1.0 for column in RECORDED}}
         directory.append_metrics(row | ({} if router in ("mmoe", "dense") else routed))
+    directory.save_checkpoint({"epoch": epochs})
 
 
 def test_any_runs_make_a_leaderboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,6 +75,7 @@ def test_any_runs_make_a_leaderboard(tmp_path: Path, monkeypatch: pytest.MonkeyP
     write("lucky/a-seed0", "exp3", 0.95)
     path = tmp_path / "runs/lucky/a-seed0/metrics.jsonl"
     path.write_text(path.read_text().replace('"validation_accuracy": 0.95', '"validation_accuracy": 0.4'))
+    RunDirectory(path.parent).save_checkpoint({"epoch": 2})
     (board,) = leaderboards(found_jobs([tmp_path / "runs/lucky", tmp_path / "runs/mine", tmp_path / "runs/mmoe"]))
     assert (board.standings[0].name, board.best_router) == ("exp3", "my-ppo"), "the test split chooses nobody"
 
@@ -266,7 +268,8 @@ def test_what_makes_a_comparison_unfair_is_told(tmp_path: Path) -> None:
     pretend(tmp_path / "long/a-seed0", "wpl", 0.9, epochs=3)
     pretend(tmp_path / "long/z-seed0", "wpl", 0.2, epochs=2)
     directory = RunDirectory(tmp_path / "long/z-seed0")
-    directory.keep_metrics(1)  # as if it had been cut off: it must not hide the one that has finished
+    directory.keep_metrics(1)
+    directory.save_checkpoint({"epoch": 1})  # as if it had been cut off: it must not hide the one that has finished
     pretend(tmp_path / "long/b-seed1", "wpl", 0.7, epochs=3, seed=1, validation=0.0)
     found = found_jobs([tmp_path])
     (board,) = leaderboards(found)
@@ -286,6 +289,7 @@ def test_whoever_lacks_a_validation_split_is_not_chosen_by_another_measure(tmp_p
         directory.write_config(RunSettings(router=router, epochs=1, game=Settings(data="planted")))
         row = {"epoch": 1, "samples": 9, "seconds": 1.0, "test_accuracy": 0.5, "test_balanced_accuracy": 0.5}
         directory.append_metrics(row | {"test_task_accuracy": [0.5]} | seen)
+        directory.save_checkpoint({"epoch": 1})
 
     write("mmoe", {"validation_accuracy": 0.4, "train_accuracy": 0.9})
     write("dense", {"train_accuracy": 0.8})

@@ -26,6 +26,7 @@ from routing_env.data.dealers import DriftingTasks
 from routing_env.data.planted import plant
 from routing_env.game.build import resolve
 from routing_env.game.settings import Settings
+from routing_env.runs.directory import RunDirectory
 from routing_env.runs.run import Run, resolve_run
 from routing_env.scenarios import FREE, SCENARIOS, VERSION, Scenario
 from routing_env.state_dicts import same_state
@@ -202,6 +203,7 @@ def test_only_agents_with_a_choice_count(tmp_path: Path) -> None:
         job.path.mkdir(parents=True)
         rows = [json.dumps({"epoch": epoch + 1, **row}) for epoch in range(job.epochs)]
         (job.path / "metrics.jsonl").write_text("\n".join(rows) + "\n")
+        RunDirectory(job.path).save_checkpoint({"epoch": job.epochs})
     (scores,) = scenario_scores(jobs)
     assert scores.floor == scores.top == 0.5
 

@@ -189,8 +189,6 @@ def over_tasks(jobs: Sequence[Job]) -> Figure:
 def policies(jobs: Sequence[Job]) -> list[Path]:
     """Draw the paper's Figures 9, 10 and 11 for each router, into the folder of its first finished run.
 
-    Runs without a checkpoint are left out.
-
     Raises:
         FileNotFoundError: Files of the data set are missing.
     """
@@ -198,7 +196,7 @@ def policies(jobs: Sequence[Job]) -> list[Path]:
     paths: list[Path] = []
     for job in reversed(list(first.values())):
         directory = RunDirectory(job.path)
-        if "test_routes" in job.rows()[-1] and directory.checkpoint_path.exists():
+        if "test_routes" in job.rows()[-1]:
             run = Run.stored(directory, directory.read_config())
             run.restore(directory)
             paths.extend(run.draw(directory))

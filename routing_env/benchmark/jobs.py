@@ -71,11 +71,17 @@ class Job:
         return self.given.get("scenario")
 
     def rows(self) -> list[dict[str, Any]]:
-        """What it has measured so far; what a longer run has measured after these epochs is left out."""
-        return [row for row in RunDirectory(self.path).read_metrics() if row["epoch"] <= self.epochs]
+        """What it has measured up to its checkpoint; what a longer run has measured after these epochs is left out.
+
+        Raises:
+            ValueError: A file is damaged; the message names it and the remedy.
+        """
+        directory = RunDirectory(self.path)
+        until = min(directory.epoch, self.epochs)
+        return [row for row in directory.read_metrics() if row["epoch"] <= until] if until else []
 
     def epochs_done(self) -> int:
-        """Passes that it has behind it."""
+        """Passes that it has behind it, which its checkpoint decides."""
         rows = self.rows()
         return int(rows[-1]["epoch"]) if rows else 0
 

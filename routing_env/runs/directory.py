@@ -3,18 +3,20 @@
 - ``config.json``: all settings and the seed; a fingerprint of the data; the versions that the run began with
 - ``source/``: copies of the Python files that the settings refer to
 - ``metrics.jsonl``: one object per evaluation
-- ``checkpoint.safetensors``: game, router and monitor; replaced in one step
+- ``checkpoint.safetensors``: game, router and monitor; replaced in one step. It alone says how far the run is, and
+  holds a digest of the metrics up to there
 - ``figures/``: PNGs
 - ``references/``: the same files of the routers that the run is compared with, a folder for each
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 import platform
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from importlib.metadata import version
@@ -24,7 +26,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from routing_env.checkpoint import load_tree, save_tree, write_atomically
+from routing_env.checkpoint import load_tree, read_about, save_tree, write_atomically
 from routing_env.data import MultiTaskData
 from routing_env.game.settings import SettingError
 from routing_env.names import file_name, suggestion
@@ -253,47 +255,96 @@ class RunDirectory:
             os.fsync(file.fileno())
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """All evaluations; a last line that a crash cut short is left out.
+        """All evaluations, also those after the checkpoint; a last line that a crash cut short is left out.
 
         Raises:
-            ValueError: a damaged line before the last.
+            ValueError: A damaged line before the last, or rows that are not those that the checkpoint was saved with.
         """
-        try:
-            lines = self.metrics_path.read_text(encoding="utf-8").splitlines() if self.metrics_path.exists() else []
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{self.metrics_path} is damaged: {error}; start a new run") from error
-        rows: list[dict[str, Any]] = []
+        about = self._about()  # before the metrics, which a run writes first
+        lines, rows = self._metric_lines(), list[dict[str, Any]]()
         for number, line in enumerate(lines, 1):
             try:
                 rows.append(json.loads(line))
             except json.JSONDecodeError as error:
                 if number < len(lines):
-                    raise ValueError(
-                        f"{self.metrics_path} line {number} is damaged: {error}; start a new run"
-                    ) from error
+                    raise self._damaged_metrics(f"line {number} is damaged: {error}") from error
         epochs = [row["epoch"] for row in rows]
         if any(after <= before for before, after in pairwise((0, *epochs))):
-            raise ValueError(f"{self.metrics_path} does not go from epoch to epoch; start a new run")
+            raise self._damaged_metrics("does not go from epoch to epoch")
+        if about is not None:
+            epoch, mark = about
+            known = [number for number in epochs if number <= epoch]
+            if not known or known[-1] != epoch:
+                end = f"ends at epoch {known[-1]}" if known else "has no rows"
+                raise self._damaged_metrics(f"{end}, and the checkpoint is of epoch {epoch}")
+            if _mark(lines[: len(known)]) != mark:
+                raise self._damaged_metrics(f"differs from what it was when epoch {epoch} ended")
         return rows
 
     def keep_metrics(self, epoch: int) -> None:
         """Drop the evaluations after an epoch, which a resumed run will make again."""
-        rows = [row for row in self.read_metrics() if row["epoch"] <= epoch]
-        text = "".join(json.dumps(row) + "\n" for row in rows)
+        kept = sum(row["epoch"] <= epoch for row in self.read_metrics()) if epoch else 0
+        text = "".join(line + "\n" for line in self._metric_lines()[:kept])
         write_atomically(self.metrics_path, lambda path: path.write_text(text, encoding="utf-8"))
 
+    @property
+    def epoch(self) -> int:
+        """Passes completed, which the checkpoint decides; 0 where there is none yet.
+
+        Raises:
+            ValueError: The checkpoint is damaged.
+        """
+        about = self._about()
+        return 0 if about is None else about[0]
+
     def save_checkpoint(self, tree: Mapping[str, Any]) -> None:
-        """Replace the checkpoint in one step."""
-        save_tree(self.checkpoint_path, dict(tree))
+        """Replace the checkpoint in one step.
+
+        Args:
+            tree: State of the run; ``epoch`` in it is where the run stands, and the metrics go up to there.
+        """
+        about = {"epoch": str(tree.get("epoch")), "metrics": _mark(self._metric_lines())}
+        save_tree(self.checkpoint_path, dict(tree), about)
 
     def load_checkpoint(self) -> dict[str, Any] | None:
         """The checkpoint, or None where the run has not come to one."""
         return load_tree(self.checkpoint_path) if self.checkpoint_path.exists() else None
 
+    def _about(self) -> tuple[int, str] | None:
+        """The checkpoint's epoch, and the mark of the metrics up to there; None without a checkpoint."""
+        if not self.checkpoint_path.exists():
+            return None
+        about = read_about(self.checkpoint_path)
+        try:
+            return int(about["epoch"]), about["metrics"]
+        except (KeyError, ValueError) as error:
+            raise ValueError(
+                f"checkpoint {self.checkpoint_path} does not say its epoch and metrics; delete it and resume from the "
+                "start"
+            ) from error
+
+    def _metric_lines(self) -> list[str]:
+        try:
+            text = self.metrics_path.read_text(encoding="utf-8") if self.metrics_path.exists() else ""
+        except UnicodeDecodeError as error:
+            raise self._damaged_metrics(f"is damaged: {error}") from error
+        return text.removesuffix("\n").split("\n") if text else []
+
+    def _damaged_metrics(self, what: str) -> ValueError:
+        return ValueError(
+            f"{self.metrics_path} {what}; restore the file, or delete {self.checkpoint_path} and train the run from "
+            "the start"
+        )
+
 
 def versions() -> dict[str, str]:
     """The versions of Python and of the packages that matter, as they are now."""
     return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+
+
+def _mark(lines: Sequence[str]) -> str:
+    """SHA-256 of the lines of a file, in hexadecimal digits."""
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _first_free(path: Path) -> Path:

@@ -104,7 +104,14 @@ class Run:
 
     @usual_torch()
     def train(self, directory: RunDirectory, display: Display) -> None:
-        """Train to the last epoch; continue where the directory's checkpoint stands."""
+        """Train to the last epoch; continue where the directory's checkpoint stands.
+
+        Raises:
+            ValueError: The checkpoint is damaged, does not fit the settings, or has other metrics than the directory.
+                Nothing has changed.
+        """
+        if directory.epoch:
+            directory.read_metrics()
         if not self._restore(directory):
             # For blocks that draw from torch's own generator, such as dropout.
             torch.manual_seed(self.settings.game.seed)
