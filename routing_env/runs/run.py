@@ -16,7 +16,7 @@ from routing_env.baselines import baseline_class
 from routing_env.data import MultiTaskData, SplitName
 from routing_env.evaluations import Evaluation
 from routing_env.game.build import find_device, load_data, resolve
-from routing_env.game.settings import Given, SettingError, Settings, types_of
+from routing_env.game.settings import Given, SettingError, Settings, check, types_of
 from routing_env.names import look_up
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.display import Display
@@ -240,15 +240,12 @@ def resolve_run(given: Given) -> tuple[RunSettings, MultiTaskData]:
     if own.get("router", RunSettings.router).startswith(SB3_PREFIX):
         game.setdefault("dealer", "endless")  # the number of lanes of an environment is constant
     settings, data = resolve(game, also=types_of(RunSettings))
-    usual = {name: data.usual[name] for name in ("epochs", "threads") if name in data.usual}
+    usual = check({name: data.usual[name] for name in ("epochs", "threads") if name in data.usual}, RunSettings)
     values: dict[str, Any] = {"threads": torch.get_num_threads(), **usual, **own}
     run = RunSettings(game=settings, **values)
     named = {"optimizer", *Settings.OF_OPTIMIZER} & game.keys() or "optimizer" in data.usual
     if is_baseline(run.router) and not named:
         run = replace(run, game=replace(settings, **baseline_class(run.router).usual))
-    for name in ("epochs", "threads", "measure_every"):
-        if getattr(run, name) < 1:
-            raise ValueError(f"{name} is {getattr(run, name)}; it must be at least 1")
     if not run.measure_test and not len(data.validation):
         raise SettingError("measure_test is False, and there is no validation split to measure; set validation above 0")
     return run, data
