@@ -214,8 +214,12 @@ def is_number(value: object, within: Range | None = None) -> bool:
 
 
 def as_integer(value: object) -> int | None:
-    """The value as a Python integer; None if it is not an integer. A bool is not an integer."""
-    if isinstance(value, bool):
+    """The value as a Python integer; None if it is not an integer.
+
+    NumPy's and torch's integers and their arrays without axes are integers too; a bool is not an integer, and an array
+    with axes is not either, even if it holds a single number.
+    """
+    if isinstance(value, bool) or getattr(value, "ndim", 0) or str(getattr(value, "dtype", "")) == "torch.bool":
         return None
     try:
         return index(value)  # pyright: ignore[reportArgumentType]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from operator import index
 from typing import cast
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from routing_env.data import SplitName
 from routing_env.envs.lanes import Lanes
-from routing_env.envs.observation import Observation
+from routing_env.envs.observation import Observation, read_action
 from routing_env.evaluations import Evaluation
 from routing_env.game.routing_game import RoutingGame
 from routing_env.game.settings import Settings
@@ -75,7 +74,10 @@ class Shell:
             if state.depth == 0:
                 agents[:] = self._agents_for(state, policy)
             seen = self.lanes.format.observe(state)
-            actions = [index(policy(agent, observation)) for agent, observation in zip(agents, seen, strict=True)]
+            actions = [
+                read_action(agent, policy(agent, observation), self.lanes.spec.actions)
+                for agent, observation in zip(agents, seen, strict=True)
+            ]
             return torch.tensor(actions).to(state.task.device)
 
         return choose
