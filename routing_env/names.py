@@ -51,6 +51,12 @@ def file_name(text: str) -> str:
     return f"{cut}-{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:8]}"
 
 
+def by_number(name: str) -> tuple[tuple[bool, int, str], ...]:
+    """A key that sorts names by the numbers in them, so that run-10 comes after run-9."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", name)
+    return tuple((not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts)
+
+
 def look_up(kind: str, name: str, known: Mapping[str, T]) -> T:
     """The entry with that name.
 

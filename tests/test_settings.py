@@ -11,11 +11,13 @@ from typing import Any, get_args
 import pytest
 import torch
 from torch import nn
+from worlds import little_data
 
-from routing_env.data import load
+from routing_env.data import MultiTaskData, load
+from routing_env.envs.single import RoutingEnv
 from routing_env.game.build import build_game, make_game, resolve
 from routing_env.game.collecting import CollectedDeals
-from routing_env.game.network import mlp
+from routing_env.game.network import RoutedNetwork, linear_layers, mlp
 from routing_env.game.settings import SettingError, Settings, ranges_of, types_of
 from routing_env.game.training import BlockTrainer
 from routing_env.runs.run import resolve_run
@@ -120,3 +122,18 @@ OF_THE_TRAINER: list[tuple[dict[str, Any], str]] = [
 def test_parts_that_are_built_by_hand_refuse_the_same(build: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         build()
+
+
+def test_batch_norm_that_would_see_single_samples_is_refused_when_the_game_is_built() -> None:
+    def network(data: MultiTaskData) -> RoutedNetwork:
+        features = data.input_shape[0]
+        return RoutedNetwork(nn.BatchNorm1d(features), linear_layers([features, data.outputs], 2), (features,))
+
+    given: dict[str, Any] = {"data": little_data(), "network": network}
+    with pytest.raises(SettingError, match=r"block_batch is 1: batch norm outside the blocks cannot train on a single"):
+        RoutingEnv(**given, block_batch=1)
+    with pytest.raises(SettingError, match=r"batch_size is 1: batch norm outside the blocks"):
+        make_game(**given, batch_size=1)
+    assert RoutingEnv(**given, block_batch=2).settings.block_batch == 2
+    assert make_game(**given, batch_size=4, block_batch=1).settings is not None  # deals are larger than that
+    assert RoutingEnv(data=little_data(), network="mlp", block_batch=1).settings.block_batch == 1

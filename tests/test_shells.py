@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -148,3 +149,20 @@ def test_the_topology_picks_the_class() -> None:
     assert list(kinds.values()) == [RoutingParallelEnv, RoutingParallelEnv, DispatchedParallelEnv]
     with pytest.raises(ValueError, match="topology is 'dispatched'; "):
         RoutingParallelEnv(topology="dispatched", **WORLD)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_shallow_copy_leaves_the_original_alone(shell: str) -> None:
+    """In the middle of an episode, too, and the same way round: the copy plays its own game."""
+    env, twin = SHELLS[shell](), SHELLS[shell]()
+    policy = Watching()
+    for one in (env, twin):
+        one.reset()
+    other = copy.copy(env)
+    other.reset()
+    play_a_pass(other, policy)
+    assert same(env.lanes.vectors, twin.lanes.vectors)
+    assert env.game.samples == twin.game.samples
+    if isinstance(env, RoutingParallelEnv):
+        assert env.agents == twin.agents
+        assert same(*(one.step(dict.fromkeys(one.agents, 0)) for one in (env, twin)))

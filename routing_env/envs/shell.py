@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from copy import deepcopy
+from typing import Self, cast
 
 import numpy as np
 import torch
@@ -32,6 +33,10 @@ class Shell:
     """
 
     lanes: Lanes
+
+    def __copy__(self) -> Self:
+        """A deep copy: two environments that shared their lanes would take each other's steps."""
+        return deepcopy(self)
 
     @property
     def game(self) -> RoutingGame:

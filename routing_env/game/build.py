@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
 from dataclasses import MISSING, fields, replace
 from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
 
 from routing_env.data import EndlessPass, MultiTaskData, OnePerTask, ShuffledPass, first_tasks, load, training_share
 from routing_env.data.dealers import Dealer, DriftingTasks
@@ -22,7 +24,7 @@ from routing_env.game.rewards import COLLABORATIONS, FINAL_REWARDS, FinalReward
 from routing_env.game.routed_model import RoutedModel
 from routing_env.game.routing_game import RoutingGame
 from routing_env.game.settings import Given, SettingError, Settings, check, is_function
-from routing_env.game.training import LOSSES, BlockTrainer
+from routing_env.game.training import LOSSES, BlockTrainer, network_mode
 from routing_env.names import as_integer, find, parse_options
 from routing_env.scenarios import settled_by_scenario, with_scenario
 from routing_env.torch_settings import usual_torch
@@ -124,6 +126,7 @@ def build_game(settings: Settings, data: MultiTaskData) -> RoutingGame:
     if settings.visitors:
         network.visitors = routes_of_visitors(settings.visitors, data, network)
     spec = network.spec(data.tasks, data.device, data.input_shape)
+    _refuse_single_samples(settings, network, data)
     game = RoutingGame(
         data,
         network,
@@ -291,6 +294,31 @@ def check_seed(seed: Any) -> int:
     if number is None or not 0 <= number < 2**63:
         raise ValueError(f"seed is {seed!r}; it must be an integer from 0 to 2**63 - 1")
     return number
+
+
+def _refuse_single_samples(settings: Settings, network: RoutedModel, data: MultiTaskData) -> None:
+    """Refuse training on one sample at a time where batch norm outside the blocks would need more.
+
+    A sample of ones is routed in training mode; the network is left as it was.
+
+    Raises:
+        SettingError: it cannot be routed.
+    """
+    norms = any(isinstance(part, _BatchNorm) for part in network.modules())
+    if not norms or max(settings.block_batch or 1, settings.batch_size) > 1:
+        return
+    before = deepcopy(network.state_dict())
+    ones = torch.ones(1, *data.input_shape, device=data.device)
+    try:
+        with torch.random.fork_rng(devices=[]), network_mode(network, train=True), torch.no_grad():
+            network(
+                ones, torch.zeros(1, dtype=torch.int64, device=data.device), lambda state: state.legal.int().argmax(1)
+            )
+    except ValueError as error:
+        name = "batch_size" if settings.block_batch is None else "block_batch"
+        raise SettingError(f"{name} is {getattr(settings, name)}: {error}") from error
+    finally:
+        network.load_state_dict(before)
 
 
 def _check_memory(settings: Settings, data: MultiTaskData, blocks: int | tuple[int, ...]) -> None:
