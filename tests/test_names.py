@@ -172,5 +172,5 @@ def test_classes_without_source_have_no_docs_of_their_own() -> None:
 def test_run_folders_are_in_the_order_of_their_times_and_numbers() -> None:
     begun = ["20260101-090000-seed0", *(f"20260101-090000-seed0-{number}" for number in (2, 9, 10, 11))]
     begun += ["20260101-100000-seed0", "20261001-090000-seed0"]
-    assert sorted(reversed(begun), key=by_number) == begun
+    assert sorted(begun[::-1], key=by_number) == begun
     assert sorted(["run10", "run9", "other", "9", "run"], key=by_number) == ["9", "other", "run", "run9", "run10"]

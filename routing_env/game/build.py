@@ -308,7 +308,7 @@ def _refuse_single_samples(settings: Settings, network: RoutedModel, data: Multi
     if not norms or max(settings.block_batch or 1, settings.batch_size) > 1:
         return
     before = deepcopy(network.state_dict())
-    ones = torch.ones(1, *data.input_shape, device=data.device)
+    ones, task = data.inputs.new_ones(1, *data.input_shape), torch.zeros(1, dtype=torch.int64, device=data.device)
     try:
         with torch.random.fork_rng(devices=[]), network_mode(network, train=True), torch.no_grad():
             network(
