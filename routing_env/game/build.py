@@ -308,12 +308,11 @@ def _refuse_single_samples(settings: Settings, network: RoutedModel, data: Multi
     if not norms or max(settings.block_batch or 1, settings.batch_size) > 1:
         return
     before = deepcopy(network.state_dict())
-    ones, task = data.inputs.new_ones(1, *data.input_shape), torch.zeros(1, dtype=torch.int64, device=data.device)
+    ones = torch.ones(1, *data.input_shape, device=data.device)
+    task = torch.zeros(1, dtype=torch.int64, device=data.device)
     try:
         with torch.random.fork_rng(devices=[]), network_mode(network, train=True), torch.no_grad():
-            network(
-                ones, torch.zeros(1, dtype=torch.int64, device=data.device), lambda state: state.legal.int().argmax(1)
-            )
+            network(ones, task, lambda state: state.legal.int().argmax(1))
     except ValueError as error:
         name = "batch_size" if settings.block_batch is None else "block_batch"
         raise SettingError(f"{name} is {getattr(settings, name)}: {error}") from error
