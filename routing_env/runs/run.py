@@ -22,7 +22,7 @@ from routing_env.runs.directory import RunDirectory
 from routing_env.runs.display import Display
 from routing_env.runs.learners import Learner, RouterLearner, is_baseline, make_learner
 from routing_env.runs.settings import OF_ARRIVALS, SB3_PREFIX, RunSettings, check_arrivals, measured_splits, split_given
-from routing_env.runs.sources import Places, relocated
+from routing_env.runs.sources import Places, consent, refuse_foreign_code, relocated
 from routing_env.scenarios import SCENARIOS
 from routing_env.state_dicts import ANYTHING, check_state, restore_generator
 from routing_env.torch_settings import usual_torch
@@ -82,17 +82,24 @@ class Run:
 
     @classmethod
     @usual_torch()
-    def stored(cls, directory: RunDirectory, settings: RunSettings) -> Run:
+    def stored(
+        cls, directory: RunDirectory, settings: RunSettings, *, trust: bool = False, named: Given | None = None
+    ) -> Run:
         """Build a run again, with the code and the data that it began with.
 
         Args:
             directory: Folder of the run.
             settings: The settings in it, or those with another device or data directory.
+            trust: Run the code that the folder names, whoever made it.
+            named: Settings that the caller has given, whose code may run without ``trust``.
 
         Raises:
-            ValueError: The data are not those of the run, or a file that the settings refer to is lost.
+            ValueError: The data are not those of the run, a file that the settings refer to is lost, or the run would
+                execute code from outside this package without ``trust``.
         """
         places = directory.places()
+        if not trust:
+            refuse_foreign_code(settings, places, named or {})
         data = load_data(relocated(settings, places).given())
         directory.refuse_other_data(data.fingerprint)
         return cls(settings, data.to(find_device(settings.game.device)), places=places)
@@ -177,6 +184,7 @@ class Run:
         if not self._restore(directory):
             raise FileNotFoundError(
                 f"{directory.path} has no checkpoint yet; continue it with routing-env train --resume {directory.path}"
+                f"{consent(self.settings)}"
             )
 
     def _measure(self) -> dict[str, Any]:

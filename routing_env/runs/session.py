@@ -10,6 +10,7 @@ from routing_env.names import printable
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.display import Display
 from routing_env.runs.run import REFERENCES, Run, has_oracle, reference_settings
+from routing_env.runs.sources import consent
 from routing_env.runs.task_table import task_table
 
 
@@ -44,5 +45,5 @@ def train_and_show(run: Run, directory: RunDirectory, console: Console) -> None:
     for part in run.learner.tables(directory.read_metrics()):
         console.print(part)
     lines = [f"run directory  {directory.path}", *(f"figure         {figure}" for figure in figures)]
-    for line in (*lines, f"again          routing-env evaluate {directory.path}"):
+    for line in (*lines, f"again          routing-env evaluate {directory.path}{consent(run.settings)}"):
         console.print(printable(line), soft_wrap=True, highlight=False, markup=False)
