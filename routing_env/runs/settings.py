@@ -75,7 +75,7 @@ class RunSettings:
         missing = [name for owner, part in parts for name in types_of(owner) if name not in part]
         if missing:
             raise SettingError(f"the settings {', '.join(missing)} are missing")
-        return cls(game=Settings(**check(game, Settings)), **check(own, cls))
+        return cls(game=Settings(**_checked(game, Settings)), **_checked(own, cls))
 
 
 OF_ARRIVALS = ("arrival_order", "arrival_samples", "arrival_block_rate", "shots", "replay")
@@ -193,6 +193,12 @@ def resumed(given: Given, stored: RunSettings) -> RunSettings:
             )
     game = {name: given[name] for name in ("device", "data_dir") if name in given}
     return replace(stored, epochs=given.get("epochs", stored.epochs), game=replace(stored.game, **game))
+
+
+def _checked(stored: dict[str, Any], owner: type) -> dict[str, Any]:
+    """Stored settings, in which 0 stands for what nobody has resolved, and is out of the range of given values."""
+    open_ = {name: 0 for name in ("blocks", "depth", "threads") if type(stored.get(name)) is int and stored[name] == 0}
+    return check({name: value for name, value in stored.items() if name not in open_}, owner) | open_
 
 
 def _named(settings: Settings) -> Settings:
