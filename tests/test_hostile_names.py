@@ -69,8 +69,8 @@ def test_a_sheet_of_examples_stays_in_the_folder(tmp_path: Path, monkeypatch: py
         "import numpy as np\n"
         "from routing_env import MultiTaskData\n"
         "def load(*, validation, seed):\n"
-        "    x, y = np.zeros((40, 8, 8), np.float32), np.arange(40) % 2\n"
-        "    return MultiTaskData.from_arrays({'one': (x, y, x, y)}, name='images', validation=validation, seed=seed)\n"
+        "    x, y = np.random.default_rng(0).normal(size=(40, 8, 8)), np.arange(40) % 2\n"
+        "    return MultiTaskData.from_arrays({'one': (x, y)}, name='images', validation=validation, seed=seed)\n"
     )
     monkeypatch.chdir(inner)
     monkeypatch.setattr(sys, "argv", ["routing-env", "data", "../../images.py:load"])

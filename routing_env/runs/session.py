@@ -22,7 +22,7 @@ def train_and_show(run: Run, directory: RunDirectory, console: Console) -> None:
     console.print(
         f"[bold]{router}[/bold] on [bold]{name}[/bold]: {data.tasks} tasks, "
         f"{len(data.train):,} training, {len(data.validation):,} validation and {len(data.test):,} test samples; "
-        f"{run.learner.description}",
+        f"{escape(printable(run.learner.description))}",
         highlight=False,
     )
     if run.learner.warning:
