@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from routing_env.data import SplitName
 from routing_env.envs.deals import Deals, FixedDeals, TrainingDeals
-from routing_env.envs.observation import PARTS, Masks, ObservationFormat, Vectors, described, integers_in, masks
+from routing_env.envs.observation import PARTS, Masks, ObservationFormat, Vectors, actions_in_words, integers_in, masks
 from routing_env.envs.processes import refuse_worker_processes
 from routing_env.envs.world import Role, World
 from routing_env.game.build import build_game, check_seed, resolve
@@ -334,7 +334,7 @@ class Lanes:
         chosen = integers_in(actions)
         if chosen is None or len(chosen) != self.number or not self._known.issuperset(chosen):
             raise ValueError(
-                f"actions must be {self.number} integers from 0 to {self.spec.actions - 1}; got {described(actions)}"
+                f"actions must be {self.number} integers from 0 to {self.spec.actions - 1}; got {actions_in_words(actions)}"
             )
         return np.array(chosen, np.int64)
 

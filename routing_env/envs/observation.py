@@ -151,7 +151,7 @@ def integers_in(actions: object) -> list[int] | None:
     return None if None in chosen else cast(list[int], chosen)
 
 
-def described(actions: object) -> str:
+def actions_in_words(actions: object) -> str:
     """Several actions as error messages show them."""
     if isinstance(actions, np.ndarray | Tensor):
         return f"{actions.dtype} {actions.tolist()}"
