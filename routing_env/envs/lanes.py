@@ -334,7 +334,8 @@ class Lanes:
         chosen = integers_in(actions)
         if chosen is None or len(chosen) != self.number or not self._known.issuperset(chosen):
             raise ValueError(
-                f"actions must be {self.number} integers from 0 to {self.spec.actions - 1}; got {actions_in_words(actions)}"
+                f"actions must be {self.number} integers from 0 to {self.spec.actions - 1}; "
+                f"got {actions_in_words(actions)}"
             )
         return np.array(chosen, np.int64)
 
