@@ -79,10 +79,11 @@ SHELLS: dict[str, Callable[[], tuple[Any, Callable[[Any], object]]]] = {
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_every_environment_reads_actions_alike(shell: str) -> None:
-    env, act = SHELLS[shell]()
     for action in ACTIONS:
+        env, act = SHELLS[shell]()
         env.reset()
         act(action)
+    env, act = SHELLS[shell]()
     env.reset()
     for action in NO_ACTIONS:
         with pytest.raises(
