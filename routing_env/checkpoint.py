@@ -18,9 +18,15 @@ _TENSOR, _PAIRS = "__tensor__", "__pairs__"
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a file beside ``path``, then put it in place in one step.
 
-    A crash or a full disk leaves what was at ``path`` before.
+    A crash or a full disk leaves what was at ``path`` before. What lies where the temporary file is to be, such as a
+    link to somewhere else, is removed and never written through.
+
+    Raises:
+        OSError: the folder cannot be written, or somebody else is writing the same file.
     """
     temporary = path.with_name(path.name + ".partial")
+    temporary.unlink(missing_ok=True)
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
     try:
         write(temporary)
         with temporary.open("rb") as file:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from routing_env.game.settings import Settings
-from routing_env.names import printable
+from routing_env.names import file_name, printable
 from routing_env.options import data_on_command_line, options_of
 from routing_env.runs.settings import SB3_PREFIX, BenchmarkOptions, RunSettings, TuneOptions, resumed
 
@@ -41,6 +41,7 @@ def train(
     name: str | None = None,
     resume: Path | None = None,
     settings: Path | None = None,
+    trust: bool = False,
 ) -> None:
     """Train a router and the blocks it routes through; by default WPL on digits.
 
@@ -50,12 +51,14 @@ def train(
         name: Folder of this run's kind inside it; by default data-router.
         resume: Continue this run directory with its own settings; only --epochs, --device and --data-dir may be given.
         settings: File of tuned settings, as routing-env tune writes it, with an entry for the router.
+        trust: With --resume, run the Python that the folder's settings name, whoever made it.
     """
     from routing_env.benchmark.tuned import with_tuned_router
     from routing_env.runs.directory import RunDirectory
     from routing_env.runs.process import prepare
     from routing_env.runs.run import Run, resolve_run
     from routing_env.runs.session import train_and_show
+    from routing_env.runs.sources import consent
 
     if resume is not None:
         if settings is not None:
@@ -64,8 +67,8 @@ def train(
         stored = resumed(given, directory.read_config())
         directory.refuse_recorded()
         prepare(stored.threads)
-        run = Run.stored(directory, stored)
-        _remark(directory)
+        run = Run.stored(directory, stored, trust=trust, named=given)
+        _say(directory.remarks())
         if (done := directory.epoch) > run.epochs:
             raise ValueError(f"{resume} has trained {done} epochs; --epochs {run.epochs} would have to forget some")
         if done:
@@ -82,19 +85,19 @@ def train(
             directory.write_config(run.settings, run.learner.data, places=run.places)
             train_and_show(run, directory, console)
         except KeyboardInterrupt:
-            command = f"routing-env train --resume {directory.path}"
-            console.print(f"\ninterrupted; continue with: {command}", soft_wrap=True, markup=False)
+            command = f"routing-env train --resume {directory.path}{consent(run.settings)}"
+            console.print(f"\ninterrupted; continue with: {printable(command)}", soft_wrap=True, markup=False)
             sys.exit(130)
         except OSError as error:
             raise OSError(
                 f"{error}; fix that (permissions? disk full?) and continue with: "
-                f"routing-env train --resume {directory.path}"
+                f"routing-env train --resume {directory.path}{consent(run.settings)}"
             ) from error
 
 
-def _remark(directory: RunDirectory) -> None:
-    """Say what has changed since the run began."""
-    for line in directory.remarks():
+def _say(lines: Iterable[str]) -> None:
+    """Print lines as they are."""
+    for line in lines:
         console.print(printable(line), soft_wrap=True, highlight=False, markup=False)
 
 
@@ -115,11 +118,11 @@ def benchmark(
         workers: Processes of one thread each; by default one per core.
     """
     from routing_env.benchmark.grid import run_jobs
-    from routing_env.benchmark.jobs import asked_for
+    from routing_env.benchmark.jobs import asked_for, who_was_tuned
     from routing_env.benchmark.report import save_report
 
     name, jobs = asked_for(suite, config)
-    _tell_tuned(suite, config)
+    _say(who_was_tuned(suite, config))
     try:
         failed = run_jobs(jobs, console, workers=os.cpu_count() or 1 if workers is None else workers)
     except KeyboardInterrupt:
@@ -130,14 +133,6 @@ def benchmark(
     if failed:
         reasons = "\n".join(f"{job.path}: {reason}" for job, reason in failed.items())
         raise ValueError(f"{len(failed)} of {len(jobs)} runs failed; the same command tries them again\n{reasons}")
-
-
-def _tell_tuned(suite: str, config: BenchmarkOptions) -> None:
-    """Say who plays with tuned settings."""
-    from routing_env.benchmark.jobs import who_was_tuned
-
-    for line in who_was_tuned(suite, config):
-        console.print(printable(line), soft_wrap=True, highlight=False, markup=False)
 
 
 @app.command
@@ -163,8 +158,7 @@ def tune(
     from routing_env.benchmark.tuning_report import save_tuning
 
     searches = searches_for(suite, config)
-    for line in budget(searches):
-        console.print(printable(line), soft_wrap=True, highlight=False, markup=False)
+    _say(budget(searches))
     studies = [Study(search) for search in searches]
     failures: list[str] = []
     if not report:
@@ -194,7 +188,7 @@ def report(
         config: settings.
     """
     from routing_env.benchmark.comparison_figures import policies
-    from routing_env.benchmark.jobs import asked_for, found_jobs, report_name
+    from routing_env.benchmark.jobs import asked_for, found_jobs, report_name, who_was_tuned
     from routing_env.benchmark.report import save_report
     from routing_env.benchmark.suites import SUITES
 
@@ -210,10 +204,9 @@ def report(
         save_report(jobs, config.run_dir / "reports" / name, console)
         return
     name, jobs = asked_for(what[0], config)
-    _tell_tuned(what[0], config)
+    _say(who_was_tuned(what[0], config))
     save_report(jobs, config.run_dir / "reports" / name, console)
-    for path in policies(jobs):
-        console.print(f"saved  {path}", soft_wrap=True, highlight=False, markup=False)
+    _say(f"saved  {path}" for path in policies(jobs))
 
 
 @app.command
@@ -223,6 +216,7 @@ def evaluate(
     split: Literal["train", "validation", "test"] = "test",
     device: str | None = None,
     data_dir: str | None = None,
+    trust: bool = False,
 ) -> None:
     """Route a whole split with a trained run, greedily and by drawing from its policy, without learning.
 
@@ -231,10 +225,11 @@ def evaluate(
         split: Samples to route.
         device: Device; defaults to the training device.
         data_dir: Folder of the data set's files; defaults to the one of the training.
+        trust: Run the Python that the folder's settings name, whoever made it.
     """
     from routing_env.runs.task_table import task_table
 
-    trained, _ = _restored(run, device, data_dir)
+    trained, _ = _restored(run, device, data_dir, trust=trust)
     learner = trained.learner
     title = f"{trained.settings.router} on {trained.ground}, {split} split, after epoch {trained.epoch}"
     references = {name: other for name, other in (("drawn", learner.evaluate_drawn(split)),) if other is not None}
@@ -243,7 +238,7 @@ def evaluate(
     )
 
 
-def _restored(run: Path, device: str | None, data_dir: str | None) -> tuple[Run, RunDirectory]:
+def _restored(run: Path, device: str | None, data_dir: str | None, *, trust: bool) -> tuple[Run, RunDirectory]:
     """A trained run as its checkpoint has it."""
     from routing_env.runs.directory import RunDirectory
     from routing_env.runs.process import prepare
@@ -254,8 +249,8 @@ def _restored(run: Path, device: str | None, data_dir: str | None) -> tuple[Run,
     settings = resumed(elsewhere, directory.read_config())
     directory.refuse_recorded()
     prepare(settings.threads)
-    trained = Run.stored(directory, settings)
-    _remark(directory)
+    trained = Run.stored(directory, settings, trust=trust)
+    _say(directory.remarks())
     trained.restore(directory)
     return trained, directory
 
@@ -268,6 +263,7 @@ def analyse(
     most: int = 20_000,
     device: str | None = None,
     data_dir: str | None = None,
+    trust: bool = False,
 ) -> None:
     """Enumerate the routes of a trained run's game: what each task would gain by another one, and how many are as good.
 
@@ -277,10 +273,11 @@ def analyse(
         most: Sample this many routes where there may be more.
         device: Device; defaults to the training device.
         data_dir: Folder of the data set's files; defaults to the one of the training.
+        trust: Run the Python that the folder's settings name, whoever made it.
     """
     from routing_env.runs.game_table import show_game
 
-    trained, directory = _restored(run, device, data_dir)
+    trained, directory = _restored(run, device, data_dir, trust=trust)
     show_game(trained, directory, split, most, console)
 
 
@@ -350,9 +347,9 @@ def data(
     print_summary(loaded, console)
     if sheet is None and (loaded.classes is None or len(loaded.input_shape) < 2):
         return
-    path = sheet or Path(f"{name}.png")
+    path = sheet or Path(file_name(name) + ".png")
     save_contact_sheet(loaded, path)
-    console.print(f"examples       {path}", soft_wrap=True, highlight=False, markup=False)
+    _say([f"examples       {path}"])
 
 
 @app.command

@@ -18,7 +18,7 @@ from numbers import Real
 from operator import index
 from pathlib import Path
 from textwrap import dedent
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 T = TypeVar("T")
 
@@ -49,6 +49,12 @@ def file_name(text: str) -> str:
         return name
     cut = name.encode()[:_LONGEST_FILE_NAME].decode(errors="ignore")
     return f"{cut}-{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:8]}"
+
+
+def by_number(name: str) -> tuple[tuple[bool, int, str], ...]:
+    """A key that sorts names by the numbers in them, so that run-10 comes after run-9."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", name)
+    return tuple((not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts)
 
 
 def look_up(kind: str, name: str, known: Mapping[str, T]) -> T:
@@ -176,14 +182,33 @@ def require(name: str, value: object, holds: bool, must: str) -> None:
         raise ValueError(f"{name} is {value!r}; it must be {must}")
 
 
-Range = Literal["at least 0", "above 0", "in [0, 1]", "in (0, 1]"]
+Range = Literal[
+    "at least 0",
+    "at least 1",
+    "above 0",
+    "in [0, 1]",
+    "in (0, 1]",
+    "in [0, 1)",
+    "at least 1 and at most 1,024",
+    "at least 1 and at most 10,000",
+    "at least 1 and at most 1,000,000",
+    "at least 1 and at most 1,000,000,000",
+    "an integer from 0 to 2**63 - 1",
+]
 """Where the value of an option must lie, as error messages say it."""
 
 _IN_RANGE: dict[Range, Callable[[float], bool]] = {
     "at least 0": lambda x: x >= 0,
+    "at least 1": lambda x: x >= 1,
     "above 0": lambda x: x > 0,
     "in [0, 1]": lambda x: 0 <= x <= 1,
     "in (0, 1]": lambda x: 0 < x <= 1,
+    "in [0, 1)": lambda x: 0 <= x < 1,
+    "at least 1 and at most 1,024": lambda x: 1 <= x <= 1024,
+    "at least 1 and at most 10,000": lambda x: 1 <= x <= 10_000,
+    "at least 1 and at most 1,000,000": lambda x: 1 <= x <= 1_000_000,
+    "at least 1 and at most 1,000,000,000": lambda x: 1 <= x <= 1_000_000_000,
+    "an integer from 0 to 2**63 - 1": lambda x: 0 <= x < 2**63,
 }
 
 
@@ -191,12 +216,16 @@ def is_number(value: object, within: Range | None = None) -> bool:
     """Whether something is a real number, and in a range if one is given; a bool is not a number."""
     if isinstance(value, bool) or not isinstance(value, Real):
         return False
-    return within is None or _IN_RANGE[within](float(value))
+    return within is None or bool(_IN_RANGE[within](cast(float, value)))
 
 
 def as_integer(value: object) -> int | None:
-    """The value as a Python integer; None if it is not an integer. A bool is not an integer."""
-    if isinstance(value, bool):
+    """The value as a Python integer; None if it is not an integer.
+
+    NumPy's and torch's integers and their arrays without axes are integers too; a bool is not an integer, and an array
+    with axes is not either, even if it holds a single number.
+    """
+    if isinstance(value, bool) or getattr(value, "ndim", 0) or str(getattr(value, "dtype", "")) == "torch.bool":
         return None
     try:
         return index(value)  # pyright: ignore[reportArgumentType]

@@ -60,11 +60,11 @@ from __future__ import annotations
 from typing import Any, cast
 
 from pettingzoo.utils.conversions import parallel_to_aec_wrapper
-from pettingzoo.utils.wrappers import AssertOutOfBoundsWrapper, OrderEnforcingWrapper
+from pettingzoo.utils.wrappers import OrderEnforcingWrapper
 
 from routing_env.envs.arriving import ArrivingParallelEnv
 from routing_env.envs.dispatched import DispatchedParallelEnv
-from routing_env.envs.observation import check_choice
+from routing_env.envs.observation import check_choice, read_action
 from routing_env.envs.parallel import RoutingParallelEnv
 from routing_env.names import look_up
 from routing_env.scenarios import SCENARIOS
@@ -112,15 +112,33 @@ def parallel_env(
     return RoutingParallelEnv(topology=cast(Any, topology), **arguments)
 
 
+class TurnBasedEnv(parallel_to_aec_wrapper[str, Any, Any]):
+    """The turn-based environment, which reads each action when it is given, and not only when the round is complete."""
+
+    def step(self, action: Any) -> None:
+        """Let the agent whose turn it is choose.
+
+        Args:
+            action: an integer in its action space; None for an agent whose episode has ended.
+
+        Raises:
+            ValueError: anything else; nothing has changed.
+        """
+        agent = self.agent_selection
+        if not (self.terminations[agent] or self.truncations[agent]):
+            action = read_action(agent, action, int(cast(Any, self.action_space(agent)).n))
+        super().step(action)
+
+
 def raw_env(**arguments: Any) -> parallel_to_aec_wrapper[str, Any, Any]:
     """Make the turn-based environment; the blocks are applied when the last agent has chosen.
 
     Args:
         arguments: those of :func:`parallel_env`.
     """
-    return parallel_to_aec_wrapper(parallel_env(**arguments))
+    return TurnBasedEnv(parallel_env(**arguments))
 
 
 def env(**arguments: Any) -> OrderEnforcingWrapper[str, Any, Any]:
-    """:func:`raw_env` with PettingZoo's checks of the actions and of the order of calls."""
-    return OrderEnforcingWrapper(AssertOutOfBoundsWrapper(raw_env(**arguments)))
+    """:func:`raw_env` with PettingZoo's check of the order of calls."""
+    return OrderEnforcingWrapper(raw_env(**arguments))

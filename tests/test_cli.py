@@ -247,7 +247,7 @@ def test_a_router_that_keeps_nothing_is_not_taken_for_trained(tmp_path: Path) ->
     assert trained.returncode == 0, trained.stderr
     assert "Counts has no state_dict" in trained.stdout
     for command in (("evaluate",), ("train", "--resume")):
-        failed = routing_env(*command, str(only_run(tmp_path)), cwd=tmp_path)
+        failed = routing_env(*command, str(only_run(tmp_path)), "--trust", cwd=tmp_path)
         assert failed.returncode == 2
         assert "Counts learns, but has no state_dict" in failed.stderr
 

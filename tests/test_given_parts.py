@@ -255,7 +255,7 @@ def test_parts_of_your_own_train_resume_evaluate_and_stand_on_the_leaderboard(tm
     cut = routing_env("train", *arguments, "--epochs", "1", "--name", "cut", cwd=tmp_path)
     assert cut.returncode == 0, cut.stderr
     (folder,) = tmp_path.glob("runs/cut/*")
-    resumed = routing_env("train", "--resume", str(folder), "--epochs", "3", cwd=tmp_path)
+    resumed = routing_env("train", "--resume", str(folder), "--trust", "--epochs", "3", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     first, second = (
         [{**json.loads(line), "seconds": 0} for line in path.read_text().splitlines()]
@@ -264,7 +264,7 @@ def test_parts_of_your_own_train_resume_evaluate_and_stand_on_the_leaderboard(tm
     assert first == second
     config = json.loads((folder / "config.json").read_text())["game"]
     assert (config["layers"], config["blocks"], config["final_reward"]) == (2, 2, "own.py:margin")
-    evaluated = routing_env("evaluate", str(folder), cwd=tmp_path)
+    evaluated = routing_env("evaluate", str(folder), "--trust", cwd=tmp_path)
     assert evaluated.returncode == 0, evaluated.stderr
     assert "all tasks" in evaluated.stdout
     plain = routing_env("train", "--data", "own.py:data", "--epochs", "3", "--no-reference", cwd=tmp_path)

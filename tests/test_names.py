@@ -13,7 +13,17 @@ from routing_env.agents import make_router, router_class
 from routing_env.agents.wpl import WPL
 from routing_env.data import load
 from routing_env.game.build import make_game
-from routing_env.names import check_options, field_docs, find, import_object, is_number, look_up, require, suggestion
+from routing_env.names import (
+    by_number,
+    check_options,
+    field_docs,
+    find,
+    import_object,
+    is_number,
+    look_up,
+    require,
+    suggestion,
+)
 
 
 def test_the_nearest_name_is_suggested() -> None:
@@ -157,3 +167,10 @@ def test_the_docstrings_below_fields_are_read_and_inherited() -> None:
 def test_classes_without_source_have_no_docs_of_their_own() -> None:
     made = make_dataclass("made", [("depth", int, 1)], bases=(Shape,))
     assert list(field_docs(made)) == ["colour", "corners"]
+
+
+def test_run_folders_are_in_the_order_of_their_times_and_numbers() -> None:
+    stamps = ["20260101-090000-seed0", "20260101-090000-seed0-2", "20260101-090000-seed0-9", "20260101-090000-seed0-10"]
+    stamps += ["20260101-100000-seed0", "20261001-090000-seed0"]
+    assert sorted(set(stamps), key=by_number) == stamps != sorted(stamps)
+    assert sorted(["run10", "run9", "other", "9", "run"], key=by_number) == ["9", "other", "run", "run9", "run10"]

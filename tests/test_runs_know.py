@@ -91,11 +91,11 @@ def test_the_source_travels_with_the_run(
     shutil.rmtree(work)
     monkeypatch.chdir(tmp_path)
     capsys.readouterr()
-    command("evaluate", str(moved), monkeypatch=monkeypatch)
+    command("evaluate", str(moved), "--trust", monkeypatch=monkeypatch)
     out = capsys.readouterr().out
     assert "always.py has changed or moved since this run began; its copy" in out
     assert "1 > 1 > 1" in out
-    command("train", "--resume", str(moved), "--epochs", "2", monkeypatch=monkeypatch)
+    command("train", "--resume", str(moved), "--trust", "--epochs", "2", monkeypatch=monkeypatch)
     assert len((moved / "metrics.jsonl").read_text(encoding="utf-8").splitlines()) == 2
     config = json.loads((moved / "config.json").read_text(encoding="utf-8"))
     assert (config["router"], config["game"]["data"]) == ("always.py:Always", "data.py:load")
@@ -107,11 +107,11 @@ def test_a_source_that_has_changed_is_not_taken_for_the_runs(
     train("--router", "always.py:Always", monkeypatch=monkeypatch)
     run = only_run(work / "runs")
     router_file(work, block=1)
-    command("evaluate", str(run), monkeypatch=monkeypatch)
+    command("evaluate", str(run), "--trust", monkeypatch=monkeypatch)
     assert "0 > 0 > 0" in capsys.readouterr().out
     for copy in run.glob("source/*/always.py"):
         copy.write_text(copy.read_text(encoding="utf-8") + "\n", encoding="utf-8")
-    command("evaluate", str(run), monkeypatch=monkeypatch, code=2)
+    command("evaluate", str(run), "--trust", monkeypatch=monkeypatch, code=2)
     assert "always.py has changed since the run began" in capsys.readouterr().err
 
 
@@ -126,7 +126,7 @@ def test_other_data_are_refused_by_their_split(
     run = only_run(work / "runs")
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     (work / "table.txt").write_text("0.5", encoding="utf-8")
-    for arguments in (("evaluate", str(run)), ("train", "--resume", str(run), "--epochs", "2")):
+    for arguments in (("evaluate", str(run), "--trust"), ("train", "--resume", str(run), "--trust", "--epochs", "2")):
         command(*arguments, monkeypatch=monkeypatch, code=2)
         error = " ".join(capsys.readouterr().err.split())
         assert "was trained on other data (train was" in error
@@ -143,7 +143,7 @@ def test_another_version_is_said_in_a_line(
     config["versions"]["torch"] = "1.0"
     (run / "config.json").write_text(json.dumps(config), encoding="utf-8")
     capsys.readouterr()
-    command("evaluate", str(run), monkeypatch=monkeypatch)
+    command("evaluate", str(run), "--trust", monkeypatch=monkeypatch)
     assert "this run began with torch 1.0 (now " in capsys.readouterr().out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -148,3 +149,20 @@ def test_the_topology_picks_the_class() -> None:
     assert list(kinds.values()) == [RoutingParallelEnv, RoutingParallelEnv, DispatchedParallelEnv]
     with pytest.raises(ValueError, match="topology is 'dispatched'; "):
         RoutingParallelEnv(topology="dispatched", **WORLD)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_shallow_copy_leaves_the_original_alone(shell: str) -> None:
+    """The copy plays its own game, also in the middle of an episode of the original."""
+    env = SHELLS[shell]()
+    env.reset()
+    before, samples, start = env.lanes.vectors.copy(), env.game.samples, weights(env)
+    other = copy.copy(env)
+    play_a_pass(other, Watching())
+    assert other.game is not env.game
+    assert other.game.samples == SAMPLES
+    assert same((env.lanes.vectors, env.game.samples, weights(env)), (before, samples, start))
+    assert env.lanes.under_way
+    if isinstance(env, RoutingParallelEnv):
+        assert env.agents
+        env.step(dict.fromkeys(env.agents, 0))

@@ -197,7 +197,7 @@ def policies(jobs: Sequence[Job]) -> list[Path]:
     for job in reversed(list(first.values())):
         directory = RunDirectory(job.path)
         if "test_routes" in job.rows()[-1]:
-            run = Run.stored(directory, directory.read_config())
+            run = Run.stored(directory, directory.read_config(), named=job.given)
             run.restore(directory)
             paths.extend(run.draw(directory))
     return paths

@@ -14,7 +14,7 @@ from routing_env.benchmark.suites import SUITES, Arena, Entrant, Suite, suite_of
 from routing_env.benchmark.tuned import read_tuned, with_tuned
 from routing_env.data import DATASETS
 from routing_env.game.settings import Given, Settings
-from routing_env.names import file_name, look_up, source_file
+from routing_env.names import by_number, file_name, look_up, source_file
 from routing_env.runs.arrivals import later_epochs
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.learners import is_baseline
@@ -278,9 +278,9 @@ def found_jobs(paths: Sequence[Path]) -> list[Job]:
     return list(jobs.values())
 
 
-def _rank(job: Job) -> tuple[bool, str]:
-    """Runs that have finished go first, then those of later names."""
-    return job.epochs_done() >= job.epochs, job.path.name
+def _rank(job: Job) -> tuple[bool, object]:
+    """Runs that have finished go first, then those that began later: a folder's name is the time and a number."""
+    return job.epochs_done() >= job.epochs, by_number(job.path.name)
 
 
 def _runs_in(path: Path) -> list[Path]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from routing_env.benchmark.suites import Arena, Entrant
 from routing_env.benchmark.tuned import Tuned, option_pairs
 from routing_env.data import DATASETS
 from routing_env.game.settings import Settings
-from routing_env.names import check_options, file_name, look_up, parse_options, require
+from routing_env.names import check_options, file_name, is_number, look_up, parse_options, require
 from routing_env.runs.learners import is_baseline
 from routing_env.runs.settings import SB3_PREFIX, TuneOptions
 from routing_env.search_space import Choices, Dimension, SearchSpace, grid
@@ -147,8 +148,9 @@ def searches_for(suite: str, config: TuneOptions) -> list[Search]:
         arenas = ", ".join(arena.name for arena in chosen.arenas)
         raise ValueError(f"{name} has the arenas {arenas}, and settings are tuned for one; choose another suite")
     require("trials", config.trials, config.trials >= 1, "at least 1")
-    require("seeds", config.seeds, bool(config.seeds), "one or more numbers")
-    require("rates", config.rates, all(rate > 0 for rate in config.rates), "above 0")
+    seeds_fit = all(is_number(seed, "an integer from 0 to 2**63 - 1") for seed in config.seeds)
+    require("seeds", config.seeds, bool(config.seeds) and seeds_fit, "one or more numbers from 0 to 2**63 - 1")
+    require("rates", config.rates, all(0 < rate < math.inf for rate in config.rates), "above 0 and finite")
     for one in config.search:
         look_up("setting to search", one, {**COMMON, OPTIONS: None})
     if {"optimizer", "momentum"} <= {*config.search}:

@@ -158,6 +158,8 @@ def _retrieve(url: str, md5: str, folder: Path, console: Console) -> Path:
 
 def _continue(url: str, part: Path, console: Console) -> None:
     """Download into ``part``, continuing an earlier download that was cut off."""
+    if part.is_symlink():  # nothing is written through a link
+        part.unlink()
     have = part.stat().st_size if part.exists() else 0
     columns = (
         TextColumn("{task.description}"),

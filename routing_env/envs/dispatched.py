@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from routing_env.envs.observation import Masks, Observation
 from routing_env.envs.parallel import Infos, Returned, RoutingParallelEnv
 from routing_env.envs.shell import AgentPolicy
+from routing_env.names import as_integer
 from routing_env.types import State
 
 T = TypeVar("T")
@@ -45,8 +46,8 @@ class DispatchedParallelEnv(RoutingParallelEnv):
     """
 
     def __init__(self, *, agents: int | None = None, **arguments: Any) -> None:
-        if agents is not None and agents < 1:
-            raise ValueError(f"agents is {agents}; a dispatcher needs at least 1 to pick from")
+        if agents is not None and (as_integer(agents) or 0) < 1:
+            raise ValueError(f"agents is {agents!r}; a dispatcher needs at least 1 to pick from, an integer")
         self._picked: int | None = None
         super().__init__(topology="single", **arguments)
         spec = self.lanes.spec

@@ -96,8 +96,12 @@ class TaskEnv(gymnasium.Env[Vector, np.int64]):
         return self.turns.choose(self.task, read_action(f"task_{self.task}", action, self.turns.lanes.spec.actions))
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """The legal actions, bool [A]; MaskablePPO looks for a method of this name."""
-        return self.turns.lanes.masks[self.task].astype(np.bool_)
+        """The legal actions, bool [A]; MaskablePPO looks for a method of this name.
+
+        Raises:
+            RuntimeError: nothing has been dealt yet.
+        """
+        return self.turns.lanes.legal()[self.task]
 
 
 class TurnTaking:

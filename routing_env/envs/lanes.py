@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from routing_env.data import SplitName
 from routing_env.envs.deals import Deals, FixedDeals, TrainingDeals
-from routing_env.envs.observation import PARTS, Masks, ObservationFormat, Vectors, masks
+from routing_env.envs.observation import PARTS, Masks, ObservationFormat, Vectors, actions_in_words, integers_in, masks
 from routing_env.envs.processes import refuse_worker_processes
 from routing_env.envs.world import Role, World
 from routing_env.game.build import build_game, check_seed, resolve
@@ -160,6 +160,24 @@ class Lanes:
         if self.game.settings is None:
             raise ValueError("the game was put together by hand; only a game that was built from settings knows them")
         return self.game.settings
+
+    def legal(self) -> NDArray[np.bool_]:
+        """The legal actions, bool [B, A].
+
+        Raises:
+            RuntimeError: there is no deal.
+        """
+        self.refuse_without_deal("action mask")
+        return self.masks.astype(np.bool_)
+
+    def refuse_without_deal(self, what: str) -> None:
+        """Raise where nothing has been dealt yet.
+
+        Raises:
+            RuntimeError: there is no deal.
+        """
+        if not len(self.masks):
+            raise RuntimeError(f"there is no {what} before the first reset; call reset")
 
     @property
     def routes(self) -> NDArray[np.int64]:
@@ -313,14 +331,13 @@ class Lanes:
             )
 
     def _read(self, actions: ArrayLike) -> NDArray[np.int64]:
-        given = np.asarray(actions)
-        fits = given.shape == (self.number,) and given.dtype.kind in "iu"
-        if not fits or not self._known.issuperset(given.tolist()):
+        chosen = integers_in(actions)
+        if chosen is None or len(chosen) != self.number or not self._known.issuperset(chosen):
             raise ValueError(
                 f"actions must be {self.number} integers from 0 to {self.spec.actions - 1}; "
-                f"got {given.dtype} {given.tolist()}"
+                f"got {actions_in_words(actions)}"
             )
-        return given.astype(np.int64)
+        return np.array(chosen, np.int64)
 
     def _show(self, state: State) -> None:
         self.depth = state.depth

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from gymnasium import spaces
@@ -139,6 +139,23 @@ def read_action(agent: str, action: object, size: int) -> int:
     if chosen is None or not 0 <= chosen < size:
         raise ValueError(f"action of {agent} is {action!r}; it must be an integer from 0 to {size - 1}")
     return chosen
+
+
+def integers_in(actions: object) -> list[int] | None:
+    """The actions of several lanes as Python integers; None if they are not a list, a tuple or an array of integers."""
+    if isinstance(actions, np.ndarray | Tensor):
+        actions = actions.tolist()
+    if not isinstance(actions, list | tuple):
+        return None
+    chosen = [as_integer(one) for one in cast(Sequence[object], actions)]
+    return None if None in chosen else cast(list[int], chosen)
+
+
+def actions_in_words(actions: object) -> str:
+    """Several actions as error messages show them."""
+    if isinstance(actions, np.ndarray | Tensor):
+        return f"{actions.dtype} {actions.tolist()}"
+    return repr(actions)
 
 
 def check_choice(name: str, value: str, known: Iterable[str]) -> None:

@@ -17,6 +17,7 @@ from routing_env.drawing.window import Window
 from routing_env.envs.lanes import Lanes
 from routing_env.envs.observation import PARTS, Masks, Observation, check_choice, read_action
 from routing_env.envs.shell import AgentPolicy, Shell
+from routing_env.names import printable
 from routing_env.types import State
 
 Infos = dict[str, dict[str, Any]]
@@ -130,8 +131,7 @@ class RoutingParallelEnv(Shell, ParallelEnv[str, Observation, Any]):
         Raises:
             RuntimeError: the environment has not been reset yet.
         """
-        if not len(self.lanes.vectors):
-            raise RuntimeError("there is no state before the first reset; call reset")
+        self.lanes.refuse_without_deal("state")
         return np.concatenate(self.lanes.vectors)
 
     def render(self) -> NDArray[np.uint8] | str | None:
@@ -145,7 +145,9 @@ class RoutingParallelEnv(Shell, ParallelEnv[str, Observation, Any]):
             title += f" · {self._deciding[0]}"
         if self.render_mode == "ansi":
             marks = [] if lanes.correct is None else [mark(int(right), 1) for right in lanes.correct]
-            rows = [f"{agent} ({names[task]})" for agent, task in zip(self._deciding, lanes.tasks, strict=False)]
+            rows = [
+                f"{agent} ({printable(names[task])})" for agent, task in zip(self._deciding, lanes.tasks, strict=False)
+            ]
             return routes_text(lanes.routes, lanes.spec, rows, title=title, marks=marks)
         image = self._picture(title)
         if self._window is None:

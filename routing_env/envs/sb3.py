@@ -27,6 +27,7 @@ from routing_env.envs.sb3_policies import ModelPolicy, warn_of_untrained_blocks
 from routing_env.envs.shell import AgentPolicy, Progress, Shell
 from routing_env.evaluations import Evaluation
 from routing_env.game.build import check_seed
+from routing_env.names import as_integer, require
 from routing_env.types import Policy, Router
 
 
@@ -44,12 +45,21 @@ class Lane:
         self._lanes = lanes  # not the environment: a cycle of references would keep worlds alive
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """The legal actions, bool [A]; MaskablePPO looks for a method of this name."""
-        return self._lanes.masks[self.number].astype(np.bool_)
+        """The legal actions, bool [A]; MaskablePPO looks for a method of this name.
+
+        Raises:
+            RuntimeError: the environment has not been reset yet.
+        """
+        return self._lanes.legal()[self.number]
 
     @property
     def task(self) -> int:
-        """The task of the lane's sample; in a RoutingVecEnv it is always lane % T."""
+        """The task of the lane's sample; in a RoutingVecEnv it is always lane % T.
+
+        Raises:
+            RuntimeError: the environment has not been reset yet.
+        """
+        self._lanes.refuse_without_deal("task")
         return int(self._lanes.tasks[self.number])
 
     @property
@@ -236,7 +246,6 @@ class RoutingVecEnv(LanesVecEnv):
         render_mode: str | None = None,
         **settings: Any,
     ) -> None:
-        if copies < 1:
-            raise ValueError(f"copies is {copies}; it must be at least 1")
+        require("copies", copies, (as_integer(copies) or 0) >= 1, "an integer of at least 1")
         lanes = Lanes.of(settings, copies=copies, parts=parts, also=("copies", "parts", "render_mode"))
         super().__init__(lanes, render_mode)

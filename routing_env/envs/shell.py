@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from operator import index
-from typing import cast
+from copy import deepcopy
+from typing import Self, cast
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from routing_env.data import SplitName
 from routing_env.envs.lanes import Lanes
-from routing_env.envs.observation import Observation
+from routing_env.envs.observation import Observation, read_action
 from routing_env.evaluations import Evaluation
 from routing_env.game.routing_game import RoutingGame
 from routing_env.game.settings import Settings
@@ -33,6 +33,10 @@ class Shell:
     """
 
     lanes: Lanes
+
+    def __copy__(self) -> Self:
+        """A deep copy: two environments that shared their lanes would take each other's steps."""
+        return deepcopy(self)
 
     @property
     def game(self) -> RoutingGame:
@@ -75,7 +79,10 @@ class Shell:
             if state.depth == 0:
                 agents[:] = self._agents_for(state, policy)
             seen = self.lanes.format.observe(state)
-            actions = [index(policy(agent, observation)) for agent, observation in zip(agents, seen, strict=True)]
+            actions = [
+                read_action(agent, policy(agent, observation), self.lanes.spec.actions)
+                for agent, observation in zip(agents, seen, strict=True)
+            ]
             return torch.tensor(actions).to(state.task.device)
 
         return choose

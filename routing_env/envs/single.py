@@ -22,6 +22,7 @@ from routing_env.envs.lanes import Lanes
 from routing_env.envs.observation import PARTS, Observation, check_choice, read_action
 from routing_env.envs.shell import Shell
 from routing_env.game.build import check_seed
+from routing_env.names import printable
 
 
 class RoutingEnv(Shell, gymnasium.Env[Observation, np.int64]):
@@ -96,8 +97,12 @@ class RoutingEnv(Shell, gymnasium.Env[Observation, np.int64]):
         self.lanes.close()
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """The legal actions, bool [A]; MaskablePPO looks for a method of this name."""
-        return self.lanes.masks[0].astype(np.bool_)
+        """The legal actions, bool [A]; MaskablePPO looks for a method of this name.
+
+        Raises:
+            RuntimeError: the environment has not been reset yet.
+        """
+        return self.lanes.legal()[0]
 
     def render(self) -> NDArray[np.uint8] | str | None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The route of this episode as a routing map, uint8 [height, width, 3], or as one line of text."""
@@ -108,7 +113,7 @@ class RoutingEnv(Shell, gymnasium.Env[Observation, np.int64]):
         if self.render_mode == "rgb_array":
             return self._picture(f"{self.game.samples:,} samples dealt · step {lanes.depth} of {lanes.spec.depth}")
         names = {-1: "lost", lanes.spec.pass_action: "PASS"}
-        name = tasks[lanes.tasks[0]] if len(lanes.tasks) else "no sample yet"
+        name = printable(tasks[lanes.tasks[0]]) if len(lanes.tasks) else "no sample yet"
         mark = "" if lanes.correct is None else "right" if lanes.correct[0] else "wrong"
         return f"{name}  {' → '.join(str(names.get(a, a)) for a in lanes.routes[:1].ravel().tolist())}  {mark}".rstrip()
 

@@ -21,6 +21,7 @@ from routing_env.envs.lanes import Lanes
 from routing_env.envs.observation import PARTS, check_choice
 from routing_env.envs.shell import Shell
 from routing_env.game.build import check_seed
+from routing_env.names import as_integer, require
 
 NumpyArrays = NDArray[Any]
 
@@ -52,8 +53,7 @@ class RoutingVectorEnv(Shell, VectorEnv[NumpyArrays, ArrayLike, NumpyArrays]):
         render_mode: None = None,
         **settings: Any,
     ) -> None:
-        if num_envs < 1:
-            raise ValueError(f"num_envs is {num_envs}; it must be at least 1")
+        require("num_envs", num_envs, (as_integer(num_envs) or 0) >= 1, "an integer of at least 1")
         if render_mode is not None:
             raise ValueError(f"render_mode is {render_mode!r}; a vector environment cannot render, use gymnasium.make")
         if isinstance(autoreset_mode, str):
@@ -78,12 +78,19 @@ class RoutingVectorEnv(Shell, VectorEnv[NumpyArrays, ArrayLike, NumpyArrays]):
             options: may hold a `reset_mask`, which must select all lanes, because they end together.
 
         Raises:
-            ValueError: the `reset_mask` leaves lanes out, or the seed is not an integer from 0 to 2**63 - 1.
+            ValueError: the `reset_mask` leaves lanes out, or the seed is not an integer from 0 to 2**63 - 1 or a list
+                with an entry for each lane; nothing has changed.
         """
         mask = (options or {}).get("reset_mask")
         if mask is not None and not np.all(mask):
             raise ValueError("reset_mask leaves lanes out; all lanes of a game are dealt together, reset them all")
-        seed = seed[0] if isinstance(seed, list) else seed
+        if isinstance(seed, list):
+            if len(seed) != self.num_envs:
+                raise ValueError(
+                    f"seed is {seed!r}; it must be an integer from 0 to 2**63 - 1, or a list of {self.num_envs}, one "
+                    "for each lane"
+                )
+            seed, *_ = [one if one is None else check_seed(one) for one in seed]
         self.lanes.deal(seed)
         super().reset(seed=None if seed is None else check_seed(seed))
         return self.lanes.vectors, self._infos()
@@ -124,8 +131,12 @@ class RoutingVectorEnv(Shell, VectorEnv[NumpyArrays, ArrayLike, NumpyArrays]):
         self.lanes.close()
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """The legal actions, bool [num_envs, A]."""
-        return self.lanes.masks.astype(np.bool_)
+        """The legal actions, bool [num_envs, A].
+
+        Raises:
+            RuntimeError: the environment has not been reset yet.
+        """
+        return self.lanes.legal()
 
     def _infos(self) -> dict[str, Any]:
         """Infos in Gymnasium's vector form: `_name` says for which lanes the entry `name` is valid."""

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from routing_env.game.settings import Settings, check
 from routing_env.state_dicts import check_state
 
 
@@ -29,8 +30,7 @@ class WeightAverage:
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], statistics: Iterable[Tensor], decay: float) -> None:
-        if not 0 <= decay < 1:
-            raise ValueError(f"weight_average is {decay}; it must be in [0, 1)")
+        check({"weight_average": decay}, Settings)
         self._decay = decay
         self._weights: list[Tensor] = [*parameters, *(one for one in statistics if one.is_floating_point())]
         self._averages = [weight.detach().clone() for weight in self._weights]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
 from dataclasses import MISSING, fields, replace
 from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
 
 from routing_env.data import EndlessPass, MultiTaskData, OnePerTask, ShuffledPass, first_tasks, load, training_share
 from routing_env.data.dealers import Dealer, DriftingTasks
@@ -21,7 +24,7 @@ from routing_env.game.rewards import COLLABORATIONS, FINAL_REWARDS, FinalReward
 from routing_env.game.routed_model import RoutedModel
 from routing_env.game.routing_game import RoutingGame
 from routing_env.game.settings import Given, SettingError, Settings, check, is_function
-from routing_env.game.training import LOSSES, BlockTrainer
+from routing_env.game.training import LOSSES, BlockTrainer, network_mode
 from routing_env.names import as_integer, find, parse_options
 from routing_env.scenarios import settled_by_scenario, with_scenario
 from routing_env.torch_settings import usual_torch
@@ -58,8 +61,8 @@ def make_game(**given: Any) -> RoutingGame:
             :class:`~routing_env.data.base.MultiTaskData`. What is not given follows from the data set.
 
     Raises:
-        SettingError: a setting that does not exist, has the wrong type, or does not go with another.
-        ValueError: a setting out of range.
+        SettingError: a setting that does not exist, has the wrong type, is out of range, or does not go with another.
+        ValueError: a setting that does not fit the data.
     """
     return build_game(*resolve(given))
 
@@ -89,11 +92,10 @@ def resolve(given: Given, *, also: Iterable[str] = ()) -> tuple[Settings, MultiT
                 )
         given = {**given, "data": own.name}
     given = with_scenario(check(given, Settings, also=also))
-    if "seed" in given:
-        given["seed"] = check_seed(given["seed"])
     _check_together(given)
     data = own if isinstance(own, MultiTaskData) else load_data(given)
     settings = Settings(**{**_derived(given, data), **_usual(data), **given})
+    _check_memory(settings, data, 1)  # of each layer; baselines have fewer blocks than networks
     if "hidden" in given and settings.network == "routed_convnet":
         raise SettingError(
             f"hidden is {settings.hidden} beside the network 'routed_convnet', which has no fully connected layers "
@@ -116,6 +118,7 @@ def build_game(settings: Settings, data: MultiTaskData) -> RoutingGame:
     Raises:
         ValueError: a setting out of range.
     """
+    check({field.name: getattr(settings, field.name) for field in fields(settings)}, Settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         network = build_network(settings, data)
@@ -123,6 +126,7 @@ def build_game(settings: Settings, data: MultiTaskData) -> RoutingGame:
     if settings.visitors:
         network.visitors = routes_of_visitors(settings.visitors, data, network)
     spec = network.spec(data.tasks, data.device, data.input_shape)
+    _refuse_single_samples(settings, network, data)
     game = RoutingGame(
         data,
         network,
@@ -159,11 +163,9 @@ def build_dealer(settings: Settings, data: MultiTaskData) -> Dealer:
     """The dealer of resolved settings.
 
     Raises:
-        ValueError: drift is negative, or tasks cannot change hands.
+        ValueError: tasks cannot change hands.
     """
     dealer: Dealer = find("dealer", settings.dealer, DEALERS)(data, settings.batch_size, settings.seed)
-    if settings.drift < 0:
-        raise ValueError(f"drift is {settings.drift}; it must be at least 0")
     return DriftingTasks(dealer, data, settings.drift) if settings.drift else dealer
 
 
@@ -197,10 +199,7 @@ def build_network(settings: Settings, data: MultiTaskData) -> RoutedModel:
                 f"the network function returned {type(network).__name__}, not a RoutedNetwork or another RoutedModel"
             )
         return network
-    for name in ("hidden", "layers", "blocks", "depth", "filters"):
-        value = getattr(settings, name)
-        if min(value, default=0) < 1 if isinstance(value, tuple) else value < 1:
-            raise ValueError(f"{name} is {value}; it must be at least 1")
+    _check_memory(settings, data, settings.blocks)
     sizes = {"filters": settings.filters} if settings.network in CONVOLUTIONAL else {}
     if settings.network != "routed_convnet":
         sizes["hidden"] = settings.hidden
@@ -297,6 +296,61 @@ def check_seed(seed: Any) -> int:
     return number
 
 
+def _refuse_single_samples(settings: Settings, network: RoutedModel, data: MultiTaskData) -> None:
+    """Refuse training on one sample at a time where batch norm outside the blocks would need more.
+
+    A sample of ones is routed in training mode; the network is left as it was.
+
+    Raises:
+        SettingError: it cannot be routed.
+    """
+    norms = any(isinstance(part, _BatchNorm) for part in network.modules())
+    if not norms or max(settings.block_batch or 1, settings.batch_size) > 1:
+        return
+    before = deepcopy(network.state_dict())
+    ones = torch.ones(1, *data.input_shape, device=data.device)
+    task = torch.zeros(1, dtype=torch.int64, device=data.device)
+    try:
+        with torch.random.fork_rng(devices=[]), network_mode(network, train=True), torch.no_grad():
+            network(ones, task, lambda state: state.legal.int().argmax(1))
+    except ValueError as error:
+        name = "batch_size" if settings.block_batch is None else "block_batch"
+        raise SettingError(f"{name} is {getattr(settings, name)}: {error}") from error
+    finally:
+        network.load_state_dict(before)
+
+
+def _check_memory(settings: Settings, data: MultiTaskData, blocks: int | tuple[int, ...]) -> None:
+    """Refuse a network of which the weights alone take more memory than the machine has.
+
+    The estimate counts only what every built-in network has: a matrix from each width to the next in every block.
+
+    Raises:
+        SettingError: there is too little memory.
+    """
+    if is_function(settings.network) or "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", ()):
+        return
+    hidden, layers = settings.hidden, settings.layers
+    inner = [hidden**2] * (layers - 2)
+    sizes = [hidden, *inner, hidden * data.outputs] if layers > 1 else [data.outputs]
+    if settings.network in RECURRENT:
+        sizes = [hidden**2] * layers
+    counts = blocks if isinstance(blocks, tuple) else [blocks] * layers
+    weights = sum(count * (size + _EMPTY_BLOCK) for count, size in zip(counts, sizes, strict=False))
+    if settings.network in CONVOLUTIONAL:
+        weights += settings.filters**2
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if 4 * weights > memory:
+        raise SettingError(
+            f"hidden is {hidden}, layers {layers}, blocks {settings.blocks} and filters {settings.filters}: a network "
+            f"of more than {4 * weights // 2**30:,} GiB, and this machine has {memory // 2**30:,}; lower one of them"
+        )
+
+
+_EMPTY_BLOCK = 500
+"""Weights that take as much memory as a module without any."""
+
+
 def default_of(name: str) -> Any:
     """The default of a setting."""
     return next(field.default for field in fields(Settings) if field.name == name and field.default is not MISSING)
@@ -308,7 +362,7 @@ def _usual(data: MultiTaskData) -> dict[str, Any]:
     if not usual and len(data.input_shape) in (2, 3) and min(data.input_shape[-2:]) >= 8:
         usual = {"network": "simple_convnet", "hidden": 128}
     names = {field.name for field in fields(Settings)}
-    return {name: value for name, value in usual.items() if name in names}
+    return check({name: value for name, value in usual.items() if name in names}, Settings)
 
 
 def _derived(given: Given, data: MultiTaskData) -> dict[str, Any]:

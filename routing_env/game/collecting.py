@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from routing_env.game.settings import Settings, check
 from routing_env.state_dicts import AnyLength
 from routing_env.types import Batch
 
@@ -21,12 +22,11 @@ class CollectedDeals:
         samples: as given.
 
     Raises:
-        ValueError: fewer than one sample.
+        SettingError: it is not an integer, or below 1.
     """
 
     def __init__(self, samples: int | None) -> None:
-        if samples is not None and samples < 1:
-            raise ValueError(f"block_batch is {samples}; it must be at least 1, or None")
+        check({"block_batch": samples}, Settings)
         self.samples = samples
         self._deals: list[tuple[Batch, Tensor]] = []
 

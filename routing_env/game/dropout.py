@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from routing_env.game.settings import Settings, check
+
 
 class SeededModule(nn.Module):
     """A module with a generator, since every game of a process would share torch's global one.
@@ -47,8 +49,7 @@ class SeededDropout(SeededModule):
     """
 
     def __init__(self, p: float) -> None:
-        if not 0 <= p < 1:
-            raise ValueError(f"dropout is {p}; it must be in [0, 1)")
+        check({"dropout": p}, Settings)
         super().__init__()
         self.p = p
 

@@ -14,6 +14,7 @@ from routing_env.game.blocks import BlockBank, output_shape
 from routing_env.game.choices import Choice
 from routing_env.game.dropout import with_dropout
 from routing_env.game.routed_model import RoutedModel, Walk
+from routing_env.game.settings import Settings, check
 from routing_env.types import GameSpec
 
 
@@ -58,8 +59,8 @@ class RoutedNetwork(RoutedModel):
         super().__init__()
         if not layers:
             raise ValueError("a routed network needs at least one layer of blocks; got none")
-        if depth is not None and depth < 1:
-            raise ValueError(f"depth is {depth}; it must be at least 1")
+        given = {"recursive": recursive, "pass_action": pass_action}
+        check(given if depth is None else given | {"depth": depth}, Settings)
         if depth is not None and depth != len(layers) and not recursive:
             raise ValueError(
                 f"depth is {depth} but there are {len(layers)} layers; a layered network decides once per layer: "
@@ -323,6 +324,7 @@ def mlp(
         depth: see :class:`RoutedNetwork`.
         dropout: share of the sample's features, in [0, 1), that is dropped in training.
     """
+    check({"hidden": hidden, "layers": layers}, Settings)
     sizes = [prod(input_shape), *[hidden] * (layers - 1), outputs]
     routed = linear_layers(sizes, blocks)
     stem = with_dropout(nn.Flatten(), dropout)

@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from routing_env.game.blocks import BlockBank, Representation, map_tensors, tensors_of
 from routing_env.game.choices import Choice
 from routing_env.game.routed_model import RoutedModel, Walk
+from routing_env.game.settings import Settings, check
 
 Decide = Literal["step", "sequence"]
 
@@ -59,9 +60,7 @@ class RoutedRecurrentNetwork(RoutedModel):
         separate_maps: bool = False,
     ) -> None:
         super().__init__()
-        for name, number in (("blocks", blocks), ("hidden", hidden), ("layers", layers)):
-            if number < 1:
-                raise ValueError(f"{name} is {number}; it must be at least 1")
+        check({"blocks": blocks, "hidden": hidden, "layers": layers}, Settings)
         if decide not in ("step", "sequence"):
             raise ValueError(f"decide is {decide!r}; it must be 'step' or 'sequence'")
         if separate_maps and decide == "sequence":

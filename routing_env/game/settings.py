@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from numbers import Real
+from functools import cache
 from types import NoneType
-from typing import Any, ClassVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, get_args, get_origin, get_type_hints
 
-from routing_env.names import as_integer, suggestion
+from routing_env.names import Range, as_integer, is_number, suggestion
 
 Given = Mapping[str, Any]
 """Some settings by their names, as a caller gives them."""
@@ -28,7 +28,10 @@ class SettingError(TypeError, ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Settings of a routing game, all of them with a value. docs/environment.md has the functions' protocols."""
+    """Settings of a routing game, all of them with a value. docs/environment.md has the functions' protocols.
+
+    Beside its type every number has the range that a given value must lie in.
+    """
 
     scenario: str | None = None
     """Named scenario of docs/scenarios.md, which settles all settings but the seed, the device and how samples are
@@ -39,33 +42,33 @@ class Settings:
     """Folder that holds the data set's files; without it the environment variable ROUTING_ENV_DATA, or else ./data."""
     data_options: tuple[str, ...] = ()
     """Options of the data set as name=value, for example `groups=4 overlap=0.5` of planted."""
-    validation: float = 0.1
+    validation: Annotated[float, "in [0, 1)"] = 0.1
     """Share of the training inputs kept aside for choices; 0 trains on everything, as the paper does."""
-    fraction: float = 1.0
+    fraction: Annotated[float, "in (0, 1]"] = 1.0
     """Share of each task's training samples to use, drawn by the seed; validation and test stay whole."""
-    tasks: int | None = None
+    tasks: Annotated[int | None, "at least 1"] = None
     """Use only the first tasks of the data set, this many; without it all."""
     network: Named = "mlp"
     """mlp (fully connected layers), simple_convnet (the paper's four convolutions under them), routed_convnet (the same
     convolutions, the last ones routed, and one linear layer), routed_lstm, routed_gru (recurrent cells, for sequences),
     or a function from the data to a RoutedModel, which settles the eight settings below itself."""
-    hidden: int = 64
+    hidden: Annotated[int, "at least 1 and at most 1,000,000,000"] = 64
     """Width between routed layers."""
-    layers: int = 3
+    layers: Annotated[int, "at least 1 and at most 10,000"] = 3
     """Routed layers; of recurrent networks by default 1."""
-    blocks: int | tuple[int, ...] = 0
+    blocks: Annotated[int | tuple[int, ...], "at least 1 and at most 1,000,000"] = 0
     """Blocks per layer; by default one per task, as in the paper, or one per group where the data know groups. Several
     numbers give each layer its own."""
     recursive: bool = False
     """Let any block but the last layer's apply at any depth but the last (paper, section 7.2)."""
     pass_action: bool = False
     """Add the PASS action, which leaves the representation as it is (paper, section 7.2)."""
-    depth: int = 0
+    depth: Annotated[int, "at least 1 and at most 1,000,000"] = 0
     """Decisions per sample; by default the number of layers, which only a recursive game can change. In recurrent
     networks by default one per step and layer; the number of layers means one per sequence."""
-    filters: int = 32
+    filters: Annotated[int, "at least 1 and at most 1,000,000,000"] = 32
     """Filters of each convolution of simple_convnet and routed_convnet."""
-    dropout: float = 0.0
+    dropout: Annotated[float, "in [0, 1)"] = 0.0
     """Share of the features behind the stem, in [0, 1), that each training sample loses at random, for routed networks
     and baselines alike (Srivastava et al., JMLR 2014); 0 has none. Without convolutions these are the inputs."""
     loss: Named = ""
@@ -75,40 +78,40 @@ class Settings:
     """correct (+1/-1), negative_loss, team (everyone earns the mean), validation (+1/-1 for another sample of the task,
     from the validation split), improvement (by how much the step lowers the loss), or a function of the outcome; by
     default the first for classes, the second for regression."""
-    rho: float | tuple[float, ...] = 0.0
+    rho: Annotated[float | tuple[float, ...], "in [0, 1]"] = 0.0
     """Weight of the collaboration reward, in [0, 1]; several numbers give each depth its own."""
     collaboration: Named = "probability"
     """Collaboration reward: rho times the average probability of the block, times its count, or a function of the
     game's spec and rho that returns a CollaborationReward."""
     optimizer: Named = "sgd"
     """Optimiser of the blocks: sgd, adam, or a function of the parameters, which settles its own rates."""
-    learning_rate: float = 0.01
+    learning_rate: Annotated[float, "above 0"] = 0.01
     """Learning rate of the blocks."""
-    momentum: float = 0.0
+    momentum: Annotated[float, "at least 0"] = 0.0
     """Momentum of SGD."""
-    weight_decay: float = 0.0
+    weight_decay: Annotated[float, "at least 0"] = 0.0
     """Weight decay of the blocks."""
-    decay_every: int = 20
+    decay_every: Annotated[int, "at least 0"] = 20
     """Epochs between decays of the learning rate; 0 never decays."""
-    decay_factor: float = 0.1
+    decay_factor: Annotated[float, "in (0, 1]"] = 0.1
     """What a decay multiplies the learning rate by."""
-    weight_average: float = 0.0
+    weight_average: Annotated[float, "in [0, 1)"] = 0.0
     """Decay, in [0, 1), of an exponential moving average of the weights that evaluation uses, for routed networks and
     baselines alike; with 0 evaluation uses the weights themselves."""
-    batch_size: int = 32
+    batch_size: Annotated[int, "at least 1 and at most 1,000,000"] = 32
     """Samples routed and trained on together."""
     dealer: Named = "shuffled"
     """Order of the training samples: shuffled (passes of up to batch_size samples), endless (always exactly as many),
     per_task (samples of every task), or a function of data, batch_size and seed that returns a Dealer."""
-    drift: int = 0
+    drift: Annotated[int, "at least 0"] = 0
     """Passes after which the tasks change hands: before, each task is dealt the samples of another one."""
-    visitors: int = 0
+    visitors: Annotated[int, "at least 0"] = 0
     """Tasks of each group that are visitors: they take one block all the time, and their agents have no choice."""
-    block_batch: int | None = None
+    block_batch: Annotated[int | None, "at least 1"] = None
     """Collect this many routed samples before the blocks take a step; without it every deal is a step."""
     device: str = "cpu"
     """Where the game runs: cpu, cuda, cuda:1, ..."""
-    seed: int = 0
+    seed: Annotated[int, "an integer from 0 to 2**63 - 1"] = 0
     """Seed of the whole world: weights, order of the data, validation cut, router."""
 
     DERIVED: ClassVar[frozenset[str]] = frozenset({"blocks", "depth", "loss", "final_reward"})
@@ -130,7 +133,7 @@ def is_function(value: Named) -> bool:
 
 
 def check(given: Given, *owners: type, also: Iterable[str] = ()) -> dict[str, Any]:
-    """Check names and types of settings, and bring numbers into Python's own types.
+    """Check names, types and ranges of settings, and bring numbers into Python's own types.
 
     Args:
         given: the settings.
@@ -138,19 +141,42 @@ def check(given: Given, *owners: type, also: Iterable[str] = ()) -> dict[str, An
         also: other names that the caller takes, to suggest from.
 
     Raises:
-        SettingError: a setting that does not exist, with the closest match, or a value of the wrong type.
+        SettingError: a setting that does not exist, with the closest match, or a value of the wrong type or out of
+            range.
     """
-    known = {name: kind for owner in owners for name, kind in types_of(owner).items()}
+    known = {name: (kind, owner) for owner in owners for name, kind in types_of(owner).items()}
     for name in given:
         if name not in known:
             raise SettingError(f"got an unexpected keyword argument {name!r}; {suggestion(name, {*known, *also})}")
-    return {name: _converted(name, value, known[name]) for name, value in given.items()}
+    checked: dict[str, Any] = {}
+    for name, value in given.items():
+        kind, owner = known[name]
+        checked[name] = _converted(name, value, kind)
+        _check_range(name, checked[name], kind, ranges_of(owner).get(name))
+    return checked
 
 
-def types_of(owner: type) -> dict[str, Any]:
+@cache
+def types_of(owner: type) -> Mapping[str, Any]:
     """The types of a dataclass's fields, other settings within it left out."""
     hints = get_type_hints(owner)
     return {field.name: hints[field.name] for field in fields(owner) if not is_dataclass(hints[field.name])}
+
+
+@cache
+def ranges_of(owner: type) -> Mapping[str, Range]:
+    """The ranges of a dataclass's numbers, by their names."""
+    hints = get_type_hints(owner, include_extras=True)
+    return {name: hints[name].__metadata__[0] for name in types_of(owner) if get_origin(hints[name]) is Annotated}
+
+
+def _check_range(name: str, value: Any, kind: Any, within: Range | None) -> None:
+    """Refuse a number out of range, or no number where one would do."""
+    if within is None or value is None:
+        return
+    several = value if isinstance(value, tuple) else (value,)
+    if not all(is_number(one, within) for one in several) or (not several and get_origin(kind) is not tuple):
+        raise SettingError(f"{name} is {value!r}; it must be {within}")
 
 
 def _converted(name: str, value: Any, kind: Any) -> Any:
@@ -178,7 +204,10 @@ def _rule(kind: Any) -> tuple[Callable[[Any], bool], Callable[[Any], Any], str]:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) is not bool and isinstance(value, Real) and math.isfinite(value)
+    try:
+        return is_number(value) and math.isfinite(value)
+    except OverflowError:  # an integer beyond the floating-point numbers
+        return False
 
 
 _RULES: dict[Any, tuple[Callable[[Any], bool], Callable[[Any], Any], str]] = {

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from routing_env.game.averaging import WeightAverage
+from routing_env.game.settings import SettingError, Settings, check
+from routing_env.names import as_integer, is_number
 from routing_env.state_dicts import check_state, like_optimizer
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -56,7 +58,7 @@ class BlockTrainer:
         epoch: passes over the training samples that are complete.
 
     Raises:
-        ValueError: a rate, factor or name out of range.
+        ValueError: a rate, factor or name out of range, or momentum beside Adam.
     """
 
     def __init__(
@@ -72,12 +74,11 @@ class BlockTrainer:
         apart: Iterable[nn.Parameter] = (),
         average: WeightAverage | None = None,
     ) -> None:
-        for name, value in (("momentum", momentum), ("weight_decay", weight_decay)):
-            if not value >= 0:
-                raise ValueError(f"{name} is {value}; it must be at least 0")
-        if not learning_rate > 0:
-            raise ValueError(f"learning_rate is {learning_rate}; it must be above 0")
-        if decay_every < 0 or not 0 < decay_factor <= 1:
+        check({"learning_rate": learning_rate, "momentum": momentum, "weight_decay": weight_decay}, Settings)
+        if optimizer == "adam" and momentum:
+            raise SettingError(f"momentum is {momentum} beside adam, which has none; leave it out, or use sgd")
+        every = as_integer(decay_every)
+        if every is None or every < 0 or not is_number(decay_factor, "in (0, 1]"):
             raise ValueError(
                 f"decay_every is {decay_every} and decay_factor {decay_factor}; they must be at least 0 and in (0, 1]"
             )

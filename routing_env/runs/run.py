@@ -16,13 +16,13 @@ from routing_env.baselines import baseline_class
 from routing_env.data import MultiTaskData, SplitName
 from routing_env.evaluations import Evaluation
 from routing_env.game.build import find_device, load_data, resolve
-from routing_env.game.settings import Given, SettingError, Settings, types_of
+from routing_env.game.settings import Given, SettingError, Settings, check, types_of
 from routing_env.names import look_up
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.display import Display
 from routing_env.runs.learners import Learner, RouterLearner, is_baseline, make_learner
 from routing_env.runs.settings import OF_ARRIVALS, SB3_PREFIX, RunSettings, check_arrivals, measured_splits, split_given
-from routing_env.runs.sources import Places, relocated
+from routing_env.runs.sources import Places, consent, refuse_foreign_code, relocated
 from routing_env.scenarios import SCENARIOS
 from routing_env.state_dicts import ANYTHING, check_state, restore_generator
 from routing_env.torch_settings import usual_torch
@@ -82,17 +82,24 @@ class Run:
 
     @classmethod
     @usual_torch()
-    def stored(cls, directory: RunDirectory, settings: RunSettings) -> Run:
+    def stored(
+        cls, directory: RunDirectory, settings: RunSettings, *, trust: bool = False, named: Given | None = None
+    ) -> Run:
         """Build a run again, with the code and the data that it began with.
 
         Args:
             directory: Folder of the run.
             settings: The settings in it, or those with another device or data directory.
+            trust: Run the code that the folder names, whoever made it.
+            named: Settings that the caller has given, whose code may run without ``trust``.
 
         Raises:
-            ValueError: The data are not those of the run, or a file that the settings refer to is lost.
+            ValueError: The data are not those of the run, a file that the settings refer to is lost, or the run would
+                execute code from outside this package without ``trust``.
         """
         places = directory.places()
+        if not trust:
+            refuse_foreign_code(settings, places, named or {})
         data = load_data(relocated(settings, places).given())
         directory.refuse_other_data(data.fingerprint)
         return cls(settings, data.to(find_device(settings.game.device)), places=places)
@@ -184,6 +191,7 @@ class Run:
         if not self._restore(directory):
             raise FileNotFoundError(
                 f"{directory.path} has no checkpoint yet; continue it with routing-env train --resume {directory.path}"
+                f"{consent(self.settings)}"
             )
 
     def _measure(self) -> dict[str, Any]:
@@ -247,15 +255,12 @@ def resolve_run(given: Given) -> tuple[RunSettings, MultiTaskData]:
     if own.get("router", RunSettings.router).startswith(SB3_PREFIX):
         game.setdefault("dealer", "endless")  # the number of lanes of an environment is constant
     settings, data = resolve(game, also=types_of(RunSettings))
-    usual = {name: data.usual[name] for name in ("epochs", "threads") if name in data.usual}
+    usual = check({name: data.usual[name] for name in ("epochs", "threads") if name in data.usual}, RunSettings)
     values: dict[str, Any] = {"threads": torch.get_num_threads(), **usual, **own}
     run = RunSettings(game=settings, **values)
     named = {"optimizer", *Settings.OF_OPTIMIZER} & game.keys() or "optimizer" in data.usual
     if is_baseline(run.router) and not named:
         run = replace(run, game=replace(settings, **baseline_class(run.router).usual))
-    for name in ("epochs", "threads", "measure_every"):
-        if getattr(run, name) < 1:
-            raise ValueError(f"{name} is {getattr(run, name)}; it must be at least 1")
     if not run.measure_test and not len(data.validation):
         raise SettingError("measure_test is False, and there is no validation split to measure; set validation above 0")
     return run, data

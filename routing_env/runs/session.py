@@ -10,6 +10,7 @@ from routing_env.names import printable
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.display import Display
 from routing_env.runs.run import REFERENCES, Run, has_oracle, reference_settings
+from routing_env.runs.sources import consent
 from routing_env.runs.task_table import task_table
 
 
@@ -21,7 +22,7 @@ def train_and_show(run: Run, directory: RunDirectory, console: Console) -> None:
     console.print(
         f"[bold]{router}[/bold] on [bold]{name}[/bold]: {data.tasks} tasks, "
         f"{len(data.train):,} training, {len(data.validation):,} validation and {len(data.test):,} test samples; "
-        f"{run.learner.description}",
+        f"{escape(printable(run.learner.description))}",
         highlight=False,
     )
     if run.learner.warning:
@@ -44,5 +45,5 @@ def train_and_show(run: Run, directory: RunDirectory, console: Console) -> None:
     for part in run.learner.tables(directory.read_metrics()):
         console.print(part)
     lines = [f"run directory  {directory.path}", *(f"figure         {figure}" for figure in figures)]
-    for line in (*lines, f"again          routing-env evaluate {directory.path}"):
+    for line in (*lines, f"again          routing-env evaluate {directory.path}{consent(run.settings)}"):
         console.print(printable(line), soft_wrap=True, highlight=False, markup=False)

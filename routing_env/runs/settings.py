@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from routing_env.game.settings import Given, SettingError, Settings, check, types_of
 from routing_env.names import reference
@@ -24,28 +24,28 @@ class RunSettings:
     """Router or baseline: a name of `routing-env list`, sb3:PPO, or your own as module:Class or file.py:Class."""
     router_options: tuple[str, ...] = ()
     """Options of the router or baseline as name=value, for example `step=0.02 rule=full-vector`."""
-    epochs: int = 10
+    epochs: Annotated[int, "at least 1"] = 10
     """Passes over the training samples."""
-    threads: int = 0
+    threads: Annotated[int, "at least 1 and at most 1,024"] = 0
     """Threads of the CPU; by default those that PyTorch takes."""
     reference: bool = True
     """Train the routers fixed (one block per task per layer), random-fixed and, where it is known, oracle on the same
     game afterwards, for comparison."""
     measure_test: bool = True
     """Measure the test split as well; without it the validation split alone is measured and reported."""
-    measure_every: int = 1
+    measure_every: Annotated[int, "at least 1"] = 1
     """Epochs between two measurements of the network, each of which saves a checkpoint; the last epoch has one too."""
     arrivals: str = ""
     """Tasks that arrive at each stage, such as 9+1 or 5+3+2; without it all tasks are there from the start."""
-    arrival_order: tuple[int, ...] = ()
+    arrival_order: Annotated[tuple[int, ...], "at least 0"] = ()
     """The tasks in the order of their arrival, by their numbers from 0; by default the order of the data set."""
-    arrival_samples: int = 4000
+    arrival_samples: Annotated[int, "at least 1"] = 4000
     """Training samples dealt at each stage after the first; the first one lasts for the epochs."""
-    arrival_block_rate: float = 0.1
+    arrival_block_rate: Annotated[float, "at least 0"] = 0.1
     """Factor of the learning rate of the blocks after the first stage (paper, section 6); 0 freezes them."""
-    shots: int = 0
+    shots: Annotated[int, "at least 0"] = 0
     """Training samples per class of a task that arrives after the first stage; 0 stands for all of them."""
-    replay: float = 0.0
+    replay: Annotated[float, "in [0, 1)"] = 0.0
     """Share of each deal after the first stage that replays tasks of earlier stages."""
     game: Settings
     """The game."""
@@ -75,7 +75,7 @@ class RunSettings:
         missing = [name for owner, part in parts for name in types_of(owner) if name not in part]
         if missing:
             raise SettingError(f"the settings {', '.join(missing)} are missing")
-        return cls(game=Settings(**check(game, Settings)), **check(own, cls))
+        return cls(game=Settings(**_checked(game, Settings)), **_checked(own, cls))
 
 
 OF_ARRIVALS = ("arrival_order", "arrival_samples", "arrival_block_rate", "shots", "replay")
@@ -144,7 +144,7 @@ def split_given(given: Given) -> tuple[dict[str, Any], dict[str, Any]]:
     """Settings by whom they belong to: those of a run, checked, and all others.
 
     Raises:
-        SettingError: a value of the wrong type.
+        SettingError: a value of the wrong type or out of range.
     """
     own = types_of(RunSettings)
     others = {name: value for name, value in given.items() if name not in own}
@@ -193,6 +193,12 @@ def resumed(given: Given, stored: RunSettings) -> RunSettings:
             )
     game = {name: given[name] for name in ("device", "data_dir") if name in given}
     return replace(stored, epochs=given.get("epochs", stored.epochs), game=replace(stored.game, **game))
+
+
+def _checked(stored: dict[str, Any], owner: type) -> dict[str, Any]:
+    """Stored settings, in which 0 stands for what nobody has resolved, and is out of the range of given values."""
+    open_ = {name: 0 for name in ("blocks", "depth", "threads") if type(stored.get(name)) is int and stored[name] == 0}
+    return check({name: value for name, value in stored.items() if name not in open_}, owner) | open_
 
 
 def _named(settings: Settings) -> Settings:
