@@ -121,7 +121,7 @@ def test_independent_agents_read_actions_alike() -> None:
 
 @pytest.mark.parametrize("shell", [*SHELLS, "independent"])
 def test_every_environment_reads_seeds_alike(shell: str) -> None:
-    env = independent_envs(**WORLD)[0] if shell == "independent" else SHELLS[shell]()[0]
+    env: Any = independent_envs(**WORLD)[0] if shell == "independent" else SHELLS[shell]()[0]
     reset = env.seed if shell == "Stable-Baselines3" else lambda seed: env.reset(seed=seed)
     for seed in [[], *NO_SEEDS]:
         with pytest.raises(ValueError, match=r"seed is .*; it must be an integer from 0 to 2\*\*63 - 1"):
@@ -144,7 +144,7 @@ def test_a_vector_environment_takes_one_seed_for_each_lane() -> None:
 
 @pytest.mark.parametrize("shell", ["Gymnasium", "Gymnasium vector", "Stable-Baselines3", "independent"])
 def test_there_is_no_action_mask_before_the_first_reset(shell: str) -> None:
-    env = independent_envs(**WORLD)[0] if shell == "independent" else SHELLS[shell]()[0]
+    env: Any = independent_envs(**WORLD)[0] if shell == "independent" else SHELLS[shell]()[0]
     ask = (lambda: env.env_method("action_masks")) if shell == "Stable-Baselines3" else env.action_masks
     with pytest.raises(RuntimeError, match="there is no action mask before the first reset; call reset"):
         ask()
