@@ -109,7 +109,7 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, name: str) -> Non
         os.killpg(process.pid, signal.SIGKILL)
     run = only_run(killed)
     assert len((run / "metrics.jsonl").read_text().splitlines()) < 4, "killed too late to show anything"
-    resumed = routing_env("train", "--resume", str(run), cwd=killed)
+    resumed = routing_env("train", "--resume", str(run), "--trust", cwd=killed)
     assert resumed.returncode == 0, resumed.stderr
 
     assert metrics(run) == metrics(only_run(whole))

@@ -289,7 +289,7 @@ def test_conforms_to_pettingzoo_gymnasium_and_stable_baselines3(network: str, de
 
 def train(folder: Path, **given: Any) -> RouterLearner:
     directory = RunDirectory(folder)
-    run = Run.of({"data": DATA, "hidden": 4, "blocks": 3, "momentum": 0.9, "rho": 0.2} | given)
+    run = Run.of({"data": DATA, "hidden": 4, "blocks": 3, "optimizer": "sgd", "momentum": 0.9, "rho": 0.2} | given)
     directory.write_config(run.settings)
     run.train(directory, Display(Console(quiet=True)))
     assert isinstance(run.learner, RouterLearner)
