@@ -12,6 +12,7 @@ import os
 import queue
 import secrets
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -76,6 +77,12 @@ class RayEngine(Engine[Task]):
         if options.address is None:
             # A cluster that is started here answers to those who know its token only.
             os.environ.update({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)})
+        elif os.environ.get("RAY_AUTH_MODE") != "token":
+            print(
+                f"the Ray cluster at {options.address} is used without token authentication (RAY_AUTH_MODE=token): "
+                "everybody who reaches its ports can run code on it",
+                file=sys.stderr,
+            )
         try:
             ray.init(
                 address=options.address or "local",
