@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 from pathlib import Path
@@ -13,7 +14,6 @@ from rich.console import Console
 
 pytest.importorskip("ray")
 
-os.environ.setdefault("RAY_DISABLE_IMPORT_WARNING", "1")
 from ray.cluster_utils import Cluster
 
 from routing_env.benchmark.engines import EngineOptions
@@ -21,7 +21,7 @@ from routing_env.benchmark.grid import run_jobs
 from routing_env.benchmark.jobs import Job, asked_for
 from routing_env.benchmark.leaderboard import leaderboards
 from routing_env.benchmark.local_engine import LocalEngine
-from routing_env.benchmark.ray_engine import RayEngine
+from routing_env.benchmark.ray_engine import RayEngine, train_remotely
 from routing_env.benchmark.tables import save_tables
 from routing_env.runs.settings import BenchmarkOptions
 
@@ -79,3 +79,24 @@ def test_runs_outlive_two_nodes_killed_in_turn(tmp_path: Path, request: pytest.F
         cluster.shutdown()
     assert all(job.epochs_done() == job.epochs for job in killed)
     assert table(killed, tmp_path / "of-ray") == table(local, tmp_path / "of-local")
+
+
+def metrics(files: dict[str, bytes]) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in files["metrics.jsonl"].decode().splitlines()]
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
+def test_an_attempt_goes_on_from_the_files_that_another_has_sent(tmp_path: Path) -> None:
+    job = planned(tmp_path, 1)[0]
+    given = [(dict(job.given), str(job.path))]
+
+    def attempt(begin: dict[str, bytes]) -> list[dict[str, bytes]]:
+        sent = list(train_remotely(given, [begin], str(Path.cwd()), {}))
+        assert sent[-1] == ""
+        return [one[1] for one in sent if not isinstance(one, str)]
+
+    whole = attempt({})
+    rest = attempt(whole[4])
+    assert [len(metrics(files)) for files in whole] == [*range(1, 9)]
+    assert [metrics(files) for files in rest] == [metrics(files) for files in whole[5:]]
+    assert not job.path.exists(), "an attempt writes to no folder of a run"

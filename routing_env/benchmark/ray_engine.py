@@ -29,7 +29,6 @@ from routing_env.benchmark.worker import STOP, STOPPED, train_in_worker
 from routing_env.checkpoint import write_atomically
 from routing_env.runs.directory import RunDirectory
 
-os.environ.setdefault("RAY_DISABLE_IMPORT_WARNING", "1")
 try:
     import ray
     from ray.exceptions import RayError, RayTaskError
@@ -75,8 +74,9 @@ class RayEngine(Engine[Task]):
     def __enter__(self) -> Self:
         options = self._options
         if options.address is None:
-            # A cluster that is started here answers to those who know its token only.
-            os.environ.update({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)})
+            # A cluster that is started here answers to those only who know its token; Ray would put one into a file.
+            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         elif os.environ.get("RAY_AUTH_MODE") != "token":
             print(
                 f"the Ray cluster at {options.address} is used without token authentication (RAY_AUTH_MODE=token): "
@@ -180,7 +180,7 @@ class RayEngine(Engine[Task]):
     def _submit(self, trainings: Sequence[Training]) -> Any:
         """An attempt at a task: what it sends, as it comes."""
         files = [_read(path) for _, path in trainings]
-        remote = ray.remote(_train_remotely).options(
+        remote = ray.remote(train_remotely).options(
             num_cpus=self._options.cpus_per_run,
             num_gpus=self._options.gpus_per_run,
             num_returns="streaming",
@@ -205,10 +205,16 @@ class RayEngine(Engine[Task]):
                 ) from error
 
 
-def _train_remotely(
+def train_remotely(
     given: Sequence[tuple[Mapping[str, Any], str]], files: Sequence[Files], cwd: str, environment: Mapping[str, str]
 ) -> Generator[tuple[int, Files] | str, None, None]:
     """Train runs in a temporary folder of this node.
+
+    Args:
+        given: The settings of each run, and its folder on the machine of the command.
+        files: What each run goes on from.
+        cwd: Folder that relative paths refer to.
+        environment: Variables to set.
 
     Yields:
         The number of a run with its files whenever it has saved a checkpoint; at the end what
