@@ -22,9 +22,7 @@ QUIET = Console(quiet=True)
 
 
 def planned(folder: Path) -> list[Job]:
-    return asked_for(
-        "planted", BenchmarkOptions(run_dir=folder, epochs=6, seeds=1, fraction=0.2, entrants=("wpl", "mmoe"))
-    )[1]
+    return asked_for("planted", BenchmarkOptions(run_dir=folder, epochs=6, seeds=1, fraction=0.2, entrants=("wpl",)))[1]
 
 
 def measured(jobs: list[Job]) -> list[list[dict[str, object]]]:

@@ -231,10 +231,13 @@ def train_remotely(
 
         def train() -> None:
             runs = [(settings, place) for (settings, _), place in zip(given, here, strict=True)]
-            reason = train_in_worker(runs, lambda place: news.put((here.index(place), _read(place))))
-            for (_, path), place in zip(given, here, strict=True):
-                reason = reason.replace(str(place), path)
-            news.put(reason)
+            reason = KILLED
+            try:
+                reason = train_in_worker(runs, lambda place: news.put((here.index(place), _read(place))))
+            finally:
+                for (_, path), place in zip(given, here, strict=True):
+                    reason = reason.replace(str(place), path)
+                news.put(reason)
 
         threading.Thread(target=train, daemon=True).start()
         while not isinstance(one := news.get(), str):
