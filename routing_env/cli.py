@@ -16,6 +16,7 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
+from routing_env.benchmark.engines import EngineOptions, make_engine
 from routing_env.game.settings import Settings
 from routing_env.names import file_name, printable
 from routing_env.options import data_on_command_line, options_of
@@ -106,7 +107,7 @@ def benchmark(
     suite: tyro.conf.Positional[str] = "digits",
     *,
     config: Annotated[BenchmarkOptions, tyro.conf.arg(name="")],
-    workers: int | None = None,
+    engine: Annotated[EngineOptions, tyro.conf.arg(name="")],
 ) -> None:
     """Compare routers and baselines over seeds: a leaderboard with statistics, tables and figures.
 
@@ -115,7 +116,7 @@ def benchmark(
     Args:
         suite: What to run, see `routing-env list`.
         config: settings.
-        workers: Processes of one thread each; by default one per core.
+        engine: Where to train.
     """
     from routing_env.benchmark.grid import run_jobs
     from routing_env.benchmark.jobs import asked_for, who_was_tuned
@@ -124,7 +125,7 @@ def benchmark(
     name, jobs = asked_for(suite, config)
     _say(who_was_tuned(suite, config))
     try:
-        failed = run_jobs(jobs, console, workers=os.cpu_count() or 1 if workers is None else workers)
+        failed = run_jobs(jobs, console, make_engine(engine))
     except KeyboardInterrupt:
         console.print("\ninterrupted; the same command goes on from here")
         sys.exit(130)
@@ -140,7 +141,7 @@ def tune(
     suite: tyro.conf.Positional[str] = "digits",
     *,
     config: Annotated[TuneOptions, tyro.conf.arg(name="")],
-    workers: int | None = None,
+    engine: Annotated[EngineOptions, tyro.conf.arg(name="")],
     report: bool = False,
 ) -> None:
     """Choose settings on the validation split, with as many trials for each router and baseline; see docs/tuning.md.
@@ -150,7 +151,7 @@ def tune(
     Args:
         suite: Whose entrants to tune; a suite of `routing-env list` with one arena.
         config: settings.
-        workers: Processes of one thread each; by default one per core.
+        engine: Where to train.
         report: Show and save what has been found so far, without running any trial.
     """
     from routing_env.benchmark.studies import Study, run_studies
@@ -163,7 +164,7 @@ def tune(
     failures: list[str] = []
     if not report:
         try:
-            failures = run_studies(studies, console, workers=os.cpu_count() or 1 if workers is None else workers)
+            failures = run_studies(studies, console, make_engine(engine))
         except KeyboardInterrupt:
             console.print("\ninterrupted; the same command goes on from here")
             sys.exit(130)

@@ -14,8 +14,11 @@ torch.set_num_threads(1)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """How long the fuzz test plays."""
+    """How long the fuzz test plays, and how many runs outlive two nodes of a Ray cluster."""
     parser.addoption("--fuzz-calls", type=int, default=400, help="calls of each environment in tests/test_fuzz.py")
+    parser.addoption(
+        "--ray-seeds", type=int, default=1, help="runs of each of four entrants in tests/test_ray_engine.py"
+    )
 
 
 settings.register_profile("reproducible", deadline=None, derandomize=True, max_examples=60)

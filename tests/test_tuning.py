@@ -17,13 +17,14 @@ from secret_data import SECRET
 from routing_env.agents import ROUTERS
 from routing_env.agents.q_learning import QLearning
 from routing_env.baselines import BASELINES
-from routing_env.benchmark.grid import DIVERGED, STOP, STOPPED, train_in_worker
 from routing_env.benchmark.jobs import asked_for, differences, who_was_tuned
+from routing_env.benchmark.local_engine import LocalEngine
 from routing_env.benchmark.studies import Playing, Study, run_studies
 from routing_env.benchmark.suites import Arena, Entrant
 from routing_env.benchmark.tuned import Tuned, read_tuned, with_tuned_router, write_tuned
 from routing_env.benchmark.tuning import RATES, Search, budget, search_for, searches_for, space_of
 from routing_env.benchmark.tuning_report import save_tuning, tuning_table
+from routing_env.benchmark.worker import DIVERGED, STOP, STOPPED, train_in_worker
 from routing_env.game.settings import SettingError
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.settings import BenchmarkOptions, TuneOptions
@@ -84,7 +85,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Study], Path]:
     found = searches(folder, "wpl", "dense", search=("learning_rate",), rates=(0.1, 1e30))
     found += searches(folder, OWN, search=("options",), trials=3)
     studies = [Study(search) for search in found]
-    assert run_studies(studies, QUIET, workers=1) == []
+    assert run_studies(studies, QUIET, LocalEngine(1)) == []
     return studies, folder
 
 
@@ -127,7 +128,7 @@ def test_the_same_search_again_trains_nothing(tuned: tuple[list[Study], Path]) -
     studies, folder = tuned
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("metrics.jsonl")}
     again = [Study(study.search) for study in studies]
-    assert run_studies(again, QUIET, workers=1) == []
+    assert run_studies(again, QUIET, LocalEngine(1)) == []
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("metrics.jsonl")} == before
     assert [study.best() for study in again] == [study.best() for study in studies]
 

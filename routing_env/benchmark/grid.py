@@ -1,59 +1,42 @@
-"""The benchmark: a grid of runs in parallel processes, each in its own folder, which a second start finds again."""
+"""The benchmark: a grid of runs, each in its own folder, which a second start finds again; an engine trains them."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, Self, TypeVar
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from routing_env.benchmark.engines import Engine
 from routing_env.benchmark.jobs import Job
 from routing_env.data import DATASETS, load
 from routing_env.game.build import load_data
-from routing_env.game.settings import Given
-from routing_env.names import printable, require
+from routing_env.names import printable
 from routing_env.runs.directory import RunDirectory
-from routing_env.runs.display import Display, clock
+from routing_env.runs.display import clock
 from routing_env.scenarios import settled_by_scenario
 
-_POLL = 0.5
-"""Seconds between two looks at the grid."""
 
-STOP = "stop"
-"""Name of a file that stops the run in whose folder it lies."""
-
-STOPPED, DIVERGED = "stopped", "diverged"
-"""What a task says, or begins with, that was stopped, or whose loss became infinite."""
-
-Task = TypeVar("Task")
-
-
-def run_jobs(jobs: Sequence[Job], console: Console, *, workers: int) -> dict[Job, str]:
+def run_jobs(jobs: Sequence[Job], console: Console, engine: Engine[Job]) -> dict[Job, str]:
     """Run what has not finished yet, and continue what a crash cut off.
 
     Args:
         jobs: of a grid.
         console: for the progress of the grid.
-        workers: processes, of one thread each.
+        engine: that trains them.
 
     Returns:
         The runs that failed, with the reason.
 
     Raises:
-        ValueError: fewer than one worker, or data that are not as they should be, or not those that the runs in these
-            folders were trained on.
+        ValueError: data that are not as they should be, or not those that the runs in these folders were trained on.
         FileNotFoundError: files of a data set are missing.
+        OSError: the folder cannot be written, or the engine has failed.
     """
-    require("workers", workers, workers >= 1, "at least 1")
     by_path = {job.path: job for job in jobs}
     _refuse_other_data(by_path)
     open_jobs = [job for job in by_path.values() if job.epochs_done() < job.epochs]
@@ -64,12 +47,11 @@ def run_jobs(jobs: Sequence[Job], console: Console, *, workers: int) -> dict[Job
     refuse_missing_files(open_jobs)
     failed: dict[Job, str] = {}
     waiting = open_jobs[::-1]
-    with Workers[Job](min(workers, len(open_jobs))) as pool, _Progress(open_jobs, console) as progress:
-        while waiting or pool.busy:
-            while waiting and pool.free:
-                job = waiting.pop()
-                pool.submit(job, train_in_worker, [(dict(job.given), job.path)])
-            for job, reason in pool.ended():
+    with engine, _Progress(open_jobs, console) as progress:
+        while waiting or engine.busy:
+            batch = [waiting.pop() for _ in range(min(engine.free, len(waiting)))]
+            engine.start([(job, [(dict(job.given), job.path)]) for job in batch])
+            for job, reason in engine.ended():
                 if reason:
                     failed[job] = reason
                 progress.finished(job, reason)
@@ -103,64 +85,6 @@ def _refuse_other_data(jobs: Mapping[Path, Job]) -> None:
             if cut not in fingerprints:
                 fingerprints[cut] = load_data(job.given).fingerprint
             directory.refuse_other_data(fingerprints[cut])
-
-
-class Workers(Generic[Task]):
-    """Processes that each do one task after another: one that takes its process down takes no other with it.
-
-    Args:
-        count: processes, of one thread each.
-    """
-
-    def __init__(self, count: int) -> None:
-        self._free = [_pool() for _ in range(count)]
-        self._running: dict[Future[str], tuple[Task, ProcessPoolExecutor]] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for pool in (*self._free, *(pool for _, pool in self._running.values())):
-            pool.shutdown(wait=False, cancel_futures=True)
-        for worker in multiprocessing.active_children():  # idle by now, or interrupted: a run resumes from its files
-            worker.terminate()
-
-    @property
-    def free(self) -> bool:
-        """Whether a process has nothing to do."""
-        return bool(self._free)
-
-    @property
-    def busy(self) -> bool:
-        """Whether a process has something to do."""
-        return bool(self._running)
-
-    def submit(self, task: Task, function: Callable[..., str], *arguments: Any) -> None:
-        """Let a free process do a task; the function returns why it failed, or an empty string."""
-        pool = self._free.pop()
-        self._running[pool.submit(function, *arguments)] = task, pool
-
-    def ended(self) -> list[tuple[Task, str]]:
-        """The tasks that have ended since the last call, each with why it failed; waits a moment for the first."""
-        done, _ = wait(self._running, timeout=_POLL, return_when=FIRST_COMPLETED)
-        found: list[tuple[Task, str]] = []
-        for future in done:
-            task, pool = self._running.pop(future)
-            error = future.exception()
-            if isinstance(error, BrokenProcessPool):
-                reason = "its process was killed; is there enough memory for so many workers?"
-                pool.shutdown(wait=False)
-                pool = _pool()
-            else:
-                reason = future.result() if error is None else f"{type(error).__name__}: {error}"
-            self._free.append(pool)
-            found.append((task, reason))
-        return found
-
-
-def _pool() -> ProcessPoolExecutor:
-    """One worker process."""
-    return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker)
 
 
 class _Progress:
@@ -215,69 +139,3 @@ class _Progress:
         if done == self._before:
             return "-"
         return clock((time.monotonic() - self._started) / (done - self._before) * (self._total - done))
-
-
-def train_in_worker(runs: Sequence[tuple[Given, Path]]) -> str:
-    """Train runs to their ends, one after another. Where another process is training one, let that one finish it.
-
-    A file named ``STOP`` in the folder of a run stops it, and those that follow, after the epoch that it is in.
-
-    Args:
-        runs: the settings and the folder of each.
-
-    Returns:
-        Why they did not finish; empty where they did.
-    """
-    from routing_env.runs.process import explained, prepare
-    from routing_env.runs.run import Run
-
-    try:
-        for given, path in runs:
-            directory = RunDirectory(path)
-            with directory.held(wait=True):
-                (path / STOP).unlink(missing_ok=True)
-                run = Run.of(given)
-                if directory.config_path.is_file():
-                    directory.refuse_other_data(run.learner.data.fingerprint)
-                prepare(run.settings.threads)
-                directory.write_config(run.settings, run.learner.data)
-                run.train(directory, _Stoppable(path / STOP))
-    except _StoppedError:
-        return STOPPED
-    except FloatingPointError as error:
-        return f"{DIVERGED}: {error}"
-    except Exception as error:
-        return explained(error)  # here, since a traceback does not travel between processes
-    return ""
-
-
-class _StoppedError(Exception):
-    """A run was asked to stop."""
-
-
-class _Stoppable(Display):
-    """Shows nothing, and stops a run that has not finished when there is a file."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(Console(quiet=True))
-        self._path = path
-
-    def epoch(self, row: Mapping[str, Any]) -> None:
-        """Look for the file."""
-        super().epoch(row)
-        if self._path.exists() and row["epoch"] < self._run.epochs:
-            raise _StoppedError
-
-
-def _start_worker() -> None:
-    """Let a worker die with its parent, however that dies, and silently on Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    join: Callable[[], None] = parent.join
-
-    def watch() -> None:
-        join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

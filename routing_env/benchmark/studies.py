@@ -1,6 +1,6 @@
 """The trials of ``routing-env tune``.
 
-Optuna suggests points of a space, the grid's workers train them, and a journal remembers how they ended.
+Optuna suggests points of a space, an engine trains them, and a journal remembers how they ended.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ import numpy as np
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from routing_env.benchmark.grid import DIVERGED, STOP, STOPPED, Workers, refuse_missing_files, train_in_worker
+from routing_env.benchmark.engines import Engine
+from routing_env.benchmark.grid import refuse_missing_files
 from routing_env.benchmark.jobs import Job
 from routing_env.benchmark.tuned import Tuned
 from routing_env.benchmark.tuning import Search
+from routing_env.benchmark.worker import DIVERGED, STOP, STOPPED
 from routing_env.names import printable
 from routing_env.runs.display import clock
 from routing_env.search_space import Choices, Dimension
@@ -189,20 +191,20 @@ class Study:
         return len(self.ended) + self.running + self._failed < self.search.trials and not self.complete
 
 
-def run_studies(studies: Sequence[Study], console: Console, *, workers: int) -> list[str]:
+def run_studies(studies: Sequence[Study], console: Console, engine: Engine[Playing]) -> list[str]:
     """Run the trials that have not ended yet.
 
     Args:
         studies: A study for each entrant.
         console: For a line about each trial that ends.
-        workers: Processes, of one thread each.
+        engine: That trains them.
 
     Returns:
         What failed, a line for each trial; the same call tries them again.
 
     Raises:
         FileNotFoundError: Files of a data set are missing.
-        OSError: The folder cannot be written, or another process runs one of the studies.
+        OSError: The folder cannot be written, another process runs one of the studies, or the engine has failed.
         ValueError: Runs have no accuracy, as in regression.
     """
     failures: list[str] = []
@@ -214,18 +216,20 @@ def run_studies(studies: Sequence[Study], console: Console, *, workers: int) -> 
                 raise OSError(f"another process runs the study {study.search.journal}; wait until it ends") from error
             study.resume()
         refuse_missing_files([Job(s.search.arena, s.search.entrant, s.search.given, s.search.journal) for s in studies])
-        pool = stack.enter_context(Workers[Playing](workers))
+        stack.enter_context(engine)
         playing: set[Playing] = set()
         while True:
-            while pool.free:
+            batch: list[Playing] = []
+            while len(batch) < engine.free:
                 ready = next((one for study in _least_busy(studies) if (one := study.next())), None)
                 if ready is None:
                     break
-                playing.add(ready)
-                pool.submit(ready, train_in_worker, [(dict(job.given), job.path) for job in ready.jobs])
-            if not pool.busy:
+                batch.append(ready)
+            playing.update(batch)
+            engine.start([(ready, [(dict(job.given), job.path) for job in ready.jobs]) for ready in batch])
+            if not engine.busy:
                 return failures
-            for ended, reason in pool.ended():
+            for ended, reason in engine.ended():
                 playing.remove(ended)
                 said = ended.study.end(ended, reason)
                 name = f"{ended.study.search.entrant.name}, trial {ended.trial.number}"
