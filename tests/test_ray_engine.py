@@ -30,7 +30,7 @@ QUIET = Console(quiet=True)
 
 def planned(folder: Path, seeds: int) -> list[Job]:
     options = BenchmarkOptions(
-        run_dir=folder, epochs=8, seeds=seeds, fraction=0.2, entrants=("wpl", "oracle", "mmoe", "shared_trunk")
+        run_dir=folder, epochs=5, seeds=seeds, fraction=0.1, entrants=("wpl", "oracle", "mmoe", "shared_trunk")
     )
     return asked_for("planted", options)[1]
 
@@ -66,7 +66,13 @@ def test_runs_outlive_two_nodes_killed_in_turn(tmp_path: Path, request: pytest.F
     seeds: int = request.config.getoption("--ray-seeds")  # pyright: ignore[reportAssignmentType]
     local, killed = planned(tmp_path / "local", seeds), planned(tmp_path / "ray", seeds)
     assert run_jobs(local, QUIET, LocalEngine(1)) == {}
-    cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    noticing = {
+        "health_check_initial_delay_ms": 500,
+        "health_check_period_ms": 500,
+        "health_check_failure_threshold": 4,
+    }  # a lost node, after two seconds
+    head = {"num_cpus": 0, "include_dashboard": False, "_system_config": noticing}
+    cluster: Any = Cluster(initialize_head=True, head_node_args=head)
     try:
         engine = Killing(EngineOptions(engine="ray", address=cluster.address, workers=2))
         engine.jobs = killed
@@ -95,7 +101,7 @@ def test_an_attempt_goes_on_from_the_files_that_another_has_sent(tmp_path: Path)
         return [one[1] for one in sent if not isinstance(one, str)]
 
     whole = attempt({})
-    rest = attempt(whole[4])
-    assert [len(metrics(files)) for files in whole] == [*range(1, 9)]
-    assert [metrics(files) for files in rest] == [metrics(files) for files in whole[5:]]
+    rest = attempt(whole[2])
+    assert [len(metrics(files)) for files in whole] == [*range(1, 6)]
+    assert [metrics(files) for files in rest] == [metrics(files) for files in whole[3:]]
     assert not job.path.exists(), "an attempt writes to no folder of a run"
