@@ -42,7 +42,7 @@ class RouteHedge(PolicyRouter):
     """Evidence in favour of the first column at the start; it fades as a task's samples exceed ``memory``."""
     explore: float = 0.3
     """Share of a task's lanes that explore at the start."""
-    least: float = 0.02
+    least: float = 0.005
     """Share of a task's lanes that explore at the end."""
     anneal: int = 1000
     """Samples of a task over which exploration falls from ``explore`` to ``least``."""
