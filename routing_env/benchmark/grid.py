@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ from routing_env.benchmark.jobs import Job
 from routing_env.data import DATASETS, load
 from routing_env.game.build import load_data
 from routing_env.game.settings import Given
+from routing_env.interrupts import silent_worker, starting_process
 from routing_env.names import printable, require
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.display import Display, clock
@@ -138,7 +138,8 @@ class Workers(Generic[Task]):
     def submit(self, task: Task, function: Callable[..., str], *arguments: Any) -> None:
         """Let a free process do a task; the function returns why it failed, or an empty string."""
         pool = self._free.pop()
-        self._running[pool.submit(function, *arguments)] = task, pool
+        with starting_process():
+            self._running[pool.submit(function, *arguments)] = task, pool
 
     def ended(self) -> list[tuple[Task, str]]:
         """The tasks that have ended since the last call, each with why it failed; waits a moment for the first."""
@@ -271,7 +272,7 @@ class _Stoppable(Display):
 
 def _start_worker() -> None:
     """Let a worker die with its parent, however that dies, and silently on Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    silent_worker()
     parent = multiprocessing.parent_process()
     assert parent is not None
     join: Callable[[], None] = parent.join
