@@ -117,17 +117,16 @@ def benchmark(
     """
     from routing_env.benchmark.grid import run_jobs
     from routing_env.benchmark.jobs import asked_for, who_was_tuned
-    from routing_env.benchmark.report import save_report
+    from routing_env.benchmark.report import failures_told, save_report
 
     name, jobs = asked_for(suite, config)
     _say(who_was_tuned(suite, config))
     with interruptible(_SAME_COMMAND):
         failed = run_jobs(jobs, console, workers=os.cpu_count() or 1 if workers is None else workers)
-    if len(failed) < len(jobs):
-        save_report(jobs, config.run_dir / "reports" / name, console)
-    if failed:
-        reasons = "\n".join(f"{job.path}: {reason}" for job, reason in failed.items())
-        raise ValueError(f"{len(failed)} of {len(jobs)} runs failed; the same command tries them again\n{reasons}")
+    reasons = [f"{job.path}: {reason}" for job, reason in failed.items()]
+    with failures_told(f"{len(failed)} of {len(jobs)} runs", reasons):
+        if len(failed) < len(jobs):
+            save_report(jobs, config.run_dir / "reports" / name, console)
 
 
 @app.command
@@ -148,6 +147,7 @@ def tune(
         workers: Processes of one thread each; by default one per core.
         report: Show and save what has been found so far, without running any trial.
     """
+    from routing_env.benchmark.report import failures_told
     from routing_env.benchmark.studies import Study, run_studies
     from routing_env.benchmark.tuning import budget, searches_for
     from routing_env.benchmark.tuning_report import save_tuning
@@ -159,10 +159,8 @@ def tune(
         studies = [Study(search) for search in searches]
         if not report:
             failures = run_studies(studies, console, workers=os.cpu_count() or 1 if workers is None else workers)
-    save_tuning(studies, config, console)
-    if failures:
-        reasons = "\n".join(failures)
-        raise ValueError(f"{len(failures)} trials failed; the same command tries them again\n{reasons}")
+    with failures_told(f"{len(failures)} trials", failures):
+        save_tuning(studies, config, console)
 
 
 @app.command
