@@ -6,10 +6,14 @@ environments in the registries of others, as those expect.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from routing_env import interrupts
 
-from routing_env import envs as envs
-from routing_env.names import lazy_attributes
+interrupts.exit_at_once(only_in_command=True)  # before the slow imports
+
+from typing import TYPE_CHECKING  # noqa: E402
+
+from routing_env import envs as envs  # noqa: E402
+from routing_env.names import lazy_attributes  # noqa: E402
 
 if TYPE_CHECKING:
     from routing_env.data import MultiTaskData as MultiTaskData

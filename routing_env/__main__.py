@@ -1,5 +1,15 @@
-"""``python -m routing_env`` is ``routing-env``."""
+"""The command ``routing-env``, and ``python -m routing_env``."""
 
-from routing_env.cli import main
+from routing_env.interrupts import exit_at_once
 
-main()
+
+def start() -> None:
+    """Run the command line; Ctrl-C ends it with one line from the first moment on."""
+    exit_at_once()
+    from routing_env.cli import main
+
+    main()
+
+
+if __name__ == "__main__":
+    start()

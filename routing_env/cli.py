@@ -18,12 +18,16 @@ from rich.text import Text
 
 from routing_env.benchmark.engines import EngineOptions, make_engine
 from routing_env.game.settings import Settings
+from routing_env.interrupts import interruptible
 from routing_env.names import file_name, printable
 from routing_env.options import data_on_command_line, options_of
 from routing_env.runs.settings import SB3_PREFIX, BenchmarkOptions, RunSettings, TuneOptions, resumed
 
 app = tyro.extras.SubcommandApp()
 console = Console()
+
+_SAME_COMMAND = "the same command goes on from here"
+"""How to continue what is made of many runs."""
 
 if TYPE_CHECKING:
     from routing_env.runs.directory import RunDirectory
@@ -81,19 +85,13 @@ def train(
         router = resolved.router.removeprefix(SB3_PREFIX).partition(":")[0]
         kind = name or f"{run.ground}-{Path(router).stem}"
         directory = RunDirectory.create(run_dir, kind, run.settings, data)
-    with directory.held(wait=False):
+    again = f"continue with: routing-env train --resume {directory.path}{consent(run.settings)}"
+    with directory.held(wait=False), interruptible(printable(again)):
         try:
             directory.write_config(run.settings, run.learner.data, places=run.places)
             train_and_show(run, directory, console)
-        except KeyboardInterrupt:
-            command = f"routing-env train --resume {directory.path}{consent(run.settings)}"
-            console.print(f"\ninterrupted; continue with: {printable(command)}", soft_wrap=True, markup=False)
-            sys.exit(130)
         except OSError as error:
-            raise OSError(
-                f"{error}; fix that (permissions? disk full?) and continue with: "
-                f"routing-env train --resume {directory.path}{consent(run.settings)}"
-            ) from error
+            raise OSError(f"{error}; fix that (permissions? disk full?) and {again}") from error
 
 
 def _say(lines: Iterable[str]) -> None:
@@ -120,20 +118,16 @@ def benchmark(
     """
     from routing_env.benchmark.grid import run_jobs
     from routing_env.benchmark.jobs import asked_for, who_was_tuned
-    from routing_env.benchmark.report import save_report
+    from routing_env.benchmark.report import failures_told, save_report
 
     name, jobs = asked_for(suite, config)
     _say(who_was_tuned(suite, config))
-    try:
+    with interruptible(_SAME_COMMAND):
         failed = run_jobs(jobs, console, make_engine(engine))
-    except KeyboardInterrupt:
-        console.print("\ninterrupted; the same command goes on from here")
-        sys.exit(130)
-    if len(failed) < len(jobs):
-        save_report(jobs, config.run_dir / "reports" / name, console)
-    if failed:
-        reasons = "\n".join(f"{job.path}: {reason}" for job, reason in failed.items())
-        raise ValueError(f"{len(failed)} of {len(jobs)} runs failed; the same command tries them again\n{reasons}")
+    reasons = [f"{job.path}: {reason}" for job, reason in failed.items()]
+    with failures_told(f"{len(failed)} of {len(jobs)} runs", reasons):
+        if len(failed) < len(jobs):
+            save_report(jobs, config.run_dir / "reports" / name, console)
 
 
 @app.command
@@ -154,24 +148,20 @@ def tune(
         engine: Where to train.
         report: Show and save what has been found so far, without running any trial.
     """
+    from routing_env.benchmark.report import failures_told
     from routing_env.benchmark.studies import Study, run_studies
     from routing_env.benchmark.tuning import budget, searches_for
     from routing_env.benchmark.tuning_report import save_tuning
 
     searches = searches_for(suite, config)
     _say(budget(searches))
-    studies = [Study(search) for search in searches]
     failures: list[str] = []
-    if not report:
-        try:
+    with interruptible(_SAME_COMMAND):
+        studies = [Study(search) for search in searches]
+        if not report:
             failures = run_studies(studies, console, make_engine(engine))
-        except KeyboardInterrupt:
-            console.print("\ninterrupted; the same command goes on from here")
-            sys.exit(130)
-    save_tuning(studies, config, console)
-    if failures:
-        reasons = "\n".join(failures)
-        raise ValueError(f"{len(failures)} trials failed; the same command tries them again\n{reasons}")
+    with failures_told(f"{len(failures)} trials", failures):
+        save_tuning(studies, config, console)
 
 
 @app.command

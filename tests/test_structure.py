@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {"routing_env": ROOT / "routing_env", "agents": ROOT / "agents", "baselines": ROOT / "baselines"}
 
 LAYERS = [
-    {"torch_settings", "names", "checkpoint", "state_dicts"},
+    {"interrupts", "torch_settings", "names", "checkpoint", "state_dicts"},
     {"search_space"},
     {"types", "evaluations"},
     {"scenarios"},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -12,6 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 from routing_env.benchmark.engines import KILLED, POLL, Engine, Task, Training
 from routing_env.benchmark.worker import train_in_worker
+from routing_env.interrupts import silent_worker, starting_process
 from routing_env.names import require
 
 
@@ -51,7 +51,8 @@ class LocalEngine(Engine[Task]):
         """Let free processes do tasks."""
         for task, trainings in batch:
             pool = self._idle.pop() if self._idle else _pool()
-            self._running[pool.submit(train_in_worker, trainings)] = task, pool
+            with starting_process():
+                self._running[pool.submit(train_in_worker, trainings)] = task, pool
 
     def ended(self) -> list[tuple[Task, str]]:
         """The tasks that have ended since the last call, each with why it failed; waits a moment for the first."""
@@ -77,7 +78,7 @@ def _pool() -> ProcessPoolExecutor:
 
 def _start_worker() -> None:
     """Let a worker die with its parent, however that dies, and silently on Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    silent_worker()
     parent = multiprocessing.parent_process()
     assert parent is not None
     join: Callable[[], None] = parent.join

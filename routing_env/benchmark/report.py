@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -15,10 +15,11 @@ from routing_env.benchmark.leaderboard import leaderboards
 from routing_env.benchmark.scenario_scores import save_scenario_scores, scenario_scores, terminal_scores
 from routing_env.benchmark.tables import costs, power, save_tables, terminal_legend, terminal_table, verdict
 from routing_env.names import printable
+from routing_env.runs.process import explained, figures_failed
 
 
 def save_report(jobs: Sequence[Job], folder: Path, console: Console) -> None:
-    """Print the leaderboards of the finished runs, and save tables and figures.
+    """Print the leaderboards of the finished runs, and save tables, then figures.
 
     Args:
         jobs: Runs, finished or not.
@@ -27,6 +28,8 @@ def save_report(jobs: Sequence[Job], folder: Path, console: Console) -> None:
 
     Raises:
         ValueError: No run has finished, or a run has no accuracies.
+        OSError: A file cannot be written.
+        RuntimeError: The figures could not be drawn; everything else is saved.
     """
     boards = leaderboards(jobs)
     if not boards:
@@ -47,11 +50,37 @@ def save_report(jobs: Sequence[Job], folder: Path, console: Console) -> None:
         console.print(terminal_scores(scores))
     console.print()
     console.print(terminal_legend(boards[0].columns))
-    saved = (
-        save_tables(boards, jobs, folder),
-        save_exports(boards, jobs, folder),
-        save_comparison_figures(jobs, folder),
-        save_scenario_scores(scores, folder) if scores else [],
-    )
-    for path in chain.from_iterable(saved):
+    _say_saved(console, [*save_tables(boards, jobs, folder), *save_exports(boards, jobs, folder)])
+    if scores:
+        _say_saved(console, save_scenario_scores(scores, folder))
+    try:
+        _say_saved(console, save_comparison_figures(jobs, folder))
+    except Exception as error:
+        raise figures_failed(error, f"the report is saved in {folder}") from error
+
+
+@contextmanager
+def failures_told(what: str, reasons: Sequence[str]) -> Generator[None, None, None]:
+    """Raise for what failed before the block, whether or not the block fails too.
+
+    Args:
+        what: What failed, in words.
+        reasons: A line for each failure; the block alone counts where there is none.
+
+    Raises:
+        ValueError: There are reasons; the message ends with the block's own error if it raised one.
+    """
+    told = [f"{what} failed; the same command tries them again", *reasons]
+    try:
+        yield
+    except Exception as error:
+        if not reasons:
+            raise
+        raise ValueError("\n".join((*told, explained(error)))) from error
+    if reasons:
+        raise ValueError("\n".join(told))
+
+
+def _say_saved(console: Console, paths: Iterable[Path]) -> None:
+    for path in paths:
         console.print(printable(f"saved  {path}"), soft_wrap=True, highlight=False, markup=False)

@@ -47,16 +47,20 @@ def edges_of(shares: NDArray[np.float64], blocks: Sequence[Sequence[int]]) -> li
         for row in range(shares.shape[1]):
             column = dict(zip(blocks[row], columns(len(blocks[row])), strict=True))
             there: dict[float, float] = defaultdict(float)
-            faintest = min(FAINTEST, 0.5 / len(column))
+            faintest = min(FAINTEST, 0.5 / max(len(column), 1))
             for x, share in here.items():
                 for action in (shares[task, row] >= faintest).nonzero()[0].tolist():
                     flow = share * float(shares[task, row, action])
-                    gap = int(x * len(column) + 0.5) / len(column)
-                    target = column.get(action, gap)
+                    target = column.get(action, _gap_beside(x, len(column)))
                     there[target] += flow
                     edges.append((task, (row, x), (row + 1, target), flow))
             here = there
     return edges
+
+
+def _gap_beside(x: float, number: int) -> float:
+    """The x where PASS goes through a row: the nearest gap between its nodes, and straight on where it has none."""
+    return int(x * number + 0.5) / number if number else x
 
 
 def side_by_side(used: dict[Node, dict[int, float]], step: float, room: float) -> dict[tuple[Node, int], float]:

@@ -111,7 +111,8 @@ def draw_routing_map(
             rims=[INK if t else PALE for t in taken],
             inks=[INK if t else PALE_INK for t in taken],
         )
-        note = f"depth {row}" + (f"\n{sum(taken)} of {len(taken)} blocks" if shares.shape[1] >= row else "")
+        used_blocks = f"{sum(taken)} of {len(taken)} blocks" if taken else "PASS alone"
+        note = f"depth {row}" + (f"\n{used_blocks}" if shares.shape[1] >= row else "")
         _note(axes, note, (0, row), (-8, 0), ha="right", va="center", color="#6b6b6b")
     _name_tasks(axes, task_names, marks, diameter, width)
 
@@ -230,9 +231,9 @@ def _draw_nodes(
     rims: Sequence[Any],
     inks: Sequence[str],
 ) -> None:
-    x, y, labels = zip(*places, strict=True)
+    x, y = [place[0] for place in places], [place[1] for place in places]
     axes.scatter(x, y, s=diameter**2, c=list(faces), edgecolors=list(rims), linewidths=1.1, zorder=2, clip_on=False)
-    for place_x, place_y, label, ink in zip(x, y, labels, inks, strict=True):
+    for (place_x, place_y, label), ink in zip(places, inks, strict=True):
         axes.text(place_x, place_y, label, ha="center", va="center_baseline", fontsize=size, color=ink, zorder=3)
 
 

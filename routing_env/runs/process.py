@@ -63,6 +63,17 @@ def explained(error: BaseException) -> str:
     return f"{_told(error)}; set ROUTING_ENV_TRACEBACK=1 to see where, and please report it"
 
 
+def figures_failed(error: Exception, done: str) -> Exception:
+    """The error of figures that could not be drawn, told after everything else has been shown and saved.
+
+    Args:
+        error: Why they could not.
+        done: What is there all the same, in words.
+    """
+    text = f"{done}, but its figures could not be drawn: {_told(error)}"
+    return OSError(text) if isinstance(error, OSError) else RuntimeError(text)
+
+
 def _told(error: BaseException) -> str:
     """The kind of an error and the first line of its message."""
     return f"{type(error).__name__}: {(str(error).strip() or 'without a message').splitlines()[0]}"

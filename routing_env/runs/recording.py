@@ -9,6 +9,7 @@ with Recording(env, "my-ppo", env.policy(model)):
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -131,7 +132,15 @@ class Recording:
         if error is None and not self._run.epoch:
             self._end_epoch()
         if self._run.epoch:
-            self._run.draw(self.directory)
+            try:
+                self._run.draw(self.directory)
+            except Exception as problem:  # which must not take the place of the loop's own error
+                warnings.warn(
+                    f"the figures of {self.directory.path} could not be drawn; everything else is there: "
+                    f"{type(problem).__name__}: {problem}",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
 
     def _begin(self) -> None:
         """Watch the game that is being played now."""

@@ -9,13 +9,19 @@ from routing_env.evaluations import Evaluation
 from routing_env.names import printable
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.display import Display
+from routing_env.runs.process import figures_failed
 from routing_env.runs.run import REFERENCES, Run, has_oracle, reference_settings
 from routing_env.runs.sources import consent
 from routing_env.runs.task_table import task_table
 
 
 def train_and_show(run: Run, directory: RunDirectory, console: Console) -> None:
-    """Train a run and, if asked to, the routers to compare it with; then draw and print their results."""
+    """Train a run and, if asked to, the routers to compare it with; then print and draw their results.
+
+    Raises:
+        OSError: A file cannot be written.
+        RuntimeError: The figures could not be drawn; everything else has been printed.
+    """
     display = Display(console)
     data = run.learner.data
     router, name = (escape(printable(text)) for text in (run.settings.router, run.ground))
@@ -38,12 +44,18 @@ def train_and_show(run: Run, directory: RunDirectory, console: Console) -> None:
             its_directory.write_config(other.settings, run.data, places=run.places)
             other.train(its_directory, display)
             references[router] = other.evaluate(run.reported)
-    figures = run.draw(directory)
     console.print()
     title = f"{run.settings.router} on {run.ground}: {run.reported} split after {run.epoch} epochs"
     console.print(task_table(evaluation, data, title, pass_action=run.learner.pass_action, references=references))
     for part in run.learner.tables(directory.read_metrics()):
         console.print(part)
-    lines = [f"run directory  {directory.path}", *(f"figure         {figure}" for figure in figures)]
+    lines = [f"run directory  {directory.path}"]
+    failure: Exception | None = None
+    try:
+        lines.extend(f"figure         {figure}" for figure in run.draw(directory))
+    except Exception as error:
+        failure = error
     for line in (*lines, f"again          routing-env evaluate {directory.path}{consent(run.settings)}"):
         console.print(printable(line), soft_wrap=True, highlight=False, markup=False)
+    if failure is not None:
+        raise figures_failed(failure, f"{directory.path} is trained and its tables are above") from failure
