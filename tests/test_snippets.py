@@ -17,7 +17,7 @@ SNIPPETS = {
     for page in PAGES
     for found in re.finditer(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
 }
-FRAMEWORKS = ("benchmarl", "ray")
+FRAMEWORKS = ("benchmarl", "ray.rllib")
 """What examples/requirements has, as it does not go together with the test environment."""
 
 REACHED = {
@@ -45,7 +45,7 @@ def test_snippet(
 ) -> None:
     snippet = SNIPPETS[place]
     for name in FRAMEWORKS:
-        if re.search(rf"^from {name}\b", snippet, re.MULTILINE):
+        if re.search(rf"^from {re.escape(name)}\b", snippet, re.MULTILINE):
             pytest.importorskip(name)
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
