@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from routing_env.agents.base import PolicyRouter
 from routing_env.agents.rules import certainty
 from routing_env.names import as_integer, is_number, require
+from routing_env.search_space import Choices, SearchSpace
 from routing_env.types import Decision, Game, GameSpec, State, Trace
 
 
@@ -33,6 +34,12 @@ class RouteHedge(PolicyRouter):
     With ``copies`` the blocks of each layer are divided into that many equal parts. Each deal is played within one of
     them, in turn, and a greedy evaluation averages the answers of all.
     """
+
+    space: ClassVar[SearchSpace] = {
+        "rate": Choices((10.0, 20.0, 50.0, 100.0)),
+        "memory": Choices((20.0, 50.0, 200.0)),
+        "least": Choices((0.005, 0.02, 0.05)),
+    }
 
     rate: float = 20.0
     """Rate of the exponential weights."""
