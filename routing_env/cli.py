@@ -127,7 +127,7 @@ def benchmark(
     reasons = [f"{job.path}: {reason}" for job, reason in failed.items()]
     with failures_told(f"{len(failed)} of {len(jobs)} runs", reasons):
         if len(failed) < len(jobs):
-            save_report(jobs, config.run_dir / "reports" / name, console)
+            save_report(jobs, config.run_dir / "reports" / name, console, against=config.against)
 
 
 @app.command
@@ -179,24 +179,28 @@ def report(
         config: settings.
     """
     from routing_env.benchmark.comparison_figures import policies
-    from routing_env.benchmark.jobs import asked_for, found_jobs, report_name, who_was_tuned
+    from routing_env.benchmark.found import found_jobs
+    from routing_env.benchmark.jobs import asked_for, report_name, who_was_tuned
     from routing_env.benchmark.report import save_report
     from routing_env.benchmark.suites import SUITES
 
     folders = [Path(name) for name in what]
     if what[1:] or (what[0] not in SUITES and (folders[0].is_dir() or len(folders[0].parts) > 1)):
-        if config != BenchmarkOptions(run_dir=config.run_dir):
-            raise ValueError("folders of runs say themselves what was run; leave out all options but --run-dir")
+        if config != BenchmarkOptions(run_dir=config.run_dir, against=config.against):
+            raise ValueError(
+                "folders of runs say themselves what was run; leave out all options but --run-dir and --against"
+            )
         jobs = found_jobs(folders)
         arenas, entrants = (
             list(dict.fromkeys(getattr(job, kind).name for job in jobs)) for kind in ("arena", "entrant")
         )
-        name = report_name("-".join(("runs", *arenas)), jobs, entrants)
-        save_report(jobs, config.run_dir / "reports" / name, console)
+        kind = "-".join(("runs", *arenas, *(() if config.against is None else ("against", config.against))))
+        name = report_name(kind, jobs, entrants)
+        save_report(jobs, config.run_dir / "reports" / name, console, against=config.against)
         return
     name, jobs = asked_for(what[0], config)
     _say(who_was_tuned(what[0], config))
-    save_report(jobs, config.run_dir / "reports" / name, console)
+    save_report(jobs, config.run_dir / "reports" / name, console, against=config.against)
     _say(f"saved  {path}" for path in policies(jobs))
 
 

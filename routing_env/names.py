@@ -35,8 +35,8 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-_LONGEST_FILE_NAME = 100
-"""In bytes; file systems take 255, and others append to the name."""
+_LONGEST_FILE_NAME = 50
+"""In bytes. File systems take 255, but people read these names, and others append to them."""
 
 
 def file_name(text: str) -> str:

@@ -19,7 +19,7 @@ from PIL import Image
 
 from routing_env.benchmark.jobs import asked_for, choose_entrants, plan_jobs, report_name, scale
 from routing_env.benchmark.paper import EPOCHS, TABLE_2
-from routing_env.benchmark.suites import SUITES
+from routing_env.benchmark.suites import SUITES, Entrant
 from routing_env.cli import main
 from routing_env.data import DATASETS, first_tasks, load, training_share
 from routing_env.game.build import load_data
@@ -98,7 +98,7 @@ def test_reports_at_other_scales_have_other_folders() -> None:
     assert report_name("digits", jobs, ["mine.py:First", "wpl"]) == "digits-8epochs-3seeds-mine.py-First-wpl"
     long = [report_name("digits", jobs, ["wpl", "x" * length]) for length in (150, 151)]
     assert long[0] != long[1]
-    assert max(map(len, long)) < 120
+    assert max(map(len, long)) < 60
 
 
 def test_entrants_are_checked() -> None:
@@ -108,6 +108,16 @@ def test_entrants_are_checked() -> None:
         ("wpl single", "wpl", ("topology=single",)),
         ("exp3", "exp3", ()),
     ]
+    own = choose_entrants(arena, ["wpl single", "wpl rule=full-vector step=0.1"]).entrants
+    assert own[1] == Entrant("wpl rule=full-vector step=0.1", "wpl", ("rule=full-vector", "step=0.1"))
+    for wrong, message in (
+        ("wpl rule", "'rule' is not an option with a value"),
+        ("wpl =1", "'=1' is not"),
+        ("wlp rule=x", "did you mean 'wpl'"),
+        ("", "unknown"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            choose_entrants(arena, [wrong])
     with pytest.raises(ValueError, match="did you mean 'cross_stitch'"):
         choose_entrants(arena, ["cross-stich"])
 
@@ -234,6 +244,7 @@ def test_a_router_of_ones_own_and_one_that_fails(tmp_path: Path) -> None:
         (("--epochs", "0"), "epochs is 0"),
         (("--seeds", "0"), "seeds is 0"),
         (("--workers", "0"), "workers is 0"),
+        (("--against", "wlp"), "unknown entrant of digits 'wlp'; did you mean 'wpl'?"),
     ],
 )
 def test_wrong_values_are_named(

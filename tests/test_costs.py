@@ -13,7 +13,8 @@ from torch._C import _len_torch_dispatch_stack  # pyright: ignore[reportPrivateU
 from routing_env.agents import make_router
 from routing_env.agents.gradient import GradientRouter
 from routing_env.benchmark.columns import COLUMNS
-from routing_env.benchmark.jobs import differences, found_jobs
+from routing_env.benchmark.found import found_jobs
+from routing_env.benchmark.jobs import differences
 from routing_env.benchmark.leaderboard import Leaderboard, leaderboards
 from routing_env.benchmark.tables import costs, markdown
 from routing_env.data import load

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from routing_env.benchmark.columns import RECORDED
 from routing_env.benchmark.exports import in_latex, latex, marl_eval
-from routing_env.benchmark.jobs import found_jobs
+from routing_env.benchmark.found import found_jobs
 from routing_env.benchmark.leaderboard import leaderboards
 from routing_env.benchmark.report import save_report
 from routing_env.benchmark.tables import cells

@@ -14,7 +14,7 @@ from trained import small_run
 from zoo import small_data
 
 from routing_env import parallel_env
-from routing_env.benchmark.jobs import found_jobs
+from routing_env.benchmark.found import found_jobs
 from routing_env.benchmark.report import failures_told, save_report
 from routing_env.drawing.map_layout import edges_of
 from routing_env.runs.recording import Recording

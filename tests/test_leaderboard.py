@@ -16,8 +16,8 @@ from rich.table import Table
 
 from routing_env.agents import ROUTERS, make_router
 from routing_env.benchmark.columns import COLUMNS, RECORDED, Column, Entry, percent
-from routing_env.benchmark.jobs import found_jobs
-from routing_env.benchmark.leaderboard import REFERENCES, Leaderboard, leaderboards
+from routing_env.benchmark.found import found_jobs
+from routing_env.benchmark.leaderboard import REFERENCES, Leaderboard, Standing, leaderboards
 from routing_env.benchmark.statistics import (
     Interval,
     detectable_difference,
@@ -25,7 +25,16 @@ from routing_env.benchmark.statistics import (
     paired_comparison,
     probability_of_improvement,
 )
-from routing_env.benchmark.tables import cells, markdown, power, save_tables, terminal_legend, terminal_table, verdict
+from routing_env.benchmark.tables import (
+    cells,
+    fitting,
+    markdown,
+    power,
+    save_tables,
+    terminal_legend,
+    terminal_table,
+    verdict,
+)
 from routing_env.cli import main
 from routing_env.data import load
 from routing_env.game.build import make_game
@@ -47,6 +56,13 @@ def pretend(folder: Path, router: str, tested: float, *, epochs: int = 2, **game
     directory.save_checkpoint({"epoch": epochs})
 
 
+def accuracy_of(row: Standing) -> float:
+    """The mean over seeds of the test accuracy."""
+    interval = row.values["accuracy"]
+    assert isinstance(interval, Interval)
+    return interval.value
+
+
 def test_any_runs_make_a_leaderboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def write(name: str, router: str, tested: float, **settings: Any) -> None:
         pretend(tmp_path / "runs" / name, router, tested, **settings)
@@ -61,13 +77,13 @@ def test_any_runs_make_a_leaderboard(tmp_path: Path, monkeypatch: pytest.MonkeyP
     write("mmoe/a-seed0", "mmoe", 0.55)
     jobs = found_jobs([tmp_path / "runs/mine", tmp_path / "runs/wpl", tmp_path / "runs/mmoe/a-seed0"])
     whole, first = leaderboards(jobs)
-    assert [(row.name, row.seeds, row.baseline, pytest.approx(row.values["accuracy"])) for row in whole.standings] == [
+    assert [(row.name, row.seeds, row.baseline, pytest.approx(accuracy_of(row))) for row in whole.standings] == [
         ("wpl rho=0.0", 1, False, 0.8),
         ("my-ppo", 2, False, 0.6),
         ("wpl rho=0.3", 1, False, 0.6),
         ("mmoe", 1, True, 0.55),
     ]
-    assert whole.best_baseline == "mmoe"
+    assert whole.against == "mmoe"
     assert (first.arena, [row.name for row in first.standings]) == ("planted, first 2 tasks", ["wpl"])
     assert "wpl rho=0.0, is 25.00 points above the best baseline, mmoe: one seed cannot" in verdict(whole)
     assert verdict(first) == ""
@@ -108,9 +124,11 @@ def test_a_column_is_one_entry(tmp_path: Path) -> None:
     columns = (*COLUMNS[:3], replace(new, interval=True), *COLUMNS[3:])
     jobs = found_jobs([tmp_path / "runs"])
     boards = leaderboards(jobs, columns)
-    terminal, legend = printed(terminal_table(boards[0])), printed(terminal_legend(boards[0].columns))
+    fit = fitting(boards[0], 87)
+    terminal = printed(terminal_table(boards[0], fit))
+    legend = printed(terminal_legend(fit, bold=True))
     heading, wpl, mmoe = (" ".join(line.split()) for line in terminal.splitlines()[1:4])
-    assert heading == "entrant accuracy IQM [95 %] spread [ends] balanced worst vs best p"
+    assert heading == "entrant accuracy IQM [95 %] spread [ends] balanced worst vs * p"
     assert "20.00" in wpl
     assert "10.00" in mmoe
     assert "spread [ends] best seed - worst seed" in " ".join(legend.split())
@@ -126,7 +144,8 @@ def test_a_column_is_one_entry(tmp_path: Path) -> None:
         [0.1, 0.25, 0.35],
     ]
     plain = leaderboards(jobs)
-    before = "".join((markdown(plain), printed(terminal_table(plain[0])), printed(terminal_legend(plain[0].columns))))
+    every = fitting(plain[0], 1000)
+    before = markdown(plain) + printed(terminal_table(plain[0], every)) + printed(terminal_legend(every, bold=True))
     assert "spread" not in before
 
 
@@ -207,7 +226,7 @@ def test_p_values_are_corrected_for_every_comparison_with_a_baseline(tmp_path: P
     board = board_of(tmp_path, SCORES)
     pairs = [(a, b) for b in ("mmoe", "dense") for a in ("wpl", "exp3", "oracle")] + [("dense", "mmoe")]
     expected = dict(zip(pairs, holm([paired_comparison(SCORES[a], SCORES[b]).p for a, b in pairs]), strict=True))
-    assert board.best_baseline == "mmoe"
+    assert board.against == "mmoe"
     for row in board.standings:
         if row.name == "mmoe":
             assert row.versus is None
@@ -221,6 +240,46 @@ def test_p_values_are_corrected_for_every_comparison_with_a_baseline(tmp_path: P
             (alone.difference, alone.low, alone.high)
         )
     assert verdict(board).endswith(f"p = {expected['wpl', 'mmoe']:.3f} (Holm-corrected over 7 comparisons).")
+
+
+def test_everyone_is_compared_with_whoever_is_named(tmp_path: Path) -> None:
+    board_of(tmp_path, SCORES)
+    (board,) = leaderboards(found_jobs([tmp_path]), against="exp3")
+    others = [name for name in SCORES if name != "exp3"]
+    ps = [paired_comparison(SCORES[name], SCORES["exp3"]).p for name in others]
+    expected = dict(zip(others, holm(ps), strict=True))
+    assert {row.name: row.values["p"] for row in board.standings} == pytest.approx({**expected, "exp3": None})
+    tasks = {name: np.repeat(np.array(scores)[:, None], 4, axis=1) for name, scores in SCORES.items()}
+    better = {row.name: row.values["improvement"] for row in board.standings}
+    assert better["dense"] == probability_of_improvement(tasks["dense"], tasks["exp3"])
+    assert [row[1] for row in cells(board)] == ["oracle", "wpl", "exp3 *", "mmoe", "dense"]
+    assert verdict(board).startswith("The best router, wpl, is 6.67 points above exp3: ")
+    assert "from exp3 with 80 % power, Holm-corrected over 4 comparisons" in power(board)
+    with pytest.raises(ValueError, match=r"against is 'nobody'.*name one of .*dense"):
+        leaderboards(found_jobs([tmp_path]), against="nobody")
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
+def test_a_terminal_of_any_width_shows_whole_numbers(tmp_path: Path, width: int) -> None:
+    board = board_of(tmp_path, SCORES | {"a-router-with-a-long-name-that-is-folded": [0.1, 0.2, 0.3]})
+    columns = fitting(board, width)
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(terminal_table(board, columns))
+    text = console.export_text()
+    assert "…" not in text
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+    for row in board.standings:
+        assert all(column.cell(row.values[column.key], "terminal") in text for column in columns)
+    names = [column.heading for column in columns]
+    assert names[0] == "accuracy"
+    assert ("vs *" in names) == (width >= 60)
+    assert ("parameters" in names) == (width >= 120)
+
+
+def test_the_accuracy_has_the_interval_of_its_mean(tmp_path: Path) -> None:
+    board = board_of(tmp_path, {"wpl": [0.6, 0.7], "mmoe": [0.5, 0.5], "dense": [0.4]})
+    half = 12.7062047 * 5  # quantile of Student's t with one degree of freedom, times the standard error
+    assert [row[2] for row in cells(board)] == [f"65.00 ± {half:.2f}", "50.00 ± 0.00", "40.00"]
 
 
 def test_the_power_of_the_seeds_is_told(tmp_path: Path) -> None:
@@ -294,4 +353,4 @@ def test_whoever_lacks_a_validation_split_is_not_chosen_by_another_measure(tmp_p
     write("mmoe", {"validation_accuracy": 0.4, "train_accuracy": 0.9})
     write("dense", {"train_accuracy": 0.8})
     (board,) = leaderboards(found_jobs([tmp_path]))
-    assert board.best_baseline == "mmoe"
+    assert board.against == "mmoe"

@@ -16,7 +16,7 @@ from worlds import little_data
 
 from routing_env import Decision, Router, State, make_game
 from routing_env.agents import ROUTERS, make_router
-from routing_env.benchmark.jobs import found_jobs
+from routing_env.benchmark.found import found_jobs
 from routing_env.benchmark.leaderboard import leaderboards
 from routing_env.benchmark.tables import markdown
 from routing_env.envs.sb3 import RoutingVecEnv

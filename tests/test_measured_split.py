@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from secret_data import SECRET
 
-from routing_env.benchmark.jobs import found_jobs
+from routing_env.benchmark.found import found_jobs
 from routing_env.benchmark.leaderboard import leaderboards
 from routing_env.game.settings import SettingError
 from routing_env.runs.directory import RunDirectory

@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 from safetensors.torch import load_file
 
-from routing_env.benchmark.jobs import Job, found_jobs, plan_jobs
+from routing_env.benchmark.found import found_jobs
+from routing_env.benchmark.jobs import Job, plan_jobs
 from routing_env.benchmark.suites import suite_on
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.display import Display

@@ -21,7 +21,7 @@ from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 from worlds import Blueprint, bits, little_data, little_game
 
 from routing_env import Decision, State, parallel_env, routing_v0
-from routing_env.benchmark.jobs import found_jobs
+from routing_env.benchmark.found import found_jobs
 from routing_env.benchmark.leaderboard import leaderboards
 from routing_env.cli import main
 from routing_env.envs.sb3 import RoutingVecEnv

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from routing_env.benchmark.jobs import differences, found_jobs
+from routing_env.benchmark.found import found_jobs
+from routing_env.benchmark.jobs import differences
 from routing_env.benchmark.leaderboard import leaderboards
 from routing_env.benchmark.tables import markdown
 from routing_env.cli import main

@@ -16,7 +16,7 @@ from PIL import Image
 from rich.console import Console
 
 from routing_env import MultiTaskData, parallel_env
-from routing_env.benchmark.jobs import found_jobs
+from routing_env.benchmark.found import found_jobs
 from routing_env.benchmark.report import save_report
 from routing_env.benchmark.tables import in_markdown
 from routing_env.cli import main

@@ -17,6 +17,7 @@ from routing_env.benchmark.statistics import (
     Interval,
     area_under_curve,
     interquartile_mean_interval,
+    mean_interval,
     probability_of_improvement,
     worst_task,
 )
@@ -39,13 +40,13 @@ class Entry:
 
     Attributes:
         runs: For each seed, the evaluations of the run.
-        versus: Comparison with the best baseline; None for the best baseline itself, and without a common seed.
-        best: Runs of the best baseline, by seed; empty where ``versus`` is None.
+        versus: Comparison with the entrant that all are compared with; None for that one, and without a common seed.
+        against: Runs of that entrant, by seed; empty where ``versus`` is None.
     """
 
     runs: Mapping[int, Rows]
     versus: Comparison | None = None
-    best: Mapping[int, Rows] = field(default_factory=dict[int, Rows])
+    against: Mapping[int, Rows] = field(default_factory=dict[int, Rows])
 
     @property
     def last(self) -> list[Mapping[str, Any]]:
@@ -74,6 +75,7 @@ class Column:
         value: Computes the value from the finished runs of an entrant.
         text: Formats a value that is not None.
         shown: The tables that have the column.
+        rank: Where a terminal is too narrow, columns with the highest ranks are left out.
         terminal_text: Formats a value for the terminal; None means as ``text`` does.
         interval: Whether values are intervals.
     """
@@ -84,6 +86,7 @@ class Column:
     value: Callable[[Entry], Value]
     text: Callable[[Any], str]
     shown: frozenset[Place]
+    rank: int = 0
     terminal_text: Callable[[Any], str] | None = None
     interval: bool = False
 
@@ -117,9 +120,19 @@ def _interval(interval: Interval) -> str:
     return f"{percent(interval.value)} [{percent(interval.low)}, {percent(interval.high)}]"
 
 
+def _plus_minus(interval: Interval) -> str:
+    half = interval.value - interval.low
+    return percent(interval.value) + ("" if half != half else f" ± {100 * half:.2f}")
+
+
 def _short_interval(interval: Interval) -> str:
     ends = "" if interval.low != interval.low else f" [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
     return f"{100 * interval.value:.1f}{ends}"
+
+
+def _accuracy(entry: Entry) -> Interval:
+    mean, half = (float(one) for one in mean_interval([row["test_accuracy"] for row in entry.last]))
+    return Interval(mean, mean - half, mean + half)
 
 
 def _area(entry: Entry) -> float:
@@ -133,8 +146,8 @@ def _difference(entry: Entry) -> Interval | None:
 
 
 def _improvement(entry: Entry) -> Interval | None:
-    seeds = sorted(entry.runs.keys() & entry.best.keys())
-    ours, theirs = ([runs[seed][-1]["test_task_accuracy"] for seed in seeds] for runs in (entry.runs, entry.best))
+    seeds = sorted(entry.runs.keys() & entry.against.keys())
+    ours, theirs = ([runs[seed][-1]["test_task_accuracy"] for seed in seeds] for runs in (entry.runs, entry.against))
     if not seeds or np.shape(ours) != np.shape(theirs):  # nobody to compare with, or data with other tasks
         return None
     return probability_of_improvement(ours, theirs)
@@ -171,7 +184,6 @@ def _three_digits(value: float) -> str:
 
 
 _EVERYWHERE = frozenset[Place]({"terminal", "markdown", "csv"})
-_FILES = frozenset[Place]({"markdown", "csv"})
 _CSV = frozenset[Place]({"csv"})
 _ROUTING = frozenset[Place]({"routing", "csv"})
 
@@ -193,10 +205,11 @@ COLUMNS = (
     Column(
         "accuracy",
         "accuracy",
-        "accuracy on the test split after the last epoch, mean over seeds",
-        lambda entry: entry.mean("test_accuracy"),
-        percent,
+        "accuracy on the test split after the last epoch, mean over seeds with its 95 % t-interval",
+        _accuracy,
+        _plus_minus,
         _EVERYWHERE,
+        interval=True,
     ),
     Column(
         "iqm",
@@ -205,6 +218,7 @@ COLUMNS = (
         lambda entry: interquartile_mean_interval(entry.task_accuracy).within(0, 1),
         _interval,
         _EVERYWHERE,
+        rank=5,
         terminal_text=_short_interval,
         interval=True,
     ),
@@ -215,6 +229,7 @@ COLUMNS = (
         lambda entry: entry.mean("test_balanced_accuracy"),
         percent,
         _EVERYWHERE,
+        rank=3,
     ),
     Column(
         "worst_task_accuracy",
@@ -223,8 +238,9 @@ COLUMNS = (
         lambda entry: float(worst_task(entry.task_accuracy).mean()),
         percent,
         _EVERYWHERE,
+        rank=4,
     ),
-    Column("area_under_curve", "area", "mean height of the learning curve", _area, percent, _FILES),
+    Column("area_under_curve", "area", "mean height of the learning curve", _area, percent, _EVERYWHERE, rank=8),
     Column(
         "validation_accuracy",
         "validation",
@@ -235,20 +251,23 @@ COLUMNS = (
     ),
     Column(
         "difference",
-        "vs best",
-        "difference from the best baseline (*) by validation, else training",
+        "vs *",
+        "difference from the entrant marked *: the best baseline by validation, or else training, accuracy, unless "
+        "--against names another",
         _difference,
         lambda difference: f"{100 * difference.value:+.2f}",
         _EVERYWHERE,
+        rank=1,
         interval=True,
     ),
     Column(
         "p",
         "p",
-        "p-value of the paired t-test, Holm-corrected over all comparisons with a baseline",
+        "p-value of the paired t-test, Holm-corrected over all comparisons that the table might have shown",
         lambda entry: None if entry.versus is None else entry.versus.corrected_p,
         p_value,
         _EVERYWHERE,
+        rank=2,
     ),
     Column(
         "uncorrected_p",
@@ -261,18 +280,20 @@ COLUMNS = (
     Column(
         "detectable",
         "detectable",
-        "smallest difference from the best baseline that this number of seeds would detect with 80 % power",
+        "smallest difference from the entrant marked * that this number of seeds would detect with 80 % power",
         lambda entry: None if entry.versus is None else entry.versus.detectable,
         percent,
-        _FILES,
+        _EVERYWHERE,
+        rank=11,
     ),
     Column(
         "improvement",
         "P(better) [95 %]",
-        "probability of scoring higher than the best baseline on a random task, runs drawn at random",
+        "probability of scoring higher than the entrant marked * on a random task, runs drawn at random",
         _improvement,
         _interval,
-        _FILES,
+        _EVERYWHERE,
+        rank=9,
         interval=True,
     ),
     Column(
@@ -281,7 +302,8 @@ COLUMNS = (
         "seconds per run on one thread",
         lambda entry: entry.mean("seconds"),
         lambda seconds: f"{seconds:.0f}",
-        _FILES,
+        _EVERYWHERE,
+        rank=10,
     ),
     Column(
         "parameters",
@@ -289,7 +311,8 @@ COLUMNS = (
         "trained parameters: the stem, all blocks or layers, and the networks of a router, but no tables",
         _parameters,
         lambda number: f"{number:,.0f}",
-        _FILES,
+        _EVERYWHERE,
+        rank=6,
     ),
     Column(
         "training_flops",
@@ -298,7 +321,8 @@ COLUMNS = (
         "epochs; - in runs that did not count them",
         _training_flops,
         lambda flops: f"{flops / 1e6:,.3f}" if flops < 1e7 else f"{flops / 1e6:,.1f}",
-        _FILES,
+        _EVERYWHERE,
+        rank=7,
     ),
     *RECORDED,
     Column(

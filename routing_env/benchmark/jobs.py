@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from routing_env.benchmark.suites import SUITES, Arena, Entrant, Suite, suite_of
 from routing_env.benchmark.tuned import read_tuned, with_tuned
 from routing_env.data import DATASETS
 from routing_env.game.settings import Given, Settings
-from routing_env.names import by_number, file_name, look_up, source_file
+from routing_env.names import file_name, look_up, source_file
 from routing_env.runs.arrivals import later_epochs
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.learners import is_baseline
@@ -22,7 +23,7 @@ from routing_env.runs.settings import SB3_PREFIX, ArenaOptions, BenchmarkOptions
 from routing_env.runs.sources import files_of
 from routing_env.scenarios import SCENARIOS
 
-_FAIRNESS = ("epochs", "validation")
+FAIRNESS = ("epochs", "validation")
 """Settings without which a comparison misleads where entrants differ in them."""
 
 _OPTIMISER = (
@@ -103,6 +104,10 @@ def asked_for(suite: str, config: BenchmarkOptions) -> tuple[str, list[Job]]:
     if config.settings is not None:
         name, file = f"{name}-{config.settings.stem}", str(config.settings)
         jobs = [replace(job, tuned=file) if job.entrant.name in tuned else job for job in jobs]
+    if config.against is not None:
+        for arena in {job.arena.name: job.arena for job in jobs}.values():
+            look_up(f"entrant of {arena.name}", config.against, {one.name: one for one in arena.entrants})
+        name = f"{name}-against-{config.against}"
     return report_name(name, jobs, config.entrants), jobs
 
 
@@ -151,14 +156,25 @@ def who_was_tuned(suite: str, config: BenchmarkOptions) -> list[str]:
 def choose_entrants(arena: Arena, names: Sequence[str]) -> Arena:
     """The arena with other entrants: some of its usual ones by their names, or any router, baseline or class.
 
+    Args:
+        arena: Where they play.
+        names: Of entrants, or routers, baselines and classes with options, such as ``"wpl rule=full-vector"``.
+
     Raises:
-        ValueError: an unknown name, with the nearest known one.
+        ValueError: an unknown name, with the nearest known one, or an option without a value.
     """
     own = {entrant.name: entrant for entrant in arena.entrants}
-    for name in names:
-        if name not in own:
-            is_baseline(name)
-    return replace(arena, entrants=tuple(own.get(name, Entrant(name, name)) for name in dict.fromkeys(names)))
+    return replace(arena, entrants=tuple(own.get(name) or _entrant(name) for name in dict.fromkeys(names)))
+
+
+def _entrant(name: str) -> Entrant:
+    """A router, baseline or class, with the options that follow it."""
+    router, *options = shlex.split(name) or [""]
+    is_baseline(router)
+    for option in options:
+        if not all(option.partition("=")):
+            raise ValueError(f"{name!r} as an entrant: {option!r} is not an option with a value, such as rate=0.1")
+    return Entrant(name, router, tuple(options))
 
 
 def plan_jobs(
@@ -234,73 +250,7 @@ def given_of(
     return {**own, **cadence, **of_run, **arena.game, **entrant.game}
 
 
-def found_jobs(paths: Sequence[Path]) -> list[Job]:
-    """The runs in folders, whoever made them: an arena for each data set, with its first tasks or share of samples.
-
-    An entrant is a router or baseline with its options; its name says in which other settings its runs differ, and how
-    long it was trained and what validates it where others in the arena differ in that. Of several runs of an entrant
-    with the same seed the last that has finished counts, by the names of the folders.
-
-    Args:
-        paths: folders of runs, or above them.
-
-    Raises:
-        FileNotFoundError: a folder without runs.
-    """
-    runs = {folder: RunDirectory(folder).read_config() for path in paths for folder in _runs_in(path)}
-    settings = {folder: _settings(run) for folder, run in runs.items()}
-
-    def differing(folders: Sequence[Path]) -> set[str]:
-        known = settings[folders[0]]
-        return {key for key in known if any(settings[folder][key] != known[key] for folder in folders)}
-
-    arenas: dict[str, list[Path]] = {}
-    alike: dict[tuple[str, str], list[Path]] = {}
-    for folder, run in runs.items():
-        arena, name = _arena_name(run.game), " ".join((run.router, *run.router_options))
-        arenas.setdefault(arena, []).append(folder)
-        alike.setdefault((arena, name), []).append(folder)
-    jobs: dict[tuple[str, str, int], Job] = {}
-    for (arena, name), group in alike.items():
-        told = differing(group) | differing(arenas[arena]) & set(_FAIRNESS)
-        for folder in group:
-            run = runs[folder]
-            full = " ".join((name, *(f"{key}={value}" for key, value in settings[folder].items() if key in told)))
-            job = Job(
-                Arena(arena, {"data": run.game.data}, ()),
-                Entrant(full, run.router, run.router_options),
-                run.given(),
-                folder,
-            )
-            place = arena, full, job.seed
-            if place not in jobs or _rank(job) > _rank(jobs[place]):
-                jobs[place] = job
-    return list(jobs.values())
-
-
-def _rank(job: Job) -> tuple[bool, object]:
-    """Runs that have finished go first, then those that began later: a folder's name is the time and a number."""
-    return job.epochs_done() >= job.epochs, by_number(job.path.name)
-
-
-def _runs_in(path: Path) -> list[Path]:
-    """The folders of runs from this one down; a run's own references are none."""
-    if (path / "config.json").is_file() or not path.is_dir():
-        return [RunDirectory.open(path).path]
-    found = sorted(config.parent for config in path.rglob("config.json") if config.parent.parent.name != "references")
-    if not found:
-        raise FileNotFoundError(f"there is no run in {path}: no folder in it has a config.json")
-    return found
-
-
-def _arena_name(game: Settings) -> str:
-    if game.scenario is not None:
-        return game.scenario
-    tasks = "" if game.tasks is None else f", first {game.tasks} tasks"
-    return f"{game.data}{tasks}" + ("" if game.fraction == 1 else f", fraction {game.fraction:g}")
-
-
-def _settings(run: RunSettings) -> dict[str, Any]:
+def telling_settings(run: RunSettings) -> dict[str, Any]:
     """What can tell two runs in an arena apart, seeds aside."""
     aside = {
         "router",
@@ -332,7 +282,7 @@ def differences(jobs: Sequence[Job]) -> str:
             continue
         versions = directory.read_versions()
         told = {name: versions[name] for name in ("routing-env", "torch") if name in versions}
-        for name, value in {**_settings(directory.read_config()), **told}.items():
+        for name, value in {**telling_settings(directory.read_config()), **told}.items():
             values.setdefault(name, {}).setdefault(str(value), {})[job.entrant.name] = None
         for split, mark in directory.read_fingerprint().items():
             marks.setdefault((split, job.seed), set()).add(mark)

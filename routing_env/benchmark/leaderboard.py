@@ -25,7 +25,7 @@ class Standing:
         baseline: Whether it is a baseline, a network without routing.
         reference: Whether it is one of ``REFERENCES``.
         seeds: Number of finished runs.
-        versus: Comparison with the best baseline; None for the best baseline itself, and without a common seed.
+        versus: Comparison with ``Leaderboard.against``; None for that entrant itself, and without a common seed.
         values: The value of each column, by the column's key.
     """
 
@@ -45,8 +45,10 @@ class Leaderboard:
         arena: Name of the arena.
         scale: Epochs, seeds and share of the training samples, in words.
         differences: In which settings, data and versions the runs differ, in a sentence; empty where they agree.
-        best_baseline: Baseline with the best validation accuracy (or, if a run has no validation split, with the best
-            training accuracy); None without a baseline.
+        against: Entrant that all others are compared with. If nobody is named, it is the baseline with the best
+            validation accuracy (or, if a run has no validation split, with the best training accuracy); None without a
+            baseline.
+        named: Whether ``against`` was named.
         best_router: Router chosen in the same way among those that learn; None without such a router.
         columns: The columns of which the standings have values.
         standings: The rows.
@@ -55,26 +57,34 @@ class Leaderboard:
     arena: str
     scale: str
     differences: str
-    best_baseline: str | None
+    against: str | None
+    named: bool
     best_router: str | None
     columns: tuple[Column, ...]
     standings: tuple[Standing, ...]
 
 
-def leaderboards(jobs: Sequence[Job], columns: Sequence[Column] = COLUMNS) -> list[Leaderboard]:
+def leaderboards(
+    jobs: Sequence[Job], columns: Sequence[Column] = COLUMNS, *, against: str | None = None
+) -> list[Leaderboard]:
     """Make a leaderboard for each arena in which a run has finished.
 
+    Args:
+        jobs: Runs, finished or not.
+        columns: Columns of the leaderboards.
+        against: Entrant that all others are compared with; by default the best baseline of each arena.
+
     Raises:
-        ValueError: A run has no accuracies.
+        ValueError: A run has no accuracies, or ``against`` has no finished run in an arena.
     """
     arenas: dict[str, list[Job]] = {}
     for job in jobs:
         if job.epochs_done() >= job.epochs:
             arenas.setdefault(job.arena.name, []).append(job)
-    return [_leaderboard(name, finished, tuple(columns)) for name, finished in arenas.items()]
+    return [_leaderboard(name, finished, tuple(columns), against) for name, finished in arenas.items()]
 
 
-def _leaderboard(arena: str, jobs: Sequence[Job], columns: tuple[Column, ...]) -> Leaderboard:
+def _leaderboard(arena: str, jobs: Sequence[Job], columns: tuple[Column, ...], named: str | None) -> Leaderboard:
     runs: dict[str, dict[int, Rows]] = {}
     for job in jobs:
         rows = job.rows()
@@ -97,13 +107,24 @@ def _leaderboard(arena: str, jobs: Sequence[Job], columns: tuple[Column, ...]) -
     def best(names: Sequence[str]) -> str | None:
         return max(names, key=lambda name: np.nan_to_num(entries[name].mean(criterion)), default=None)
 
-    best_baseline = best(baselines)
+    if named is not None and named not in runs:
+        raise ValueError(
+            f"against is {named!r}, and no run of that entrant has finished in {arena}; name one of {', '.join(runs)}"
+        )
+    against = best(baselines) if named is None else named
     best_router = best([name for name in runs if name not in baselines and name not in references])
-    comparisons = _comparisons(runs, baselines)
+    routers = [name for name in runs if name not in baselines]
+    if (
+        named is None
+    ):  # which baseline is shown depends on the runs, so all that might have been shown are corrected for
+        pairs = [*((router, baseline) for router in routers for baseline in baselines), *combinations(baselines, 2)]
+    else:
+        pairs = [(name, named) for name in runs if name != named]
+    comparisons = _comparisons(runs, pairs)
 
     def standing(name: str) -> Standing:
-        versus = comparisons.get((name, best_baseline or ""))
-        entry = Entry(runs[name], versus, runs[best_baseline] if best_baseline is not None and versus else {})
+        versus = comparisons.get((name, against or ""))
+        entry = Entry(runs[name], versus, runs[against] if against is not None and versus else {})
         return Standing(
             name=name,
             baseline=name in baselines,
@@ -115,22 +136,19 @@ def _leaderboard(arena: str, jobs: Sequence[Job], columns: tuple[Column, ...]) -
 
     by_accuracy = sorted(runs, key=lambda name: -entries[name].mean("test_accuracy"))
     standings = tuple(map(standing, by_accuracy))
-    return Leaderboard(arena, scale(jobs), differences(jobs), best_baseline, best_router, columns, standings)
+    return Leaderboard(
+        arena, scale(jobs), differences(jobs), against, named is not None, best_router, columns, standings
+    )
 
 
 def _comparisons(
-    runs: Mapping[str, Mapping[int, Rows]], baselines: Sequence[str]
+    runs: Mapping[str, Mapping[int, Rows]], pairs: Sequence[tuple[str, str]]
 ) -> Mapping[tuple[str, str], Comparison]:
-    """Compare the test accuracies of each entrant with each baseline over their common seeds, Holm-corrected.
-
-    The table shows only the comparisons with the best baseline. Which one that is depends on the runs, so all the
-    comparisons that it might have shown are corrected for.
+    """Compare the test accuracies of pairs of entrants over their common seeds, Holm-corrected.
 
     Returns:
-        A comparison for each pair (entrant, baseline) with a common seed.
+        A comparison for each pair with a common seed, in both orders.
     """
-    routers = [name for name in runs if name not in baselines]
-    pairs = [*((router, baseline) for router in routers for baseline in baselines), *combinations(baselines, 2)]
     compared: dict[tuple[str, str], Comparison] = {}
     for pair in pairs:
         seeds = sorted(runs[pair[0]].keys() & runs[pair[1]].keys())

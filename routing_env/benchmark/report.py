@@ -8,39 +8,44 @@ from pathlib import Path
 
 from rich.console import Console
 
+from routing_env.benchmark.columns import Column
 from routing_env.benchmark.comparison_figures import save_comparison_figures
 from routing_env.benchmark.exports import save_exports
 from routing_env.benchmark.jobs import Job
 from routing_env.benchmark.leaderboard import leaderboards
 from routing_env.benchmark.scenario_scores import save_scenario_scores, scenario_scores, terminal_scores
-from routing_env.benchmark.tables import costs, power, save_tables, terminal_legend, terminal_table, verdict
+from routing_env.benchmark.tables import costs, fitting, power, save_tables, terminal_legend, terminal_table, verdict
 from routing_env.names import printable
 from routing_env.runs.process import explained, figures_failed
 
 
-def save_report(jobs: Sequence[Job], folder: Path, console: Console) -> None:
+def save_report(jobs: Sequence[Job], folder: Path, console: Console, *, against: str | None = None) -> None:
     """Print the leaderboards of the finished runs, and save tables, then figures.
 
     Args:
         jobs: Runs, finished or not.
         folder: Where to save.
         console: Where to print.
+        against: Entrant that all others are compared with; by default the best baseline of each arena.
 
     Raises:
-        ValueError: No run has finished, or a run has no accuracies.
+        ValueError: No run has finished, a run has no accuracies, or ``against`` has no finished run in an arena.
         OSError: A file cannot be written.
         RuntimeError: The figures could not be drawn; everything else is saved.
     """
-    boards = leaderboards(jobs)
+    boards = leaderboards(jobs, against=against)
     if not boards:
         places = ", ".join(dict.fromkeys(str(job.path.parents[1]) for job in jobs))
         raise ValueError(
             f"none of these {len(jobs)} runs in {places} has finished; finish them with routing-env benchmark, or each "
             "with routing-env train --resume"
         )
+    shown: dict[str, Column] = {}
     for board in boards:
+        columns = fitting(board, console.width)
+        shown |= {column.key: column for column in columns}
         console.print()
-        console.print(terminal_table(board))
+        console.print(terminal_table(board, columns))
         for line in (verdict(board), power(board), costs(board), board.differences):
             if line:
                 console.print(printable(line), highlight=False, markup=False)
@@ -49,7 +54,7 @@ def save_report(jobs: Sequence[Job], folder: Path, console: Console) -> None:
         console.print()
         console.print(terminal_scores(scores))
     console.print()
-    console.print(terminal_legend(boards[0].columns))
+    console.print(terminal_legend(list(shown.values()), bold=console.is_terminal))
     _say_saved(console, [*save_tables(boards, jobs, folder), *save_exports(boards, jobs, folder)])
     if scores:
         _say_saved(console, save_scenario_scores(scores, folder))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from rich.cells import cell_len
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -17,6 +18,9 @@ from routing_env.benchmark.jobs import Job
 from routing_env.benchmark.leaderboard import REFERENCES, Leaderboard, Standing
 from routing_env.benchmark.statistics import LEVEL, POWER, RECOMMENDED_SEEDS, detectable_difference
 from routing_env.names import printable
+
+_LONGEST_NAME = 24
+"""Characters of an entrant's name in the terminal; longer ones are folded where columns need the room."""
 
 
 def shown_in(columns: Sequence[Column], *places: Place) -> list[Column]:
@@ -34,19 +38,37 @@ def cells(board: Leaderboard) -> list[list[str]]:
 
 
 def _entrant(row: Standing, board: Leaderboard) -> str:
-    """The entrant's name, with a mark for the best baseline and the number of seeds if others have more."""
+    """The entrant's name, with a mark if others are compared with it, and the number of seeds if others have more."""
     most = max(other.seeds for other in board.standings)
     missing = "" if row.seeds == most else f" ({row.seeds} of {most} seeds)"
-    return printable(row.name) + (" *" if row.name == board.best_baseline else "") + missing
+    return printable(row.name) + (" *" if row.name == board.against else "") + missing
 
 
-def terminal_table(board: Leaderboard) -> Table:
-    """The main columns, for a terminal of 80 columns; routers that learn are bold."""
+def fitting(board: Leaderboard, width: int) -> list[Column]:
+    """The columns that a terminal has room for: the most important ones, in the order of the table.
+
+    Args:
+        board: Whose standings are shown.
+        width: Characters in a line.
+    """
+    candidates = sorted(shown_in(board.columns, "terminal"), key=lambda column: column.rank)
+    left = width - min(_LONGEST_NAME, max(cell_len(_entrant(row, board)) for row in board.standings))
+    kept: set[str] = set()
+    for column in candidates:
+        texts = (column.heading, *(column.cell(row.values[column.key], "terminal") for row in board.standings))
+        left -= 1 + max(map(cell_len, texts))
+        if left < 0 and kept:
+            break
+        kept.add(column.key)
+    return [column for column in board.columns if column.key in kept]
+
+
+def terminal_table(board: Leaderboard, columns: Sequence[Column]) -> Table:
+    """Some columns for a terminal; routers that learn are bold."""
     title = printable(f"{board.arena}: test accuracy in %, {board.scale}")
     table = Table(
         title=Text(title), title_justify="left", header_style="bold", box=None, pad_edge=False, collapse_padding=True
     )
-    columns = shown_in(board.columns, "terminal")
     table.add_column("entrant", overflow="fold")
     for column in columns:
         table.add_column(escape(column.heading), justify="right", no_wrap=True)
@@ -56,20 +78,21 @@ def terminal_table(board: Leaderboard) -> Table:
     return table
 
 
-def terminal_legend(columns: Sequence[Column]) -> Table:
-    """The meaning of the columns of :func:`terminal_table`."""
+def terminal_legend(columns: Sequence[Column], *, bold: bool) -> Table:
+    """The meaning of the columns of a :func:`terminal_table`, and of bold names where there are any."""
     table = Table(box=None, pad_edge=False, collapse_padding=True, show_header=False, style="dim")
-    for column in shown_in(columns, "terminal"):
+    for column in columns:
         table.add_row(escape(column.heading), escape(column.meaning))
-    table.add_row("bold", "routers that learn")
-    table.add_row("not bold", "baselines (no routing) and references (routers that do not learn)")
+    if bold:
+        table.add_row("bold", "routers that learn")
+        table.add_row("not bold", "baselines (no routing) and references (routers that do not learn)")
     return table
 
 
 def verdict(board: Leaderboard) -> str:
-    """A sentence that compares the best router with the best baseline; empty if one of them is missing.
+    """A sentence that compares the best router with the best baseline, or with the entrant that was named; or nothing.
 
-    Both are chosen on validation data, never on the test split. References do not compete.
+    Best means best on validation data, never on the test split. References do not compete.
     """
     versus = next((row.versus for row in board.standings if row.name == board.best_router), None)
     if versus is None:
@@ -83,13 +106,14 @@ def verdict(board: Leaderboard) -> str:
         chance = "unlikely to be chance" if p < LEVEL else "may be chance"
         family = f" (Holm-corrected over {versus.comparisons} comparisons)" if versus.comparisons > 1 else ""
         trust = f"{chance}, p {'' if p < LEAST_P else '= '}{p_value(p)}{family}"
-    return f"The best router, {board.best_router}, is {where} the best baseline, {board.best_baseline}: {trust}."
+    opponent = board.against if board.named else f"the best baseline, {board.against}"
+    return f"The best router, {board.best_router}, is {where} {opponent}: {trust}."
 
 
 def power(board: Leaderboard) -> str:
     """Sentences on the difference that these seeds would detect and on how many seeds to run; empty if all is well.
 
-    The spread is the median over entrants of the standard deviation of the difference from the best baseline.
+    The spread is the median over entrants of the standard deviation of the difference from ``board.against``.
     """
     compared = [row.versus for row in board.standings if row.versus is not None and row.versus.spread > 0]
     seeds = min((one.seeds for one in compared), default=min(row.seeds for row in board.standings))
@@ -101,11 +125,12 @@ def power(board: Leaderboard) -> str:
     def points(count: int) -> str:
         return f"{100 * detectable_difference(spread, count, comparisons=family):.2f} points"
 
+    opponent = board.against if board.named else "the best baseline"
     correction = f", Holm-corrected over {family} comparisons" if family > 1 else ""
     more = f", and {RECOMMENDED_SEEDS} seeds one of {points(RECOMMENDED_SEEDS)}" if advice else ""
     return (
         f"With the variation seen here (median over entrants), {seeds} seeds detect a difference of {points(seeds)} "
-        f"from the best baseline with {100 * POWER:.0f} % power{correction}{more}. {advice}"
+        f"from {opponent} with {100 * POWER:.0f} % power{correction}{more}. {advice}"
     ).rstrip()
 
 
@@ -168,7 +193,7 @@ def save_tables(boards: Sequence[Leaderboard], jobs: Sequence[Job], folder: Path
             "place": place,
             "entrant": row.name,
             "kind": "baseline" if row.baseline else "router",
-            "best_baseline": row.name == board.best_baseline,
+            "against": row.name == board.against,
             **{
                 field: value
                 for column in shown_in(board.columns, "csv")

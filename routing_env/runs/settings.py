@@ -110,6 +110,8 @@ class BenchmarkOptions(ArenaOptions):
     """Runs of each entrant; by default the suite's."""
     settings: Path | None = None
     """File of tuned settings, as routing-env tune writes it; entrants that are in it play with its settings."""
+    against: str | None = None
+    """Entrant that the leaderboards compare all others with; by default the best baseline on validation."""
     run_dir: Path = Path("runs/benchmark")
     """Folder of all benchmark runs and reports."""
 

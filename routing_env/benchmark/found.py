@@ -1,0 +1,78 @@
+"""The runs in folders, whoever made them, as jobs of a benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from routing_env.benchmark.jobs import FAIRNESS, Job, telling_settings
+from routing_env.benchmark.suites import Arena, Entrant
+from routing_env.game.settings import Settings
+from routing_env.names import by_number
+from routing_env.runs.directory import RunDirectory
+
+
+def found_jobs(paths: Sequence[Path]) -> list[Job]:
+    """The runs in folders, whoever made them: an arena for each data set, with its first tasks or share of samples.
+
+    An entrant is a router or baseline with its options; its name says in which other settings its runs differ, and how
+    long it was trained and what validates it where others in the arena differ in that. Of several runs of an entrant
+    with the same seed the last that has finished counts, by the names of the folders.
+
+    Args:
+        paths: folders of runs, or above them.
+
+    Raises:
+        FileNotFoundError: a folder without runs.
+    """
+    runs = {folder: RunDirectory(folder).read_config() for path in paths for folder in _runs_in(path)}
+    settings = {folder: telling_settings(run) for folder, run in runs.items()}
+
+    def differing(folders: Sequence[Path]) -> set[str]:
+        known = settings[folders[0]]
+        return {key for key in known if any(settings[folder][key] != known[key] for folder in folders)}
+
+    arenas: dict[str, list[Path]] = {}
+    alike: dict[tuple[str, str], list[Path]] = {}
+    for folder, run in runs.items():
+        arena, name = _arena_name(run.game), " ".join((run.router, *run.router_options))
+        arenas.setdefault(arena, []).append(folder)
+        alike.setdefault((arena, name), []).append(folder)
+    jobs: dict[tuple[str, str, int], Job] = {}
+    for (arena, name), group in alike.items():
+        told = differing(group) | differing(arenas[arena]) & set(FAIRNESS)
+        for folder in group:
+            run = runs[folder]
+            full = " ".join((name, *(f"{key}={value}" for key, value in settings[folder].items() if key in told)))
+            job = Job(
+                Arena(arena, {"data": run.game.data}, ()),
+                Entrant(full, run.router, run.router_options),
+                run.given(),
+                folder,
+            )
+            place = arena, full, job.seed
+            if place not in jobs or _rank(job) > _rank(jobs[place]):
+                jobs[place] = job
+    return list(jobs.values())
+
+
+def _rank(job: Job) -> tuple[bool, object]:
+    """Runs that have finished go first, then those that began later: a folder's name is the time and a number."""
+    return job.epochs_done() >= job.epochs, by_number(job.path.name)
+
+
+def _runs_in(path: Path) -> list[Path]:
+    """The folders of runs from this one down; a run's own references are none."""
+    if (path / "config.json").is_file() or not path.is_dir():
+        return [RunDirectory.open(path).path]
+    found = sorted(config.parent for config in path.rglob("config.json") if config.parent.parent.name != "references")
+    if not found:
+        raise FileNotFoundError(f"there is no run in {path}: no folder in it has a config.json")
+    return found
+
+
+def _arena_name(game: Settings) -> str:
+    if game.scenario is not None:
+        return game.scenario
+    tasks = "" if game.tasks is None else f", first {game.tasks} tasks"
+    return f"{game.data}{tasks}" + ("" if game.fraction == 1 else f", fraction {game.fraction:g}")
