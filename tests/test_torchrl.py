@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -18,6 +19,7 @@ from routing_env import MultiTaskData, parallel_env, routing_v0
 
 pytest.importorskip("torchrl", reason="TorchRL is not installed: pip install torchrl")
 
+from torchrl.envs.libs.gym import GymEnv, GymWrapper
 from torchrl.envs.libs.pettingzoo import PettingZooWrapper
 from torchrl.envs.utils import MarlGroupMapType, check_env_specs
 
@@ -98,6 +100,21 @@ def test_a_seed_starts_the_world_over(data: MultiTaskData) -> None:
 def test_agents_that_join_later_are_refused(data: MultiTaskData) -> None:
     with pytest.raises(KeyError, match="set topology to 'per_task' or 'single'"):
         check_env_specs(PettingZooWrapper(parallel_env(data=data, mask="info", topology="dispatched")))
+
+
+@pytest.mark.parametrize("mode", ["SameStep", "Disabled"])  # those that TorchRL takes
+def test_vectors_of_gymnasium_in_torchrl(mode: str) -> None:
+    env = gymnasium.make_vec("routing_env:Routing-v0", num_envs=4, autoreset_mode=mode, seed=0)
+    wrapped = GymWrapper(env)
+    check_env_specs(wrapped)
+    steps = wrapped.rollout(6, break_when_any_done=False)
+    assert steps["next", "reward"].abs().eq(1).all(), "an episode of one decision ends with the final reward"
+    assert steps["next", "terminated"].all()
+
+
+def test_torchrl_makes_the_registered_environment() -> None:
+    env = GymEnv("routing_env:Routing-v0", seed=0)
+    check_env_specs(env)
 
 
 def test_the_example_prints_its_accuracy_beside_the_random_routers(

@@ -58,8 +58,8 @@ class RoutingVectorEnv(Shell, VectorEnv[NumpyArrays, ArrayLike, NumpyArrays]):
             raise ValueError(f"render_mode is {render_mode!r}; a vector environment cannot render, use gymnasium.make")
         if isinstance(autoreset_mode, str):
             check_choice("autoreset_mode", autoreset_mode, [mode.value for mode in AutoresetMode])
-        self._mode = AutoresetMode(autoreset_mode)
-        self.metadata = {**self.metadata, "autoreset_mode": self._mode}
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
         self.lanes = Lanes.of(settings, lanes=num_envs, parts=parts, also=("parts", "autoreset_mode"))
         self.num_envs = num_envs
         self.single_observation_space = self.lanes.format.space()
@@ -112,14 +112,14 @@ class RoutingVectorEnv(Shell, VectorEnv[NumpyArrays, ArrayLike, NumpyArrays]):
         """
         lanes = self.lanes
         over, never = np.zeros(self.num_envs, np.bool_), np.zeros(self.num_envs, np.bool_)
-        if lanes.ends is not None and self._mode is AutoresetMode.NEXT_STEP:
+        if lanes.ends is not None and self.autoreset_mode is AutoresetMode.NEXT_STEP:
             lanes.deal()
             return lanes.vectors, np.zeros(self.num_envs), over, never, self._infos()
         rewards = lanes.step(actions).astype(np.float64)
         infos = self._infos()
         if lanes.ends is not None:
             over = ~over
-            if self._mode is AutoresetMode.SAME_STEP:
+            if self.autoreset_mode is AutoresetMode.SAME_STEP:
                 every = np.ones(self.num_envs, np.bool_)
                 ended = {"final_obs": lanes.vectors, "final_info": infos, "_final_obs": every, "_final_info": every}
                 lanes.deal()
