@@ -127,7 +127,9 @@ def benchmark(
     reasons = [f"{job.path}: {reason}" for job, reason in failed.items()]
     with failures_told(f"{len(failed)} of {len(jobs)} runs", reasons):
         if len(failed) < len(jobs):
-            save_report(jobs, config.run_dir / "reports" / name, console, against=config.against)
+            save_report(
+                jobs, config.run_dir / "reports" / name, console, against=config.against, figures=config.figures
+            )
 
 
 @app.command
@@ -186,9 +188,10 @@ def report(
 
     folders = [Path(name) for name in what]
     if what[1:] or (what[0] not in SUITES and (folders[0].is_dir() or len(folders[0].parts) > 1)):
-        if config != BenchmarkOptions(run_dir=config.run_dir, against=config.against):
+        if config != BenchmarkOptions(run_dir=config.run_dir, against=config.against, figures=config.figures):
             raise ValueError(
-                "folders of runs say themselves what was run; leave out all options but --run-dir and --against"
+                "folders of runs say themselves what was run; leave out all options but --run-dir, --against "
+                "and --figures"
             )
         jobs = found_jobs(folders)
         arenas, entrants = (
@@ -196,11 +199,11 @@ def report(
         )
         kind = "-".join(("runs", *arenas, *(() if config.against is None else ("against", config.against))))
         name = report_name(kind, jobs, entrants)
-        save_report(jobs, config.run_dir / "reports" / name, console, against=config.against)
+        save_report(jobs, config.run_dir / "reports" / name, console, against=config.against, figures=config.figures)
         return
     name, jobs = asked_for(what[0], config)
     _say(who_was_tuned(what[0], config))
-    save_report(jobs, config.run_dir / "reports" / name, console, against=config.against)
+    save_report(jobs, config.run_dir / "reports" / name, console, against=config.against, figures=config.figures)
     _say(f"saved  {path}" for path in policies(jobs))
 
 

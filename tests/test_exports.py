@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import re
@@ -79,7 +80,17 @@ def test_a_report_names_every_file_that_it_writes(tmp_path: Path) -> None:
         for seed in (0, 1):
             pretend(tmp_path / "runs", router, seed)
     out = io.StringIO()
-    save_report(found_jobs([tmp_path / "runs"]), tmp_path / "report", Console(file=out, width=400))
+    jobs = found_jobs([tmp_path / "runs"])
+    save_report(jobs, tmp_path / "report", Console(file=out, width=400), figures=("svg", "pdf"))
     written = {path.name for path in (tmp_path / "report").iterdir()}
-    assert {"leaderboard.tex", "marl-eval.json", "leaderboard.csv", "planted-profile.png"} <= written
+    assert {"leaderboard.tex", "marl-eval.json", "leaderboard.csv", "planted-profile.svg"} <= written
+    assert {path.suffix for path in (tmp_path / "report").iterdir()} == {".tex", ".json", ".csv", ".md", ".svg", ".pdf"}
+    with (tmp_path / "report/tasks.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["entrant"], row["seed"], row["epoch"], row["task"]): float(row["test_accuracy"]) for row in rows} == {
+        (job.entrant.name, str(job.seed), str(row["epoch"]), str(task)): accuracy
+        for job in jobs
+        for row in job.rows()
+        for task, accuracy in enumerate(row["test_task_accuracy"])
+    }
     assert {Path(line.split()[-1]).name for line in out.getvalue().splitlines() if line.startswith("saved")} == written

@@ -136,7 +136,7 @@ def test_a_column_is_one_entry(tmp_path: Path) -> None:
     assert "| IQM [95 %] | spread [ends] | balanced |" in page
     assert [row[4] for row in cells(boards[0])] == ["20.00", "10.00"]
     assert "- **spread [ends]**: best seed - worst seed" in page
-    _, path, _ = save_tables(boards, jobs, tmp_path / "report")
+    _, path, *_ = save_tables(boards, jobs, tmp_path / "report")
     with path.open() as file:
         rows = list(csv.DictReader(file))
     assert [[pytest.approx(float(row[f"spread{end}"])) for end in ("", "_low", "_high")] for row in rows] == [

@@ -21,12 +21,15 @@ from routing_env.drawing.style import DPI, line_colour, plain, shown
 from routing_env.names import file_name
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.run import Run
+from routing_env.runs.settings import FigureFormat
 
 Measure = Callable[[Job], float]
 """Computes a number from a finished run."""
 
 
-def save_comparison_figures(jobs: Sequence[Job], folder: Path) -> list[Path]:
+def save_comparison_figures(
+    jobs: Sequence[Job], folder: Path, formats: Sequence[FigureFormat] = ("png",)
+) -> list[Path]:
     """Draw the finished runs: learning curves, routing, and accuracy and cost over rho or the number of tasks."""
     folder.mkdir(parents=True, exist_ok=True)
     done = [job for job in jobs if job.epochs_done() >= job.epochs]
@@ -47,9 +50,10 @@ def save_comparison_figures(jobs: Sequence[Job], folder: Path) -> list[Path]:
             drawn[f"{name}-routing"] = routing(routed)
         if len({job.entrant.game.get("rho") for job in own}) > 1:
             drawn[f"{name}-rho"] = over_rho(own)
-    for name, figure in drawn.items():
-        figure.savefig(folder / f"{name}.png", dpi=DPI)
-    return [folder / f"{name}.png" for name in drawn]
+    paths = {folder / f"{name}.{kind}": figure for name, figure in drawn.items() for kind in formats}
+    for path, figure in paths.items():
+        figure.savefig(path, dpi=DPI)
+    return list(paths)
 
 
 def learning_curves(jobs: Sequence[Job]) -> Figure:

@@ -17,9 +17,17 @@ from routing_env.benchmark.scenario_scores import save_scenario_scores, scenario
 from routing_env.benchmark.tables import costs, fitting, power, save_tables, terminal_legend, terminal_table, verdict
 from routing_env.names import printable
 from routing_env.runs.process import explained, figures_failed
+from routing_env.runs.settings import FigureFormat
 
 
-def save_report(jobs: Sequence[Job], folder: Path, console: Console, *, against: str | None = None) -> None:
+def save_report(
+    jobs: Sequence[Job],
+    folder: Path,
+    console: Console,
+    *,
+    against: str | None = None,
+    figures: Sequence[FigureFormat] = ("png",),
+) -> None:
     """Print the leaderboards of the finished runs, and save tables, then figures.
 
     Args:
@@ -27,6 +35,7 @@ def save_report(jobs: Sequence[Job], folder: Path, console: Console, *, against:
         folder: Where to save.
         console: Where to print.
         against: Entrant that all others are compared with; by default the best baseline of each arena.
+        figures: Formats of the figures.
 
     Raises:
         ValueError: No run has finished, a run has no accuracies, or ``against`` has no finished run in an arena.
@@ -59,7 +68,7 @@ def save_report(jobs: Sequence[Job], folder: Path, console: Console, *, against:
     if scores:
         _say_saved(console, save_scenario_scores(scores, folder))
     try:
-        _say_saved(console, save_comparison_figures(jobs, folder))
+        _say_saved(console, save_comparison_figures(jobs, folder, figures))
     except Exception as error:
         raise figures_failed(error, f"the report is saved in {folder}") from error
 

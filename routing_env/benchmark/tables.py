@@ -185,7 +185,7 @@ def _routing_table(board: Leaderboard) -> list[str]:
 
 
 def save_tables(boards: Sequence[Leaderboard], jobs: Sequence[Job], folder: Path) -> list[Path]:
-    """Write ``leaderboard.md``, ``leaderboard.csv`` (a row per entrant) and ``runs.csv`` (a row per run and epoch)."""
+    """Write ``leaderboard.md``, and as CSV a row per entrant, per run and epoch, and per run, epoch and task."""
     folder.mkdir(parents=True, exist_ok=True)
     entrants = [
         {
@@ -216,9 +216,22 @@ def save_tables(boards: Sequence[Leaderboard], jobs: Sequence[Job], folder: Path
         for job in jobs
         for row in job.rows()
     ]
-    paths = [folder / "leaderboard.md", folder / "leaderboard.csv", folder / "runs.csv"]
+    tasks = [
+        {
+            "arena": job.arena.name,
+            "entrant": job.entrant.name,
+            "seed": job.seed,
+            "epoch": row["epoch"],
+            "task": task,
+            "test_accuracy": accuracy,
+        }
+        for job in jobs
+        for row in job.rows()
+        for task, accuracy in enumerate(row["test_task_accuracy"])
+    ]
+    paths = [folder / "leaderboard.md", *(folder / f"{name}.csv" for name in ("leaderboard", "runs", "tasks"))]
     paths[0].write_text(markdown(boards), encoding="utf-8")
-    for path, table in ((paths[1], entrants), (paths[2], epochs)):
+    for path, table in zip(paths[1:], (entrants, epochs, tasks), strict=True):
         with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(table[0]) if table else [], lineterminator="\n")
             writer.writeheader()

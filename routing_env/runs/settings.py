@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from routing_env.game.settings import Given, SettingError, Settings, check, types_of
 from routing_env.names import reference
@@ -102,6 +102,9 @@ class ArenaOptions:
     """Folder that holds the data sets' files; without it the environment variable ROUTING_ENV_DATA, or else ./data."""
 
 
+FigureFormat = Literal["png", "svg", "pdf"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkOptions(ArenaOptions):
     """Which of a suite's runs, and at what scale."""
@@ -112,6 +115,8 @@ class BenchmarkOptions(ArenaOptions):
     """File of tuned settings, as routing-env tune writes it; entrants that are in it play with its settings."""
     against: str | None = None
     """Entrant that the leaderboards compare all others with; by default the best baseline on validation."""
+    figures: tuple[FigureFormat, ...] = ("png",)
+    """Formats of the figures of the report."""
     run_dir: Path = Path("runs/benchmark")
     """Folder of all benchmark runs and reports."""
 
