@@ -22,6 +22,7 @@ from routing_env.interrupts import interruptible
 from routing_env.names import file_name, printable
 from routing_env.options import data_on_command_line, options_of
 from routing_env.runs.settings import SB3_PREFIX, BenchmarkOptions, RunSettings, TuneOptions, resumed
+from routing_env.runs.trackers import TrackerName
 
 app = tyro.extras.SubcommandApp()
 console = Console()
@@ -46,6 +47,7 @@ def train(
     name: str | None = None,
     resume: Path | None = None,
     settings: Path | None = None,
+    log: tuple[TrackerName, ...] = (),
     trust: bool = False,
 ) -> None:
     """Train a router and the blocks it routes through; by default WPL on digits.
@@ -56,6 +58,7 @@ def train(
         name: Folder of this run's kind inside it; by default data-router.
         resume: Continue this run directory with its own settings; only --epochs, --device and --data-dir may be given.
         settings: File of tuned settings, as routing-env tune writes it, with an entry for the router.
+        log: Trackers that receive the metrics as well; each is an extra, such as routing-env[tensorboard].
         trust: With --resume, run the Python that the folder's settings name, whoever made it.
     """
     from routing_env.benchmark.tuned import with_tuned_router
@@ -64,7 +67,9 @@ def train(
     from routing_env.runs.run import Run, resolve_run
     from routing_env.runs.session import train_and_show
     from routing_env.runs.sources import consent
+    from routing_env.runs.trackers import require_trackers
 
+    require_trackers(log)
     if resume is not None:
         if settings is not None:
             raise ValueError("a resumed run keeps its settings; leave --settings out, or start a new run")
@@ -89,7 +94,7 @@ def train(
     with directory.held(wait=False), interruptible(printable(again)):
         try:
             directory.write_config(run.settings, run.learner.data, places=run.places)
-            train_and_show(run, directory, console)
+            train_and_show(run, directory, console, log)
         except OSError as error:
             raise OSError(f"{error}; fix that (permissions? disk full?) and {again}") from error
 

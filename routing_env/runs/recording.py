@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +27,7 @@ from routing_env.runs.directory import RunDirectory
 from routing_env.runs.learners import GameLearner
 from routing_env.runs.run import Run
 from routing_env.runs.settings import RunSettings
+from routing_env.runs.trackers import TrackerName, require_trackers, tracked
 from routing_env.state_dicts import restore
 from routing_env.types import Policy, Router, Tick, Trace
 
@@ -100,10 +102,25 @@ class Recording:
             method ``probability`` from a state to float32 [B, A], as ``env.policy(model)`` has for models with a
             distribution.
         run_dir: folder of all runs.
+        log: trackers that receive the metrics as well: tensorboard, wandb or mlflow.
+
+    Raises:
+        ValueError: a tracker is unknown.
+        ModuleNotFoundError: the library of a tracker is missing.
     """
 
-    def __init__(self, env: Wrapped, name: str, policy: Router | Policy, *, run_dir: Path | str = "runs") -> None:
+    def __init__(
+        self,
+        env: Wrapped,
+        name: str,
+        policy: Router | Policy,
+        *,
+        run_dir: Path | str = "runs",
+        log: Sequence[TrackerName] = (),
+    ) -> None:
+        require_trackers(log)
         self._env: Recorded = env.unwrapped
+        self._log, self._trackers = log, ExitStack()
         self._name, self._policy, self._run_dir = name, policy, Path(run_dir)
         self._directory: RunDirectory | None = None
 
@@ -127,6 +144,10 @@ class Recording:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._env.game.observers.remove(self._observe)
+        with self._trackers:
+            self._end(error)
+
+    def _end(self, error: BaseException | None) -> None:
         if error is None and self._learner.samples == self._began:
             raise ValueError("nothing was recorded: no deal of samples has ended; let the loop play")
         if error is None and not self._run.epoch:
@@ -177,6 +198,7 @@ class Recording:
         if self._directory is None:
             settings, data = self._run.settings, self._learner.data
             self._directory = RunDirectory.create(self._run_dir, self._name, settings, data, recorded=True)
+            self._trackers.enter_context(tracked(self._run, self._directory.path, self._log))
         self._run.end_epoch(self._run.epoch + 1, self._directory, self._started)
         self._directory.write_config(replace(self._run.settings, epochs=self._run.epoch))
         self._started = time.perf_counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ class Run:
         learner: a router with its game, or a baseline.
         epoch: passes completed.
         seconds: spent on training and evaluation, over all resumptions.
+        observers: called with every row of metrics once it has been written.
     """
 
     @usual_torch()
@@ -69,6 +71,7 @@ class Run:
         self.settings = replace(settings, game=replace(settings.game, **as_built))
         self.epoch = 0
         self.seconds = 0.0
+        self.observers: list[Callable[[Mapping[str, Any]], None]] = []
 
     @classmethod
     def of(cls, given: Given) -> Run:
@@ -148,6 +151,8 @@ class Run:
         row["seconds"] = round(self.seconds, 3)
         directory.append_metrics(row)
         directory.save_checkpoint(self._state())
+        for observe in self.observers:
+            observe(row)
         return row
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.markup import escape
 
@@ -13,10 +15,17 @@ from routing_env.runs.process import figures_failed
 from routing_env.runs.run import REFERENCES, Run, has_oracle, reference_settings
 from routing_env.runs.sources import consent
 from routing_env.runs.task_table import task_table
+from routing_env.runs.trackers import TrackerName, tracked
 
 
-def train_and_show(run: Run, directory: RunDirectory, console: Console) -> None:
+def train_and_show(run: Run, directory: RunDirectory, console: Console, log: Sequence[TrackerName] = ()) -> None:
     """Train a run and, if asked to, the routers to compare it with; then print and draw their results.
+
+    Args:
+        run: To train.
+        directory: Where its files are.
+        console: Where to print.
+        log: Trackers that receive the metrics of the run.
 
     Raises:
         OSError: A file cannot be written.
@@ -33,7 +42,8 @@ def train_and_show(run: Run, directory: RunDirectory, console: Console) -> None:
     )
     if run.learner.warning:
         console.print(printable(run.learner.warning), highlight=False, markup=False)
-    run.train(directory, display)
+    with tracked(run, directory.path, log):
+        run.train(directory, display)
     evaluation = run.evaluate(run.reported)
     references: dict[str, Evaluation] = {}
     for router, meaning in REFERENCES.items() if run.settings.reference else ():
