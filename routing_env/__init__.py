@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from routing_env.game.routing_game import RoutingGame as RoutingGame
     from routing_env.game.settings import Settings as Settings
     from routing_env.routing_v0 import parallel_env as parallel_env
+    from routing_env.runs.loading import load_run as load_run
     from routing_env.types import Decision as Decision
     from routing_env.types import GameSpec as GameSpec
     from routing_env.types import Router as Router
@@ -42,6 +43,7 @@ _HOMES = {
     "Settings": "game.settings",
     "State": "types",
     "Trace": "types",
+    "load_run": "runs.loading",
     "make_game": "game.build",
     "parallel_env": "routing_v0",
 }

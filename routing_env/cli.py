@@ -244,17 +244,13 @@ def evaluate(
 def _restored(run: Path, device: str | None, data_dir: str | None, *, trust: bool) -> tuple[Run, RunDirectory]:
     """A trained run as its checkpoint has it."""
     from routing_env.runs.directory import RunDirectory
+    from routing_env.runs.loading import load_run
     from routing_env.runs.process import prepare
-    from routing_env.runs.run import Run
 
     directory = RunDirectory.open(run)
-    elsewhere = {name: value for name, value in (("device", device), ("data_dir", data_dir)) if value is not None}
-    settings = resumed(elsewhere, directory.read_config())
-    directory.refuse_recorded()
-    prepare(settings.threads)
-    trained = Run.stored(directory, settings, trust=trust)
+    prepare(directory.read_config().threads)
+    trained = load_run(run, device=device, data_dir=data_dir, trust=trust)
     _say(directory.remarks())
-    trained.restore(directory)
     return trained, directory
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """The evaluation of one split; nothing is trained.
 
     Attributes:
         split: name of the split.
+        task_names: of the T tasks.
         samples: int64 [T].
         accuracy: float64 [T]; NaN for regression.
         balanced_accuracy: float64 [T], the mean recall of the classes that occur; NaN for regression.
@@ -22,6 +24,7 @@ class Evaluation:
     """
 
     split: str
+    task_names: tuple[str, ...]
     samples: Tensor
     accuracy: Tensor
     balanced_accuracy: Tensor
@@ -43,3 +46,32 @@ class Evaluation:
     def overall_loss(self) -> float:
         """Mean loss over all samples."""
         return float((self.loss * self.samples).sum() / self.samples.sum())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain numbers and lists, for JSON or a data frame.
+
+        ``pandas.DataFrame(evaluation.to_dict()["tasks"])`` has a row per task.
+        """
+        of_tasks = ("samples", "accuracy", "balanced_accuracy", "majority", "loss", "routes")
+        lists = {name: getattr(self, name).tolist() for name in of_tasks}
+        return {
+            "split": self.split,
+            "accuracy": self.overall_accuracy,
+            "balanced_accuracy": self.overall_balanced_accuracy,
+            "loss": self.overall_loss,
+            "tasks": [
+                {"task": task, **{name: values[number] for name, values in lists.items()}}
+                for number, task in enumerate(self.task_names)
+            ],
+        }
+
+    def __repr__(self) -> str:
+        tasks = f"{len(self.task_names)} tasks, {int(self.samples.sum()):,} samples"
+        if bool(self.accuracy.isnan().all()):
+            return f"Evaluation({self.split}: {tasks}, loss {self.overall_loss:.4f})"
+        worst = int(self.accuracy.argmin())
+        return (
+            f"Evaluation({self.split}: {tasks}, accuracy {self.overall_accuracy:.2%}, "
+            f"balanced {self.overall_balanced_accuracy:.2%}, loss {self.overall_loss:.4f}, "
+            f"worst task {self.task_names[worst]!r} {float(self.accuracy[worst]):.2%})"
+        )

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from trained import small_run
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -30,6 +31,8 @@ REACHED = {
 
 def surroundings(snippet: str) -> dict[str, Any]:
     """Names that the text before a snippet introduces."""
+    if "load_run" in snippet:
+        small_run(Path("runs/planted-wpl/my-run"))
     if "wines" in snippet:
         from sklearn.datasets import load_wine
 

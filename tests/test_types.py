@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from torch import Tensor
@@ -41,6 +43,7 @@ def test_a_trace_gathers_its_columns() -> None:
 def test_overall_figures_weigh_samples_and_balanced_accuracy_weighs_tasks() -> None:
     evaluation = Evaluation(
         split="test",
+        task_names=("cats", "dogs"),
         samples=torch.tensor([30, 10]),
         accuracy=torch.tensor([0.5, 0.9], dtype=torch.float64),
         balanced_accuracy=torch.tensor([0.4, 0.8], dtype=torch.float64),
@@ -51,3 +54,17 @@ def test_overall_figures_weigh_samples_and_balanced_accuracy_weighs_tasks() -> N
     assert evaluation.overall_accuracy == pytest.approx(0.6)
     assert evaluation.overall_balanced_accuracy == pytest.approx(0.6)
     assert evaluation.overall_loss == pytest.approx(1.25)
+    assert repr(evaluation) == (
+        "Evaluation(test: 2 tasks, 40 samples, accuracy 60.00%, balanced 60.00%, loss 1.2500, worst task 'cats' 50.00%)"
+    )
+    plain = json.loads(json.dumps(evaluation.to_dict()))
+    assert plain["accuracy"] == pytest.approx(0.6)
+    assert plain["tasks"][1] == {
+        "task": "dogs",
+        "samples": 10,
+        "accuracy": 0.9,
+        "balanced_accuracy": 0.8,
+        "majority": 0.5,
+        "loss": 2.0,
+        "routes": [[0]],
+    }

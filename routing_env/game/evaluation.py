@@ -121,6 +121,7 @@ def evaluate(
     unknown = torch.full_like(samples, torch.nan)
     return Evaluation(
         split=split,
+        task_names=data.task_names,
         samples=samples.to(torch.int64).cpu(),
         accuracy=(unknown if regression else hits.sum(1) / samples).cpu(),
         balanced_accuracy=(unknown if regression else (hits / seen).nanmean(1)).cpu(),

@@ -17,16 +17,18 @@ from routing_env.baselines import baseline_class
 from routing_env.data import MultiTaskData, SplitName
 from routing_env.evaluations import Evaluation
 from routing_env.game.build import find_device, load_data, resolve
+from routing_env.game.routing_game import RoutingGame
 from routing_env.game.settings import Given, SettingError, Settings, check, types_of
 from routing_env.names import look_up
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.display import Display
-from routing_env.runs.learners import Learner, RouterLearner, is_baseline, make_learner
+from routing_env.runs.learners import GameLearner, Learner, RouterLearner, is_baseline, make_learner
 from routing_env.runs.settings import OF_ARRIVALS, SB3_PREFIX, RunSettings, check_arrivals, measured_splits, split_given
 from routing_env.runs.sources import Places, consent, refuse_foreign_code, relocated
 from routing_env.scenarios import SCENARIOS
 from routing_env.state_dicts import ANYTHING, check_state, restore_generator
 from routing_env.torch_settings import usual_torch
+from routing_env.types import Router
 
 REFERENCES = {
     "fixed": "a block per task and layer",
@@ -52,6 +54,7 @@ class Run:
         learner: a router with its game, or a baseline.
         epoch: passes completed.
         seconds: spent on training and evaluation, over all resumptions.
+        metrics: the rows that this object has measured; of a loaded run all that stand in its folder.
         observers: called with every row of metrics once it has been written.
     """
 
@@ -71,6 +74,7 @@ class Run:
         self.settings = replace(settings, game=replace(settings.game, **as_built))
         self.epoch = 0
         self.seconds = 0.0
+        self.metrics: list[dict[str, Any]] = []
         self.observers: list[Callable[[Mapping[str, Any]], None]] = []
 
     @classmethod
@@ -151,9 +155,32 @@ class Run:
         row["seconds"] = round(self.seconds, 3)
         directory.append_metrics(row)
         directory.save_checkpoint(self._state())
+        self.metrics.append(row)
         for observe in self.observers:
             observe(row)
         return row
+
+    @property
+    def game(self) -> RoutingGame:
+        """The game of a router.
+
+        Raises:
+            AttributeError: It is a baseline, which plays no game.
+        """
+        if not isinstance(self.learner, GameLearner):
+            raise AttributeError(f"{self.settings.router} is a baseline and plays no game; run.learner is its network")
+        return self.learner.game
+
+    @property
+    def router(self) -> Router:
+        """The trained router.
+
+        Raises:
+            AttributeError: It is a baseline, or a loop of your own that has kept its router.
+        """
+        if not isinstance(self.learner, RouterLearner):
+            raise AttributeError(f"{self.settings.router} has no router here; only runs of routers have one")
+        return self.learner.router
 
     @property
     def ground(self) -> str:
