@@ -1,7 +1,12 @@
-"""Nested state in one safetensors file: tensors as tensors, the rest as JSON beside them. No pickle anywhere."""
+"""Nested state in one safetensors file: tensors as tensors, the rest as JSON beside them. No pickle anywhere.
+
+The metadata of the file contain two SHA-256 digests: one of all tensors, and one of the metadata, the first digest
+included. So the header can be checked without reading the tensors, and a file that is not as it was saved is refused.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -13,6 +18,26 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 _TENSOR, _PAIRS = "__tensor__", "__pairs__"
+
+_OWN = ("tree", "tensors", "metadata")
+"""Metadata of :func:`save_tree` itself: the tree, the digest of the tensors, and the digest of all other metadata."""
+
+
+class DamagedError(ValueError):
+    """A file is not as it was written.
+
+    Args:
+        path: Of the file.
+        what: What is wrong with it, in words that follow the path.
+        remedy: What to do about it.
+    """
+
+    def __init__(self, path: Path, what: str, remedy: str) -> None:
+        super().__init__(path, what, remedy)
+        self.path, self.what, self.remedy = path, what, remedy
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.what}; {self.remedy}"
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -66,7 +91,8 @@ def save_tree(path: Path, tree: Any, about: Mapping[str, str] | None = None) -> 
             "tensors, numbers, strings, booleans and None"
         )
 
-    metadata = {**(about or {}), "tree": json.dumps(flatten(tree, ""))}
+    metadata = {**(about or {}), "tree": json.dumps(flatten(tree, "")), "tensors": _digest_of_tensors(tensors)}
+    metadata["metadata"] = json_digest(metadata)
     content = save(tensors, metadata)  # safetensors' own save_file leaves a temporary file where it is killed
     try:
         write_atomically(path, lambda temporary: temporary.write_bytes(content))
@@ -78,8 +104,8 @@ def load_tree(path: Path) -> Any:
     """What :func:`save_tree` saved, on the CPU.
 
     Raises:
-        ValueError: the file is damaged or of another kind.
-        FileNotFoundError: there is none.
+        DamagedError: The file is not as it was saved, or of another kind.
+        FileNotFoundError: There is none.
     """
     if not path.exists():
         raise FileNotFoundError(f"there is no checkpoint {path}")
@@ -95,9 +121,12 @@ def load_tree(path: Path) -> Any:
 
     try:
         with safe_open(path, framework="pt") as file:
+            metadata = _metadata(file)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            return restore(json.loads((file.metadata() or {})["tree"]), tensors)
-    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        if _digest_of_tensors(tensors) != metadata["tensors"]:
+            raise ValueError("its tensors are not those that were saved")
+        return restore(json.loads(metadata["tree"]), tensors)
+    except (SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise _damaged(path, error) from error
 
 
@@ -105,15 +134,43 @@ def read_about(path: Path) -> dict[str, str]:
     """What :func:`save_tree` was given beside the tree; reads the header of the file alone.
 
     Raises:
-        ValueError: The file is damaged or of another kind.
+        DamagedError: The header is not as it was saved, or the file is of another kind.
         FileNotFoundError: There is none.
     """
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: text for name, text in (file.metadata() or {}).items() if name != "tree"}
-    except SafetensorError as error:
+            return {name: text for name, text in _metadata(file).items() if name not in _OWN}
+    except (SafetensorError, ValueError) as error:
         raise _damaged(path, error) from error
 
 
-def _damaged(path: Path, reason: object) -> ValueError:
-    return ValueError(f"checkpoint {path} is damaged ({reason}); delete it and resume from the start")
+def json_digest(content: Mapping[str, Any]) -> str:
+    """SHA-256 of a JSON object in hexadecimal digits; the order of keys and white space do not count."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _metadata(file: Any) -> dict[str, str]:
+    """The metadata of an open file.
+
+    Raises:
+        ValueError: They are not those that were saved.
+    """
+    metadata: dict[str, str] = file.metadata() or {}
+    if "metadata" not in metadata:
+        raise ValueError("it has no digest, which this version of routing-env writes")
+    if json_digest({name: text for name, text in metadata.items() if name != "metadata"}) != metadata["metadata"]:
+        raise ValueError("its metadata are not those that were saved")
+    return metadata
+
+
+def _digest_of_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 over names, types, shapes and bytes, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _damaged(path: Path, reason: object) -> DamagedError:
+    return DamagedError(path, f"is damaged ({reason})", "delete it and resume from the start")

@@ -88,7 +88,6 @@ def train(
     again = f"continue with: routing-env train --resume {directory.path}{consent(run.settings)}"
     with directory.held(wait=False), interruptible(printable(again)):
         try:
-            directory.write_config(run.settings, run.learner.data, places=run.places)
             train_and_show(run, directory, console)
         except OSError as error:
             raise OSError(f"{error}; fix that (permissions? disk full?) and {again}") from error

@@ -15,6 +15,7 @@ from routing_env.checkpoint import load_tree, save_tree, write_atomically
 from routing_env.game.settings import Settings
 from routing_env.names import parse_options
 from routing_env.runs.directory import RunDirectory
+from routing_env.runs.records import sealed
 from routing_env.runs.settings import RunSettings
 
 
@@ -109,6 +110,7 @@ def test_a_folder_that_another_process_holds_is_left_alone(tmp_path: Path) -> No
     hold = f"""
 import pathlib
 from routing_env.runs.directory import RunDirectory
+from routing_env.runs.records import sealed
 with RunDirectory(pathlib.Path({str(tmp_path)!r})).held(wait=False):
     print("held", flush=True)
     input()
@@ -148,7 +150,7 @@ def test_versions_are_those_that_the_run_began_with(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path)
     directory.write_config(RunSettings(game=Settings()))
     old = directory.config_path.read_text().replace('"torch": "', '"torch": "0.')
-    directory.config_path.write_text(old)
+    directory.config_path.write_text(json.dumps(sealed(json.loads(old))))
     directory.write_config(RunSettings(epochs=3, game=Settings()))
     assert directory.read_versions()["torch"].startswith("0.")
     assert directory.read_config().epochs == 3

@@ -15,6 +15,7 @@ from routing_env.benchmark.leaderboard import leaderboards
 from routing_env.benchmark.tables import markdown
 from routing_env.cli import main
 from routing_env.game.settings import Settings
+from routing_env.runs.records import sealed
 from routing_env.runs.settings import RunSettings
 from routing_env.runs.sources import files_of, relocated
 
@@ -141,7 +142,7 @@ def test_another_version_is_said_in_a_line(
     run = only_run(work / "runs")
     config = json.loads((run / "config.json").read_text(encoding="utf-8"))
     config["versions"]["torch"] = "1.0"
-    (run / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (run / "config.json").write_text(json.dumps(sealed(config)), encoding="utf-8")
     capsys.readouterr()
     command("evaluate", str(run), "--trust", monkeypatch=monkeypatch)
     assert "this run began with torch 1.0 (now " in capsys.readouterr().out
@@ -172,7 +173,7 @@ def test_a_benchmark_does_not_take_runs_on_other_data_for_todays(
     (config,) = tmp_path.glob("runs/benchmark/*/seed0/config.json")
     content: dict[str, Any] = json.loads(config.read_text(encoding="utf-8"))
     content["fingerprint"]["train"] = "0" * 16
-    config.write_text(json.dumps(content), encoding="utf-8")
+    config.write_text(json.dumps(sealed(content)), encoding="utf-8")
     command(*arguments, monkeypatch=monkeypatch, code=2)
     assert "was trained on other data (train was 0000000000000000" in capsys.readouterr().err
 

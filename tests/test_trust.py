@@ -12,6 +12,7 @@ import pytest
 
 from routing_env.checkpoint import write_atomically
 from routing_env.cli import main
+from routing_env.runs.records import sealed
 from routing_env.runs.run import Run, resolve_run
 from routing_env.runs.settings import RunSettings
 from routing_env.runs.sources import consent, refuse_foreign_code
@@ -107,7 +108,7 @@ def test_runs_from_python_ask_for_consent_too(tmp_path: Path) -> None:
     Run.stored(directory, directory.read_config())
     content = json.loads(directory.config_path.read_text())
     content["router"] = "not_to_be_imported:Router"
-    directory.config_path.write_text(json.dumps(content))
+    directory.config_path.write_text(json.dumps(sealed(content)))  # as whoever means harm would
     with pytest.raises(ValueError, match="not_to_be_imported:Router"):
         Run.stored(directory, directory.read_config())
 

@@ -23,6 +23,5 @@ GIVEN: dict[str, Any] = {
 def small_run(path: Path, epochs: int = 2, **given: Any) -> RunDirectory:
     """Train on planted in a folder of this path; one that is there already goes on."""
     directory, run = RunDirectory(path), Run.of({**GIVEN, "epochs": epochs, **given})
-    directory.write_config(run.settings, run.learner.data)
     run.train(directory, Display(Console(quiet=True)))
     return directory

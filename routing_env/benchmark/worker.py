@@ -41,9 +41,8 @@ def train_in_worker(runs: Sequence[Training], saved: Callable[[Path], None] = la
                 (path / STOP).unlink(missing_ok=True)
                 run = Run.of(given)
                 if directory.config_path.is_file():
-                    directory.refuse_other_data(run.learner.data.fingerprint)
+                    directory.refuse_other_data(run.data.fingerprint)
                 prepare(run.settings.threads)
-                directory.write_config(run.settings, run.learner.data)
                 run.train(directory, _Stoppable(path, saved))
     except _StoppedError:
         return STOPPED

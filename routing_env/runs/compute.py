@@ -113,6 +113,15 @@ def parameters_of(*owners: object) -> int:
     return sum(one.numel() for one in found.values())
 
 
+def not_finite(*owners: object) -> list[str]:
+    """The names of what is broken in the networks of something: parameters with NaN or infinity, buffers with NaN."""
+    found: list[str] = []
+    for module in _modules(owners, set()):
+        found += [name for name, one in module.named_parameters() if not one.isfinite().all()]
+        found += [name for name, one in module.named_buffers() if one.isnan().any()]
+    return found
+
+
 def _modules(owner: object, seen: set[int]) -> Iterator[nn.Module]:
     """The networks that something consists of; those of a Stable-Baselines3 model are in its ``policy``."""
     if id(owner) in seen:

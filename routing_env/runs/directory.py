@@ -1,10 +1,11 @@
 """The files of a run, ``runs/<name>/<run id>/``.
 
-- ``config.json``: all settings and the seed; a fingerprint of the data; the versions that the run began with
+- ``config.json``: all settings and the seed; a fingerprint of the data; the versions that the run began with; a digest
+  of all that
 - ``source/``: copies of the Python files that the settings refer to
 - ``metrics.jsonl``: one object per evaluation
 - ``checkpoint.safetensors``: game, router and monitor; replaced in one step. It alone says how far the run is, and
-  holds a digest of the metrics up to there
+  holds digests of itself, of the metrics up to there, and of the settings
 - ``figures/``: PNGs
 - ``references/``: the same files of the routers that the run is compared with, a folder for each
 """
@@ -26,19 +27,16 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from routing_env.checkpoint import load_tree, read_about, save_tree, write_atomically
+from routing_env.checkpoint import DamagedError, json_digest, load_tree, read_about, save_tree, write_atomically
 from routing_env.data import MultiTaskData
-from routing_env.game.settings import SettingError
 from routing_env.names import file_name, suggestion
+from routing_env.runs.records import BESIDE_SETTINGS, MAY_CHANGE, lasting, read_sealed, row_of, sealed, shortened
 from routing_env.runs.settings import RunSettings
 from routing_env.runs.sources import Places, digest, files_of
 
 _PACKAGES = ("routing-env", "torch", "numpy", "gymnasium", "pettingzoo")
 _TELLING = ("routing-env", "torch")
 """Packages whose version may change what a run comes to."""
-
-_BESIDE_SETTINGS = ("recorded", "versions", "fingerprint", "sources")
-"""What else is in ``config.json``; it is written when the run begins and stays as it is."""
 
 
 class RunDirectory:
@@ -139,33 +137,55 @@ class RunDirectory:
             data: What the run is trained on; its fingerprint is kept.
             places: Where the files lie that the settings refer to, if not where they say.
             recorded: Whether another loop trains the run.
+
+        Raises:
+            DamagedError: The config or the checkpoint that is there is not as it was written.
+            ValueError: The checkpoint that is there was trained with other settings.
         """
+        self.refuse_other_settings(settings)
         self.path.mkdir(parents=True, exist_ok=True)
         if self.config_path.exists():
-            content = self._content()
-            began = {key: content[key] for key in _BESIDE_SETTINGS if key in content}
+            content = read_sealed(self.config_path)
+            began = {key: content[key] for key in BESIDE_SETTINGS}
         else:
             fingerprint = {} if data is None else data.fingerprint
             sources = {file: self._keep(file, places or {}) for file in files_of(settings.given())}
             began = {"recorded": recorded, "versions": versions(), "fingerprint": fingerprint, "sources": sources}
-        text = json.dumps({**settings.to_json(), **began}, indent=2) + "\n"
+        text = json.dumps(sealed({**settings.to_json(), **began}), indent=2) + "\n"
         write_atomically(self.config_path, lambda path: path.write_text(text, encoding="utf-8"))
 
     def read_config(self) -> RunSettings:
         """The settings of the run.
 
         Raises:
-            ValueError: the file is damaged or has settings that this version does not know.
+            DamagedError: The file is not as it was written, or has settings that this version does not know.
         """
+        content = read_sealed(self.config_path)
+        settings = {name: value for name, value in content.items() if name not in BESIDE_SETTINGS}
         try:
-            content = self._content()
-            for name in _BESIDE_SETTINGS:
-                content.pop(name, None)
-            return RunSettings.from_json(content)
-        except (json.JSONDecodeError, UnicodeDecodeError, SettingError, AttributeError) as error:
-            raise ValueError(
-                f"{self.config_path} is damaged or of another version ({error}); start a new run"
+            return RunSettings.from_json(settings)
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise DamagedError(
+                self.config_path, f"is damaged or of another version ({error})", "restore the file, or start a new run"
             ) from error
+
+    def refuse_other_settings(self, settings: RunSettings) -> None:
+        """Raise where the checkpoint was trained with settings that a run cannot change on its way.
+
+        Raises:
+            DamagedError: The config or the checkpoint is not as it was written.
+            ValueError: The settings differ; the message names the first one.
+        """
+        if self._about() is None:
+            return
+        began, given = (lasting(one) for one in (read_sealed(self.config_path), sealed(settings.to_json())))
+        for name in sorted({*began, *given} - {"digest"}):
+            if began.get(name) != given.get(name):
+                raise ValueError(
+                    f"{self.path} was trained with {name} {shortened(began.get(name))}, and now it is "
+                    f"{shortened(given.get(name))}: only {', '.join(MAY_CHANGE)} may differ; start a new run, or "
+                    "delete the folder"
+                )
 
     def refuse_recorded(self) -> None:
         """Raise where there is no policy to go on with.
@@ -173,7 +193,7 @@ class RunDirectory:
         Raises:
             ValueError: another loop has trained the run.
         """
-        if self._content().get("recorded"):
+        if read_sealed(self.config_path).get("recorded"):
             raise ValueError(
                 f"{self.path} was recorded from a loop that is not routing-env's, and its policy is not in the "
                 "checkpoint; routing-env report can read it, that loop alone can evaluate or resume it"
@@ -181,11 +201,11 @@ class RunDirectory:
 
     def read_versions(self) -> dict[str, str]:
         """The versions of Python and of the packages that the run began with."""
-        return self._content()["versions"]
+        return read_sealed(self.config_path)["versions"]
 
     def read_fingerprint(self) -> dict[str, str]:
         """The fingerprint of each split that the run was trained with; empty where it was not told its data."""
-        return self._content().get("fingerprint", {})
+        return read_sealed(self.config_path).get("fingerprint", {})
 
     def refuse_other_data(self, fingerprint: Mapping[str, str]) -> None:
         """Raise where data differ from those of the run.
@@ -213,7 +233,7 @@ class RunDirectory:
             ValueError: A file has changed or is gone, and so is its copy.
         """
         found: dict[str, Path] = {}
-        for file, source in self._content().get("sources", {}).items():
+        for file, source in read_sealed(self.config_path).get("sources", {}).items():
             original, copy = Path(source["path"]), self.path / source["copy"]
             same = [place for place in (original, copy) if place.is_file() and digest(place) == source["sha256"]]
             if not same:
@@ -242,10 +262,6 @@ class RunDirectory:
         (self.path / copy).write_bytes(original.read_bytes())
         return {"path": str(original), "copy": copy.as_posix(), "sha256": mark}
 
-    def _content(self) -> dict[str, Any]:
-        """Everything in ``config.json``."""
-        return json.loads(self.config_path.read_text(encoding="utf-8"))
-
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Add one evaluation; what has no value (NaN) is written as null."""
         clean = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in row.items()}
@@ -258,15 +274,16 @@ class RunDirectory:
         """All evaluations, also those after the checkpoint; a last line that a crash cut short is left out.
 
         Raises:
-            ValueError: A damaged line before the last, or rows that are not those that the checkpoint was saved with.
+            DamagedError: A line before the last is cut, a measure has the wrong type or is out of range, or the rows
+                are not those that the checkpoint was saved with.
         """
         about = self._about()  # before the metrics, which a run writes first
         lines, rows = self._metric_lines(), list[dict[str, Any]]()
         for number, line in enumerate(lines, 1):
             try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                if number < len(lines):
+                rows.append(row_of(line))
+            except ValueError as error:
+                if number < len(lines) or not isinstance(error, json.JSONDecodeError):
                     raise self._damaged_metrics(f"line {number} is damaged: {error}") from error
         epochs = [row["epoch"] for row in rows]
         if any(after <= before for before, after in pairwise((0, *epochs))):
@@ -292,7 +309,7 @@ class RunDirectory:
         """Passes completed, which the checkpoint decides; 0 where there is none yet.
 
         Raises:
-            ValueError: The checkpoint is damaged.
+            DamagedError: The checkpoint is damaged, or belongs to a run with other settings.
         """
         about = self._about()
         return 0 if about is None else about[0]
@@ -303,25 +320,47 @@ class RunDirectory:
         Args:
             tree: State of the run; ``epoch`` in it is where the run stands, and the metrics go up to there.
         """
-        about = {"epoch": str(tree.get("epoch")), "metrics": _mark(self._metric_lines())}
+        metrics = _mark(self._metric_lines())
+        about = {"epoch": str(tree.get("epoch")), "metrics": metrics, "settings": self._mark_of_settings()}
         save_tree(self.checkpoint_path, dict(tree), about)
 
     def load_checkpoint(self) -> dict[str, Any] | None:
-        """The checkpoint, or None where the run has not come to one."""
-        return load_tree(self.checkpoint_path) if self.checkpoint_path.exists() else None
+        """The checkpoint, or None where the run has not come to one.
+
+        Raises:
+            DamagedError: It, or the config, is not as it was written, or it belongs to a run with other settings.
+        """
+        if not self.checkpoint_path.exists():
+            return None
+        self._refuse_other_run(read_about(self.checkpoint_path))
+        return load_tree(self.checkpoint_path)
 
     def _about(self) -> tuple[int, str] | None:
         """The checkpoint's epoch, and the mark of the metrics up to there; None without a checkpoint."""
         if not self.checkpoint_path.exists():
             return None
         about = read_about(self.checkpoint_path)
+        self._refuse_other_run(about)
         try:
             return int(about["epoch"]), about["metrics"]
         except (KeyError, ValueError) as error:
-            raise ValueError(
-                f"checkpoint {self.checkpoint_path} does not say its epoch and metrics; delete it and resume from the "
-                "start"
+            raise DamagedError(
+                self.checkpoint_path, "does not say its epoch and metrics", "delete it and resume from the start"
             ) from error
+
+    def _refuse_other_run(self, about: Mapping[str, str]) -> None:
+        """Raise where the checkpoint was not saved beside this config."""
+        if about.get("settings") != self._mark_of_settings():
+            beside = "other settings than those of" if self.config_path.exists() else "settings that are not in"
+            raise DamagedError(
+                self.checkpoint_path,
+                f"is of a run with {beside} {self.config_path}",
+                "restore both files as they were, or delete the checkpoint and train the run from the start",
+            )
+
+    def _mark_of_settings(self) -> str:
+        """Digest of the settings that stay as they are; empty where there is no config."""
+        return json_digest(lasting(read_sealed(self.config_path))) if self.config_path.exists() else ""
 
     def _metric_lines(self) -> list[str]:
         try:
@@ -330,11 +369,9 @@ class RunDirectory:
             raise self._damaged_metrics(f"is damaged: {error}") from error
         return text.removesuffix("\n").split("\n") if text else []
 
-    def _damaged_metrics(self, what: str) -> ValueError:
-        return ValueError(
-            f"{self.metrics_path} {what}; restore the file, or delete {self.checkpoint_path} and train the run from "
-            "the start"
-        )
+    def _damaged_metrics(self, what: str) -> DamagedError:
+        remedy = f"restore the file, or delete {self.checkpoint_path} and train the run from the start"
+        return DamagedError(self.metrics_path, what, remedy)
 
 
 def versions() -> dict[str, str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from routing_env.evaluations import Evaluation
 from routing_env.game.build import find_device, load_data, resolve
 from routing_env.game.settings import Given, SettingError, Settings, check, types_of
 from routing_env.names import look_up
+from routing_env.runs.compute import not_finite
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.display import Display
 from routing_env.runs.learners import Learner, RouterLearner, is_baseline, make_learner
@@ -113,15 +116,19 @@ class Run:
     def train(self, directory: RunDirectory, display: Display) -> None:
         """Train to the last epoch; continue where the directory's checkpoint stands.
 
+        All files of the directory are checked before any of them is written.
+
         Raises:
-            ValueError: The checkpoint is damaged, does not fit the settings, or has other metrics than the directory.
-                Nothing has changed.
+            DamagedError: A file is not as it was written, or not of this run. Nothing has changed.
+            ValueError: The checkpoint does not fit the settings, or was trained with others. Nothing has changed.
         """
+        directory.refuse_other_settings(self.settings)
         if directory.epoch:
             directory.read_metrics()
         if not self._restore(directory):
             # For blocks that draw from torch's own generator, such as dropout.
             torch.manual_seed(self.settings.game.seed)
+        directory.write_config(self.settings, self.data, places=self.places)
         directory.keep_metrics(self.epoch)
         tick = display.start(self)
         try:
@@ -185,13 +192,22 @@ class Run:
         """Restore from the directory's checkpoint.
 
         Raises:
-            FileNotFoundError: there is no checkpoint yet.
-            ValueError: the checkpoint is damaged or does not fit the settings.
+            FileNotFoundError: There is no checkpoint yet.
+            DamagedError: A file is not as it was written.
+            ValueError: The checkpoint does not fit the settings, or a weight in it is NaN or infinite. Nothing has
+                changed.
         """
+        before = deepcopy(self.learner.state_dict()), self.epoch, self.seconds, torch.get_rng_state()
         if not self._restore(directory):
             raise FileNotFoundError(
                 f"{directory.path} has no checkpoint yet; continue it with routing-env train --resume {directory.path}"
                 f"{consent(self.settings)}"
+            )
+        if broken := not_finite(vars(self.learner)):
+            self._set(*before)
+            raise ValueError(
+                f"{directory.checkpoint_path} holds NaN or infinity in {', '.join(broken[:3])}: its training has "
+                "diverged; train a new run with a lower learning rate"
             )
 
     def _measure(self) -> dict[str, Any]:
@@ -226,12 +242,15 @@ class Run:
             generator = torch.get_rng_state()
             check_state(state, {"epoch": 0, "seconds": 0.0, "learner": ANYTHING, "torch_generator": generator})
             restore_generator(torch.Generator(), state["torch_generator"])  # a trial
-            self.learner.load_state_dict(state["learner"])
+            self._set(state["learner"], state["epoch"], state["seconds"], state["torch_generator"])
         except ValueError as error:
             raise ValueError(f"{directory.checkpoint_path} does not fit the run's settings: {error}") from error
-        self.epoch, self.seconds = state["epoch"], state["seconds"]
-        torch.set_rng_state(state["torch_generator"])
         return True
+
+    def _set(self, learner: Mapping[str, Any], epoch: int, seconds: float, generator: torch.Tensor) -> None:
+        self.learner.load_state_dict(learner)
+        self.epoch, self.seconds = epoch, seconds
+        torch.set_rng_state(generator)
 
 
 def resolve_run(given: Given) -> tuple[RunSettings, MultiTaskData]:

@@ -41,7 +41,6 @@ def train_and_show(run: Run, directory: RunDirectory, console: Console) -> None:
             console.print(f"\nfor comparison, the router [bold]{router}[/bold] ({meaning}):", highlight=False)
             other = Run(reference_settings(run.settings, router), run.data, places=run.places)
             its_directory = RunDirectory(directory.references / router)
-            its_directory.write_config(other.settings, run.data, places=run.places)
             other.train(its_directory, display)
             references[router] = other.evaluate(run.reported)
     console.print()

@@ -100,8 +100,9 @@ KILLS: Mapping[str, tuple[float, Fault]] = {
 """Kinds of kills, each with its share of them."""
 
 CORRUPTIONS: Mapping[str, tuple[float, Fault]] = {
-    "a flipped or cut byte in a run on its way": (3, partial(damage.file_damaged, finished=False)),
-    "a flipped or cut byte in a finished run": (2, partial(damage.file_damaged, finished=True)),
+    "any file of a stopped run: a byte flipped, or cut": (2, partial(damage.any_file_damaged, finished=False)),
+    "any file of a finished run: a byte flipped, or cut": (1, partial(damage.any_file_damaged, finished=True)),
+    "content of a stopped run: values replaced, and more": (2, damage.content_damaged),
 }
 
 OTHERS: Mapping[str, tuple[float, Fault]] = {

@@ -1,10 +1,13 @@
-"""Files of a run that are damaged: flipped and cut bytes, wherever they may be."""
+"""Files of a run that are damaged."""
 
 from __future__ import annotations
 
 import shutil
+from itertools import islice
 from pathlib import Path
 from random import Random
+
+from corruption import corruptions
 
 from .kills import Bench, Outcome, halfway
 from .runs import RUNS, BreachError, again, expect, expect_refusal, settle
@@ -12,34 +15,63 @@ from .runs import RUNS, BreachError, again, expect, expect_refusal, settle
 UNREAD = (".lock",)
 """Files whose content nobody reads."""
 
+_WAYS = 100
+"""Corruptions to choose from."""
 
-def file_damaged(bench: Bench, *, finished: bool) -> Outcome:
-    """A byte of a file is flipped, or its end is cut off: the run is refused by name, or comes to the same bits.
+
+def any_file_damaged(bench: Bench, *, finished: bool) -> Outcome:
+    """A byte of any file is flipped, or its end is cut off; see :func:`damage`.
 
     Args:
         bench: What the fault works with.
         finished: Whether the run has been trained to its end; else it was killed on the way.
     """
     training = bench.training()
-    twin = bench.twins[training]
     if finished:
         run = bench.folder / RUNS / "finished" / "run"
-        shutil.copytree(twin.folder, run)
+        shutil.copytree(bench.twins[training].folder, run)
     else:
         run = halfway(bench, training)
     damaged, told = damage(run, bench.random)
+    return _resumed(bench, training, run, damaged.name, told)
+
+
+def content_damaged(bench: Bench) -> Outcome:
+    """What a run is resumed from is damaged in one of the ways of :mod:`corruption`, which know what files mean."""
+    training = bench.training()
+    run = halfway(bench, training)
+    drawn = corruptions(run, _WAYS, bench.random.randrange(1 << 30))
+    corruption = next(islice(drawn, bench.random.randrange(_WAYS), None))
+    corruption.apply(run)
+    told = f"{corruption.file}: {corruption.description}"
+    return _resumed(bench, training, run, "" if corruption.sealed else Path(corruption.file).name, told)
+
+
+def _resumed(bench: Bench, training: str, run: Path, name: str, told: str) -> Outcome:
+    """Resume a damaged run: it is refused, or comes to the same bits.
+
+    Args:
+        bench: What the fault works with.
+        training: Which is resumed.
+        run: Its folder.
+        name: What the error must name.
+        told: What has been damaged.
+
+    Raises:
+        BreachError: Neither.
+    """
     before = _bytes(run)
     (ending,) = bench.server.run(again(training, run, bench.folder))
-    if ending.code:
-        expect_refusal(ending, damaged.name)
-        if _bytes(run) != before:
-            raise BreachError("bits lost", f"{told}; it was refused, and yet files have changed")
-        return Outcome(1, 1)
-    expect(ending, 0)
     try:
-        settle(run, twin, [])
+        if ending.code:
+            expect_refusal(ending, name)
+            if _bytes(run) != before:
+                raise BreachError("bits lost", "files have changed, although it was refused")
+            return Outcome(1, 1)
+        expect(ending, 0)
+        settle(run, bench.twins[training], [])
     except BreachError as error:
-        raise BreachError(error.breach, f"{told}; it was accepted, and then: {error}") from error
+        raise BreachError(error.breach, f"{told}; {error}") from error
     return Outcome(1)
 
 
