@@ -1,6 +1,6 @@
 """The command ``routing-env``, and ``python -m routing_env``."""
 
-from routing_env.interrupts import exit_at_once
+from routing_env.interrupts import done, exit_at_once
 
 
 def start() -> None:
@@ -8,7 +8,10 @@ def start() -> None:
     exit_at_once()
     from routing_env.cli import main
 
-    main()
+    try:
+        main()
+    finally:
+        done()
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 _TENSOR, _PAIRS = "__tensor__", "__pairs__"
 
@@ -93,9 +93,10 @@ def save_tree(path: Path, tree: Any, about: Mapping[str, str] | None = None) -> 
 
     metadata = {**(about or {}), "tree": json.dumps(flatten(tree, "")), "tensors": _digest_of_tensors(tensors)}
     metadata["metadata"] = json_digest(metadata)
+    content = save(tensors, metadata)  # safetensors' own save_file leaves a temporary file where it is killed
     try:
-        write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
-    except SafetensorError as error:
+        write_atomically(path, lambda temporary: temporary.write_bytes(content))
+    except OSError as error:
         raise OSError(f"cannot write {path}: {error}") from error
 
 

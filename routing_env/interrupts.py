@@ -37,6 +37,11 @@ def exit_at_once(*, only_in_command: bool = False) -> None:
     signal.signal(signal.SIGINT, _exit)
 
 
+def done() -> None:
+    """Let Ctrl-C do nothing: everything is finished, and the interpreter takes a moment to end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 @contextmanager
 def interruptible(hint: str) -> Generator[None, None, None]:
     """Let Ctrl-C unwind the block by ``KeyboardInterrupt``, then print one line and exit.

@@ -124,3 +124,13 @@ def test_the_handler_from_before_comes_back() -> None:
     with interruptible("go on"):
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_ctrl_c_does_nothing_once_all_is_done() -> None:
+    """The interpreter may take a second to end, with Python's own handlers gone."""
+    code = (
+        "import signal, sys; from routing_env.__main__ import start; sys.argv = ['routing-env', '--version']; start(); "
+        "signal.raise_signal(signal.SIGINT)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
