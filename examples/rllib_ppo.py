@@ -11,6 +11,7 @@ Ray pins an older Gymnasium than this package is tested with and therefore needs
 from __future__ import annotations
 
 import argparse
+import logging
 from typing import Any
 
 import ray
@@ -47,11 +48,15 @@ def configure(world: RoutingParallelEnv, seed: int, shared: bool) -> PPOConfig:
     policies = ["shared"] if shared else world.possible_agents
     specs: Any = {policy: RLModuleSpec(model_config=network) for policy in policies}
     register_env("routing", lambda config: ParallelPettingZooEnv(build(seed, NAME, config.get("split"))))
+
+    def policy_of(agent: Any, *_: Any, **__: Any) -> str:
+        return "shared" if shared else agent
+
     return (
         PPOConfig()
         .environment("routing")
         .env_runners(num_env_runners=0)  # in this process: another process would train its own blocks
-        .multi_agent(policies=set(policies), policy_mapping_fn=lambda agent, *_, **__: "shared" if shared else agent)
+        .multi_agent(policies=set(policies), policy_mapping_fn=policy_of)
         .rl_module(rl_module_spec=MultiRLModuleSpec(rl_module_specs=specs))
         .training(
             gamma=1.0,
@@ -77,7 +82,7 @@ def main(episodes: int, seed: int, shared: bool) -> None:
     """Train and print both test accuracies."""
     torch.set_num_threads(1)  # the networks are small: a second thread would only wait for the first
     world = build(seed, NAME)
-    ray.init(num_cpus=1, include_dashboard=False, logging_level="ERROR")
+    ray.init(num_cpus=1, include_dashboard=False, logging_level=logging.ERROR)
     algorithm = configure(world, seed, shared).build_algo()
     for iteration in range(1, max(episodes // 10, 1) + 1):
         result: Any = algorithm.train()

@@ -36,6 +36,7 @@ def test_a_depth_with_pass_alone_is_drawn(tmp_path: Path) -> None:
     assert (run.figures / "routing_map.png") in drawn.draw(run)
     env = parallel_env(data="planted", data_options=("samples=30",), render_mode="rgb_array", **PASS_FIRST)
     spec = env.game.spec
+    assert spec.pass_action is not None
     assert spec.legal[0].nonzero().flatten().tolist() == [spec.pass_action]
     env.reset(seed=0)
     empty = env.render()
