@@ -117,7 +117,7 @@ def benchmark(
     """
     from routing_env.benchmark.grid import run_jobs
     from routing_env.benchmark.jobs import asked_for, who_was_tuned
-    from routing_env.benchmark.report import failures_told, save_report
+    from routing_env.benchmark.report import damage_told, failures_told, save_report
 
     name, jobs = asked_for(suite, config)
     _say(who_was_tuned(suite, config))
@@ -126,7 +126,8 @@ def benchmark(
     reasons = [f"{job.path}: {reason}" for job, reason in failed.items()]
     with failures_told(f"{len(failed)} of {len(jobs)} runs", reasons):
         if len(failed) < len(jobs):
-            save_report(jobs, config.run_dir / "reports" / name, console)
+            with damage_told([job for job in jobs if job not in failed]) as sound:
+                save_report(sound, config.run_dir / "reports" / name, console)
 
 
 @app.command
@@ -179,24 +180,26 @@ def report(
     """
     from routing_env.benchmark.comparison_figures import policies
     from routing_env.benchmark.jobs import asked_for, found_jobs, report_name, who_was_tuned
-    from routing_env.benchmark.report import save_report
+    from routing_env.benchmark.report import damage_told, save_report
     from routing_env.benchmark.suites import SUITES
 
     folders = [Path(name) for name in what]
     if what[1:] or (what[0] not in SUITES and (folders[0].is_dir() or len(folders[0].parts) > 1)):
         if config != BenchmarkOptions(run_dir=config.run_dir):
             raise ValueError("folders of runs say themselves what was run; leave out all options but --run-dir")
-        jobs = found_jobs(folders)
-        arenas, entrants = (
-            list(dict.fromkeys(getattr(job, kind).name for job in jobs)) for kind in ("arena", "entrant")
-        )
-        name = report_name("-".join(("runs", *arenas)), jobs, entrants)
-        save_report(jobs, config.run_dir / "reports" / name, console)
+        damaged: dict[Path, str] = {}
+        with damage_told(found_jobs(folders, damaged), damaged) as sound:
+            arenas, entrants = (
+                list(dict.fromkeys(getattr(job, kind).name for job in sound)) for kind in ("arena", "entrant")
+            )
+            name = report_name("-".join(("runs", *arenas)), sound, entrants)
+            save_report(sound, config.run_dir / "reports" / name, console)
         return
     name, jobs = asked_for(what[0], config)
     _say(who_was_tuned(what[0], config))
-    save_report(jobs, config.run_dir / "reports" / name, console)
-    _say(f"saved  {path}" for path in policies(jobs))
+    with damage_told(jobs) as sound:
+        save_report(sound, config.run_dir / "reports" / name, console)
+        _say(f"saved  {path}" for path in policies(sound))
 
 
 @app.command

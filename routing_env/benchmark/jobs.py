@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from routing_env.benchmark.damage import damage_in
 from routing_env.benchmark.suites import SUITES, Arena, Entrant, Suite, suite_of, suite_on
 from routing_env.benchmark.tuned import read_tuned, with_tuned
 from routing_env.data import DATASETS
@@ -234,7 +235,7 @@ def given_of(
     return {**own, **cadence, **of_run, **arena.game, **entrant.game}
 
 
-def found_jobs(paths: Sequence[Path]) -> list[Job]:
+def found_jobs(paths: Sequence[Path], damaged: dict[Path, str] | None = None) -> list[Job]:
     """The runs in folders, whoever made them: an arena for each data set, with its first tasks or share of samples.
 
     An entrant is a router or baseline with its options; its name says in which other settings its runs differ, and how
@@ -243,11 +244,16 @@ def found_jobs(paths: Sequence[Path]) -> list[Job]:
 
     Args:
         paths: folders of runs, or above them.
+        damaged: Takes the runs that are left out because their files are damaged, each with why.
 
     Raises:
         FileNotFoundError: a folder without runs.
+        DamagedError: The files of a run are damaged, and ``damaged`` is None.
     """
-    runs = {folder: RunDirectory(folder).read_config() for path in paths for folder in _runs_in(path)}
+    folders = [folder for path in paths for folder in _runs_in(path)]
+    if damaged is not None:
+        damaged |= {folder: reason for folder in folders if (reason := damage_in(folder))}
+    runs = {folder: RunDirectory(folder).read_config() for folder in folders if folder not in (damaged or ())}
     settings = {folder: _settings(run) for folder, run in runs.items()}
 
     def differing(folders: Sequence[Path]) -> set[str]:
@@ -302,18 +308,8 @@ def _arena_name(game: Settings) -> str:
 
 def _settings(run: RunSettings) -> dict[str, Any]:
     """What can tell two runs in an arena apart, seeds aside."""
-    aside = {
-        "router",
-        "router_options",
-        "threads",
-        "reference",
-        "data",
-        "data_dir",
-        "tasks",
-        "fraction",
-        "seed",
-        "device",
-    }
+    who, where = ("router", "router_options", "seed"), ("threads", "reference", "data_dir", "device")
+    aside = {*who, *where, "data", "tasks", "fraction"}
     return {name: value for name, value in run.given().items() if name not in aside}
 
 
