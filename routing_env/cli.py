@@ -122,18 +122,18 @@ def benchmark(
     """
     from routing_env.benchmark.grid import run_jobs
     from routing_env.benchmark.jobs import asked_for, who_was_tuned
-    from routing_env.benchmark.report import failures_told, save_report
+    from routing_env.benchmark.report import damage_told, failures_told, save_report
 
     name, jobs = asked_for(suite, config)
     _say(who_was_tuned(suite, config))
     with interruptible(_SAME_COMMAND):
         failed = run_jobs(jobs, console, make_engine(engine))
     reasons = [f"{job.path}: {reason}" for job, reason in failed.items()]
+    folder = config.run_dir / "reports" / name
     with failures_told(f"{len(failed)} of {len(jobs)} runs", reasons):
         if len(failed) < len(jobs):
-            save_report(
-                jobs, config.run_dir / "reports" / name, console, against=config.against, figures=config.figures
-            )
+            with damage_told([job for job in jobs if job not in failed]) as sound:
+                save_report(sound, folder, console, against=config.against, figures=config.figures)
 
 
 @app.command
@@ -187,7 +187,7 @@ def report(
     from routing_env.benchmark.comparison_figures import policies
     from routing_env.benchmark.found import found_jobs
     from routing_env.benchmark.jobs import asked_for, report_name, who_was_tuned
-    from routing_env.benchmark.report import save_report
+    from routing_env.benchmark.report import damage_told, save_report
     from routing_env.benchmark.suites import SUITES
 
     folders = [Path(name) for name in what]
@@ -197,18 +197,21 @@ def report(
                 "folders of runs say themselves what was run; leave out all options but --run-dir, --against "
                 "and --figures"
             )
-        jobs = found_jobs(folders)
-        arenas, entrants = (
-            list(dict.fromkeys(getattr(job, kind).name for job in jobs)) for kind in ("arena", "entrant")
-        )
-        kind = "-".join(("runs", *arenas, *(() if config.against is None else ("against", config.against))))
-        name = report_name(kind, jobs, entrants)
-        save_report(jobs, config.run_dir / "reports" / name, console, against=config.against, figures=config.figures)
+        damaged: dict[Path, str] = {}
+        with damage_told(found_jobs(folders, damaged), damaged) as sound:
+            arenas, entrants = (
+                list(dict.fromkeys(getattr(job, kind).name for job in sound)) for kind in ("arena", "entrant")
+            )
+            kind = "-".join(("runs", *arenas, *(() if config.against is None else ("against", config.against))))
+            folder = config.run_dir / "reports" / report_name(kind, sound, entrants)
+            save_report(sound, folder, console, against=config.against, figures=config.figures)
         return
     name, jobs = asked_for(what[0], config)
     _say(who_was_tuned(what[0], config))
-    save_report(jobs, config.run_dir / "reports" / name, console, against=config.against, figures=config.figures)
-    _say(f"saved  {path}" for path in policies(jobs))
+    with damage_told(jobs) as sound:
+        folder = config.run_dir / "reports" / name
+        save_report(sound, folder, console, against=config.against, figures=config.figures)
+        _say(f"saved  {path}" for path in policies(sound))
 
 
 @app.command

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from routing_env.benchmark.damage import remedied
 from routing_env.benchmark.jobs import Job, scale
 from routing_env.benchmark.paper import EPOCHS, TABLE_2
 from routing_env.benchmark.statistics import mean_interval, performance_profile
+from routing_env.checkpoint import DamagedError
 from routing_env.drawing.style import DPI, line_colour, plain, shown
 from routing_env.names import file_name
 from routing_env.runs.directory import RunDirectory
@@ -190,21 +192,27 @@ def over_tasks(jobs: Sequence[Job]) -> Figure:
     return figure
 
 
-def policies(jobs: Sequence[Job]) -> list[Path]:
+def policies(jobs: Sequence[Job]) -> Iterator[Path]:
     """Draw the paper's Figures 9, 10 and 11 for each router, into the folder of its first finished run.
 
     Raises:
         FileNotFoundError: Files of the data set are missing.
+        ValueError: Checkpoints are damaged; all others have been drawn.
     """
     first = {(job.arena.name, job.entrant.name): job for job in reversed(jobs) if job.epochs_done() >= job.epochs}
-    paths: list[Path] = []
+    damaged: list[str] = []
     for job in reversed(list(first.values())):
         directory = RunDirectory(job.path)
         if "test_routes" in job.rows()[-1]:
             run = Run.stored(directory, directory.read_config(), named=job.given)
-            run.restore(directory)
-            paths.extend(run.draw(directory))
-    return paths
+            try:
+                run.restore(directory)
+            except DamagedError as error:
+                damaged.append(remedied(error, job.path))
+                continue
+            yield from run.draw(directory)
+    if damaged:
+        raise ValueError("\n".join(("policies that could not be drawn:", *damaged)))
 
 
 def _curve(

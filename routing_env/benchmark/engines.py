@@ -112,8 +112,11 @@ class Attempts(Generic[Task]):
             task: That was lost.
             trainings: Its runs.
         """
+        from routing_env.benchmark.damage import damage_in
         from routing_env.runs.directory import RunDirectory
 
+        if any(damage_in(path) for _, path in trainings):
+            return False
         epochs = sum(len(RunDirectory(path).read_metrics()) for _, path in trainings)
         before, count = self._lost.get(task, (-1, 0))
         count = 1 if epochs > before else count + 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from routing_env.benchmark.damage import damage_in
 from routing_env.benchmark.jobs import FAIRNESS, Job, telling_settings
 from routing_env.benchmark.suites import Arena, Entrant
 from routing_env.game.settings import Settings
@@ -12,7 +13,7 @@ from routing_env.names import by_number
 from routing_env.runs.directory import RunDirectory
 
 
-def found_jobs(paths: Sequence[Path]) -> list[Job]:
+def found_jobs(paths: Sequence[Path], damaged: dict[Path, str] | None = None) -> list[Job]:
     """The runs in folders, whoever made them: an arena for each data set, with its first tasks or share of samples.
 
     An entrant is a router or baseline with its options; its name says in which other settings its runs differ, and how
@@ -21,11 +22,16 @@ def found_jobs(paths: Sequence[Path]) -> list[Job]:
 
     Args:
         paths: folders of runs, or above them.
+        damaged: Takes the runs that are left out because their files are damaged, each with why.
 
     Raises:
         FileNotFoundError: a folder without runs.
+        DamagedError: The files of a run are damaged, and ``damaged`` is None.
     """
-    runs = {folder: RunDirectory(folder).read_config() for path in paths for folder in _runs_in(path)}
+    folders = [folder for path in paths for folder in _runs_in(path)]
+    if damaged is not None:
+        damaged |= {folder: reason for folder in folders if (reason := damage_in(folder))}
+    runs = {folder: RunDirectory(folder).read_config() for folder in folders if folder not in (damaged or ())}
     settings = {folder: telling_settings(run) for folder, run in runs.items()}
 
     def differing(folders: Sequence[Path]) -> set[str]:

@@ -11,8 +11,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from routing_env.benchmark.damage import damage_in
 from routing_env.benchmark.engines import Engine
 from routing_env.benchmark.jobs import Job
+from routing_env.checkpoint import DamagedError
 from routing_env.data import DATASETS, load
 from routing_env.game.build import load_data
 from routing_env.names import printable
@@ -30,14 +32,16 @@ def run_jobs(jobs: Sequence[Job], console: Console, engine: Engine[Job]) -> dict
         engine: that trains them.
 
     Returns:
-        The runs that failed, with the reason.
+        The runs that failed, with the reason. Those whose files are damaged are left alone and not among them.
 
     Raises:
         ValueError: data that are not as they should be, or not those that the runs in these folders were trained on.
         FileNotFoundError: files of a data set are missing.
         OSError: the folder cannot be written, or the engine has failed.
     """
-    by_path = {job.path: job for job in jobs}
+    by_path = {job.path: job for job in jobs if not damage_in(job.path)}
+    if damaged := len({job.path for job in jobs}) - len(by_path):
+        console.print(f"{damaged} runs are damaged and left out; the end says more", highlight=False)
     _refuse_other_data(by_path)
     open_jobs = [job for job in by_path.values() if job.epochs_done() < job.epochs]
     if len(open_jobs) < len(by_path):
@@ -51,7 +55,8 @@ def run_jobs(jobs: Sequence[Job], console: Console, engine: Engine[Job]) -> dict
         while waiting or engine.busy:
             batch = [waiting.pop() for _ in range(min(engine.free, len(waiting)))]
             engine.start([(job, [(dict(job.given), job.path)]) for job in batch])
-            for job, reason in engine.ended():
+            for job, why in engine.ended():
+                reason = why or damage_in(job.path)
                 if reason:
                     failed[job] = reason
                 progress.finished(job, reason)
@@ -132,10 +137,18 @@ class _Progress:
         self._live.update(self._bar, completed=self._epochs(), left=self._left())
 
     def _epochs(self) -> int:
-        return sum(job.epochs_done() for job in self._jobs)
+        return sum(map(_epochs_of, self._jobs))
 
     def _left(self) -> str:
         done = self._epochs()
         if done == self._before:
             return "-"
         return clock((time.monotonic() - self._started) / (done - self._before) * (self._total - done))
+
+
+def _epochs_of(job: Job) -> int:
+    """Passes that a run has behind it; 0 where its files are damaged, which is told when its training ends."""
+    try:
+        return job.epochs_done()
+    except DamagedError:
+        return 0

@@ -252,18 +252,8 @@ def given_of(
 
 def telling_settings(run: RunSettings) -> dict[str, Any]:
     """What can tell two runs in an arena apart, seeds aside."""
-    aside = {
-        "router",
-        "router_options",
-        "threads",
-        "reference",
-        "data",
-        "data_dir",
-        "tasks",
-        "fraction",
-        "seed",
-        "device",
-    }
+    who, where = ("router", "router_options", "seed"), ("threads", "reference", "data_dir", "device")
+    aside = {*who, *where, "data", "tasks", "fraction"}
     return {name: value for name, value in run.given().items() if name not in aside}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from rich.console import Console
 
 from routing_env.benchmark.columns import Column
 from routing_env.benchmark.comparison_figures import save_comparison_figures
+from routing_env.benchmark.damage import damage_in
 from routing_env.benchmark.exports import save_exports
 from routing_env.benchmark.jobs import Job
 from routing_env.benchmark.leaderboard import leaderboards
@@ -74,17 +75,20 @@ def save_report(
 
 
 @contextmanager
-def failures_told(what: str, reasons: Sequence[str]) -> Generator[None, None, None]:
+def failures_told(
+    what: str, reasons: Sequence[str], verdict: str = "failed; the same command tries them again"
+) -> Generator[None, None, None]:
     """Raise for what failed before the block, whether or not the block fails too.
 
     Args:
         what: What failed, in words.
         reasons: A line for each failure; the block alone counts where there is none.
+        verdict: What has become of them, in words that follow ``what``.
 
     Raises:
         ValueError: There are reasons; the message ends with the block's own error if it raised one.
     """
-    told = [f"{what} failed; the same command tries them again", *reasons]
+    told = [f"{what} {verdict}", *reasons]
     try:
         yield
     except Exception as error:
@@ -93,6 +97,26 @@ def failures_told(what: str, reasons: Sequence[str]) -> Generator[None, None, No
         raise ValueError("\n".join((*told, explained(error)))) from error
     if reasons:
         raise ValueError("\n".join(told))
+
+
+@contextmanager
+def damage_told(jobs: Sequence[Job], damaged: Mapping[Path, str] | None = None) -> Generator[list[Job], None, None]:
+    """Yield the runs whose files can be read; then raise for the others, whether or not the block raises too.
+
+    Args:
+        jobs: Of a benchmark or a report.
+        damaged: Further folders of runs that are known to be damaged, each with why.
+
+    Raises:
+        ValueError: Files are damaged; the message has a line for each such run.
+    """
+    reasons = {**(damaged or {}), **{job.path: reason for job in jobs if (reason := damage_in(job.path))}}
+    sound = [job for job in jobs if job.path not in reasons]
+    what, verdict = f"{len(reasons)} of {len(sound) + len(reasons)} runs", "are damaged and left out"
+    if reasons and not sound:
+        raise ValueError("\n".join((f"{what} {verdict}", *reasons.values())))
+    with failures_told(what, list(reasons.values()), verdict):
+        yield sound
 
 
 def _say_saved(console: Console, paths: Iterable[Path]) -> None:

@@ -21,6 +21,7 @@ from routing_env.benchmark.jobs import Job
 from routing_env.benchmark.tuned import Tuned
 from routing_env.benchmark.tuning import Search
 from routing_env.benchmark.worker import DIVERGED, STOP, STOPPED
+from routing_env.checkpoint import DamagedError
 from routing_env.names import printable
 from routing_env.runs.display import clock
 from routing_env.search_space import Choices, Dimension
@@ -60,7 +61,7 @@ class Playing:
 
     def watch(self) -> None:
         """Tell the pruner what the run of the first seed has measured, and stop the trial if it says so."""
-        for row in self.jobs[0].rows():
+        for row in _rows_of(self.jobs[0]):
             if row["epoch"] <= self.reported:
                 continue
             if self.pruned:
@@ -166,7 +167,7 @@ class Study:
     def seconds(self) -> float:
         """Spent on all trials."""
         jobs = (job for trial in self._study.trials for job in self.search.jobs(trial.params))
-        paths = {job.path: rows[-1]["seconds"] for job in jobs if (rows := job.rows())}
+        paths = {job.path: rows[-1]["seconds"] for job in jobs if (rows := _rows_of(job))}
         return sum(paths.values())
 
     @property
@@ -234,7 +235,7 @@ def run_studies(studies: Sequence[Study], console: Console, engine: Engine[Playi
                 said = ended.study.end(ended, reason)
                 name = f"{ended.study.search.entrant.name}, trial {ended.trial.number}"
                 shown = " ".join(f"{key.partition('.')[2]}={value}" for key, value in ended.trial.params.items())
-                rows = ended.jobs[-1].rows()
+                rows = _rows_of(ended.jobs[-1])
                 line = f"{name:<37} {said}  {clock(rows[-1]['seconds']) if rows else '-'}  {shown}"
                 console.print(printable(line), highlight=False, soft_wrap=True, markup=False)
                 if said.startswith("failed"):
@@ -245,6 +246,14 @@ def run_studies(studies: Sequence[Study], console: Console, engine: Engine[Playi
 
 def _least_busy(studies: Sequence[Study]) -> list[Study]:
     return sorted(studies, key=lambda study: study.running)
+
+
+def _rows_of(job: Job) -> Sequence[Mapping[str, Any]]:
+    """What a run has measured; nothing where its files are damaged, for which its trial fails by itself."""
+    try:
+        return job.rows()
+    except DamagedError:
+        return []
 
 
 def _key(point: Mapping[str, Any]) -> str:

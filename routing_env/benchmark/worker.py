@@ -8,7 +8,9 @@ from typing import Any
 
 from rich.console import Console
 
+from routing_env.benchmark.damage import remedied
 from routing_env.benchmark.engines import Training
+from routing_env.checkpoint import DamagedError
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.display import Display
 
@@ -48,6 +50,8 @@ def train_in_worker(runs: Sequence[Training], saved: Callable[[Path], None] = la
         return STOPPED
     except FloatingPointError as error:
         return f"{DIVERGED}: {error}"
+    except DamagedError as error:
+        return remedied(error, error.path.parent)
     except Exception as error:
         return explained(error)  # here, since a traceback does not travel between processes
     return ""
