@@ -26,7 +26,6 @@ KINDS = (
     "train: killed inside a write",
     "any file of a stopped run",
     "content of a stopped run",
-    "two resume one run",
 )
 linux = pytest.mark.skipif(sys.platform != "linux", reason="kills processes by way of /proc and pidfd")
 
