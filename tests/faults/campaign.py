@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -157,6 +158,7 @@ class Row:
 
 
 HEADER = ("fault", "injected", "survived", "refused with a clear error", *BREACHES)
+"""Of the table in Markdown; the one in a terminal has one column for all that is broken."""
 
 
 class Campaign:
@@ -169,7 +171,7 @@ class Campaign:
 
     def __init__(self, options: CampaignOptions, console: Console) -> None:
         self._options, self._console = options, console
-        self._lock = threading.Lock()
+        self._lock, self._stopped = threading.Lock(), False
         self._began = self._told = time.monotonic()
         every = [
             *_rows(KILLS, options.kills),
@@ -201,8 +203,13 @@ class Campaign:
             servers = [stack.enter_context(ForkServer(self._options.limit)) for _ in range(workers)]
             twins = self._twins(folder, servers[0])
             pool = stack.enter_context(ThreadPoolExecutor(workers))
-            for done in [pool.submit(self._work, tries, folder, twins, server) for server in servers]:
-                done.result()
+            working = [pool.submit(self._work, tries, folder, twins, server) for server in servers]
+            try:
+                for one in working:
+                    one.result()
+            except KeyboardInterrupt:  # the table shows what has been injected so far
+                self._stopped = True
+                self._say("interrupted; waiting for the faults in progress")
         self._console.print(self.table())
         if self._options.report is not None:
             self._options.report.write_text(self.markdown(), encoding="utf-8")
@@ -214,9 +221,10 @@ class Campaign:
 
     def table(self) -> Table:
         """What has come of the faults."""
-        table = Table(*HEADER)
+        table = Table(HEADER[0], *HEADER[1:3], "refused", "broken", box=box.SIMPLE)
         for row in self.rows:
-            table.add_row(*row.cells())
+            broken = ", ".join(f"{count} {breach}" for breach, count in row.broken.items() if count)
+            table.add_row(*row.cells()[:4], broken or "-")
         return table
 
     def markdown(self) -> str:
