@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import csv
-import os
 import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from commands import at_once, routing_env
 from PIL import Image
 
 from routing_env.benchmark.jobs import asked_for, choose_entrants, plan_jobs, report_name, scale
@@ -33,13 +32,6 @@ TINY = ("benchmark", "planted", "--epochs", "3", "--seeds", "2")
 
 def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "routing_env", *arguments]
-
-
-def routing_env(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "COLUMNS": "80"}
-    return subprocess.run(
-        command(*arguments), cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=300
-    )
 
 
 def table(folder: Path, name: str = "leaderboard") -> list[dict[str, str]]:
@@ -159,7 +151,7 @@ def test_a_killed_benchmark_goes_on_and_ends_with_the_same_table(
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for folder in (whole, killed):
         folder.mkdir()
-    finished = routing_env(*TINY, *entrants, cwd=whole)
+    finished = routing_env(*TINY, *entrants, cwd=whole, columns=80)
     assert finished.returncode == 0, finished.stderr
 
     def done() -> dict[Path, int]:
@@ -179,8 +171,8 @@ def test_a_killed_benchmark_goes_on_and_ends_with_the_same_table(
     time.sleep(0.5)
     assert done() == before, "an orphan goes on"
 
-    with ThreadPoolExecutor(2) as twice:  # two benchmarks in one folder leave each other's runs alone
-        resumed, other = twice.map(lambda _: routing_env(*TINY, *entrants, cwd=killed), range(2))
+    # Two benchmarks in one folder leave each other's runs alone.
+    resumed, other = at_once(2, *TINY, *entrants, cwd=killed, columns=80)
     assert resumed.returncode == other.returncode == 0, resumed.stderr + other.stderr
     assert f"{len(before)} of 6 runs had finished before" in resumed.stdout
     assert {path: done()[path] for path in before} == before, "a finished run was touched"
@@ -230,7 +222,7 @@ def test_a_router_of_ones_own_and_one_that_fails(tmp_path: Path) -> None:
         "        raise RuntimeError('out of ideas')\n"
     )
     entrants = ("--entrants", "mine.py:First", "mine.py:Broken", "shared_trunk")
-    ran = routing_env("benchmark", "planted", "--epochs", "1", "--seeds", "1", *entrants, cwd=tmp_path)
+    ran = routing_env("benchmark", "planted", "--epochs", "1", "--seeds", "1", *entrants, cwd=tmp_path, columns=80)
     assert ran.returncode == 2
     assert "RuntimeError: out of ideas" in ran.stderr
     assert {row["entrant"] for row in table(tmp_path)} == {"mine.py:First", "shared_trunk"}
@@ -279,7 +271,7 @@ class Raise(Kill):
 def test_a_run_that_takes_its_process_down_leaves_the_others_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(ENTRANTS)
     entrants = ("--entrants", "mine.py:Kill", "mmoe", "mine.py:Raise", "random", "--workers", "2")
-    ended = routing_env("benchmark", "planted", "--epochs", "1", "--seeds", "1", *entrants, cwd=tmp_path)
+    ended = routing_env("benchmark", "planted", "--epochs", "1", "--seeds", "1", *entrants, cwd=tmp_path, columns=80)
     assert ended.returncode == 2
     assert "2 of 4 runs failed" in ended.stderr
     assert "its process was killed" in ended.stderr
@@ -305,7 +297,7 @@ def test_a_benchmark_that_cannot_be_is_refused_before_it_starts(tmp_path: Path) 
         (("--fraction", "0"), "fraction is 0"),
         (("--run-dir", "file"), "choose another --run-dir"),
     ):
-        ended = routing_env("benchmark", "planted", *arguments, cwd=tmp_path)
+        ended = routing_env("benchmark", "planted", *arguments, cwd=tmp_path, columns=80)
         assert ended.returncode == 2
         assert message in ended.stderr
         assert "Traceback" not in ended.stderr

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import routing_env
 from PIL import Image
 from routed_models import MODELS
 from safetensors.torch import load_file
@@ -20,12 +20,6 @@ from safetensors.torch import load_file
 from routing_env.cli import main
 
 QUICK = ("--network", "mlp", "--hidden", "16", "--no-reference")
-
-
-def routing_env(*arguments: str, cwd: Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "routing_env", *arguments]
-    environment = {**os.environ, "COLUMNS": "200"}
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, **options)
 
 
 def only_run(base: Path) -> Path:
@@ -136,10 +130,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path) -> None:
     run = only_run(tmp_path)
     before = (run / "checkpoint.safetensors").read_bytes()
 
-    def limit_file_sizes() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, len(before) // 2))
-
-    failed = routing_env("train", "--resume", str(run), "--epochs", "2", cwd=tmp_path, preexec_fn=limit_file_sizes)
+    failed = routing_env("train", "--resume", str(run), "--epochs", "2", cwd=tmp_path, file_size=len(before) // 2)
     assert failed.returncode == 2
     assert "checkpoint.safetensors" in failed.stderr
     assert f"--resume {run}" in failed.stderr

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from commands import routing_env
 from rich.console import Console
 from trained import small_run
 from zoo import small_data
@@ -22,11 +21,6 @@ from routing_env.runs.run import Run
 
 PASS_FIRST: dict[str, Any] = {"recursive": True, "pass_action": True, "depth": 2}
 """Layers of different widths, of which no block applies at the first of two depths."""
-
-
-def routing_env(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "routing_env", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
 
 def test_a_depth_with_pass_alone_is_drawn(tmp_path: Path) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import gymnasium
 import pytest
 import torch
+from commands import routing_env
 from torch import Tensor, nn
 from worlds import bits, little_data
 
@@ -239,11 +238,6 @@ def test_values_of_the_wrong_type_are_refused_at_the_door(value: object) -> None
     for make in (make_game, parallel_env, RoutingEnv, RoutingVecEnv):
         with pytest.raises(SettingError, match=r"rho is .*; it must be a finite number"):
             make(data=DATA, rho=value)
-
-
-def routing_env(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "routing_env", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
 
 def test_parts_of_your_own_train_resume_evaluate_and_stand_on_the_leaderboard(tmp_path: Path) -> None:

@@ -52,6 +52,8 @@ class Command:
         file_size: Largest size of a file in bytes, 0 for no limit.
         fatal: The kernel kills the process inside the write that exceeds the size; else the write fails.
         clock: Seconds that the clock of the process is ahead, or behind if negative.
+        columns: Width of its terminal, 0 for the usual one.
+        errors: File for what it prints on standard error; without one that is part of its output.
     """
 
     arguments: tuple[str, ...]
@@ -64,6 +66,8 @@ class Command:
     file_size: int = 0
     fatal: bool = False
     clock: float = 0.0
+    columns: int = 0
+    errors: str = ""
 
 
 @dataclass(frozen=True)
@@ -245,7 +249,10 @@ def _become(command: Command, output: int) -> None:
     os.setsid()
     os.chdir(command.folder)
     nothing = os.open(os.devnull, os.O_RDONLY)
-    for old, new in ((nothing, 0), (output, 1), (output, 2)):
+    errors = os.open(command.errors, os.O_WRONLY) if command.errors else output
+    if command.columns:
+        os.environ["COLUMNS"] = str(command.columns)
+    for old, new in ((nothing, 0), (output, 1), (errors, 2)):
         os.dup2(old, new)
     sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115  # the server's own may be of another kind, such as a file
     sys.stderr = open(2, "w", closefd=False, buffering=1, errors="backslashreplace")  # noqa: SIM115
