@@ -149,7 +149,7 @@ def _is_finite(value: object) -> bool:
 
 
 def _is_share(value: object) -> bool:
-    return _is_finite(value) and 0 <= cast(float, value) <= 1 + 1e-9  # a mean of shares may be rounded up
+    return _is_finite(value) and -1e-9 <= cast(float, value) <= 1 + 1e-9  # rounding
 
 
 def _all(fits: Callable[[Any], bool], depth: int = 1) -> Callable[[Any], bool]:
@@ -166,6 +166,7 @@ _MEASURES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     (".*_routes", _all(_is_count, depth=3), "a list for each task, depth and action of integers of at least 0"),
     (".*_task(_balanced)?_accuracy", lambda value: value != [] and _all(_is_share)(value), "numbers in [0, 1]"),
     (".*_accuracy", lambda value: value is None or _is_share(value), "a number in [0, 1] or null"),
+    ("route_overlap|collapse_.*", lambda value: value is None or _is_share(value), "a number in [0, 1] or null"),
     (".*", lambda value: value is None or _is_finite(value), "a finite number or null"),
 )
 """What measures of a row must be, by patterns of their names, of which the first one counts."""
