@@ -170,7 +170,7 @@ SUITES: dict[str, Suite] = {
         epochs=12,
     ),
     "leading": Suite(
-        "routers and static networks on CIFAR-MTL, to be played with tuned settings; see docs/tuning.md", (_LEADING,)
+        "routers and static networks on CIFAR-MTL, to be played with tuned settings; see docs/leading.md", (_LEADING,)
     ),
     "mnist": Suite("the paper's Figure 8", (_MNIST,)),
     "cifar": Suite("the paper's Figure 6", (_CIFAR,)),
