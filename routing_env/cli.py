@@ -21,7 +21,7 @@ from routing_env.game.settings import Settings
 from routing_env.interrupts import interruptible
 from routing_env.names import file_name, printable
 from routing_env.options import data_on_command_line, options_of
-from routing_env.runs.settings import SB3_PREFIX, BenchmarkOptions, RunSettings, TuneOptions, resumed
+from routing_env.runs.settings import SB3_PREFIX, BenchmarkOptions, ReportOptions, RunSettings, TuneOptions, resumed
 from routing_env.runs.trackers import TrackerName
 
 app = tyro.extras.SubcommandApp()
@@ -133,7 +133,7 @@ def benchmark(
     with failures_told(f"{len(failed)} of {len(jobs)} runs", reasons):
         if len(failed) < len(jobs):
             with damage_told([job for job in jobs if job not in failed]) as sound:
-                save_report(sound, folder, console, against=config.against, figures=config.figures)
+                save_report(sound, folder, console, config)
 
 
 @app.command
@@ -192,11 +192,10 @@ def report(
 
     folders = [Path(name) for name in what]
     if what[1:] or (what[0] not in SUITES and (folders[0].is_dir() or len(folders[0].parts) > 1)):
-        if config != BenchmarkOptions(run_dir=config.run_dir, against=config.against, figures=config.figures):
-            raise ValueError(
-                "folders of runs say themselves what was run; leave out all options but --run-dir, --against "
-                "and --figures"
-            )
+        of_report = {name: getattr(config, name) for name in ("run_dir", *ReportOptions.__dataclass_fields__)}
+        if config != BenchmarkOptions(**of_report):
+            allowed = ", ".join(f"--{name.replace('_', '-')}" for name in of_report)
+            raise ValueError(f"folders of runs say themselves what was run; leave out all options but {allowed}")
         damaged: dict[Path, str] = {}
         with damage_told(found_jobs(folders, damaged), damaged) as sound:
             arenas, entrants = (
@@ -204,13 +203,13 @@ def report(
             )
             kind = "-".join(("runs", *arenas, *(() if config.against is None else ("against", config.against))))
             folder = config.run_dir / "reports" / report_name(kind, sound, entrants)
-            save_report(sound, folder, console, against=config.against, figures=config.figures)
+            save_report(sound, folder, console, config)
         return
     name, jobs = asked_for(what[0], config)
     _say(who_was_tuned(what[0], config))
     with damage_told(jobs) as sound:
         folder = config.run_dir / "reports" / name
-        save_report(sound, folder, console, against=config.against, figures=config.figures)
+        save_report(sound, folder, console, config)
         _say(f"saved  {path}" for path in policies(sound))
 
 

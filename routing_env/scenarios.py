@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from routing_env.names import look_up
+from routing_env.names import look_up, parse_options
 
 VERSION = "routing-bench-v0"
 
@@ -230,6 +230,23 @@ SCENARIOS: dict[str, Scenario] = {
         tells_apart=False,
     ),
 }
+
+
+def best_sharing(scenario: str | None, groups: Sequence[int] | None) -> Sequence[int] | None:
+    """For each task a number that tasks have in common which share all blocks under the best known routing.
+
+    Args:
+        scenario: Name of a scenario, whose best fixed routes count more than the groups; or None.
+        groups: Group of each task, if the data know it.
+
+    Returns:
+        None where the best sharing is not known.
+    """
+    best = None if scenario is None else look_up("scenario", scenario, SCENARIOS).best
+    if best is None or best[0] != "fixed":
+        return groups
+    routes = [tuple(route) for route in parse_options(best[1])["routes"]]
+    return [routes.index(route) for route in routes]
 
 
 def settled_by_scenario(given: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -19,7 +19,7 @@ from routing_env.benchmark.report import save_report
 from routing_env.benchmark.tables import cells
 from routing_env.game.settings import Settings
 from routing_env.runs.directory import RunDirectory
-from routing_env.runs.settings import RunSettings
+from routing_env.runs.settings import ReportOptions, RunSettings
 
 
 def pretend(folder: Path, router: str, seed: int, epochs: int = 2) -> None:
@@ -81,7 +81,7 @@ def test_a_report_names_every_file_that_it_writes(tmp_path: Path) -> None:
             pretend(tmp_path / "runs", router, seed)
     out = io.StringIO()
     jobs = found_jobs([tmp_path / "runs"])
-    save_report(jobs, tmp_path / "report", Console(file=out, width=400), figures=("svg", "pdf"))
+    save_report(jobs, tmp_path / "report", Console(file=out, width=400), ReportOptions(figures=("svg", "pdf")))
     written = {path.name for path in (tmp_path / "report").iterdir()}
     assert {"leaderboard.tex", "marl-eval.json", "leaderboard.csv", "planted-profile.svg"} <= written
     assert {path.suffix for path in (tmp_path / "report").iterdir()} == {".tex", ".json", ".csv", ".md", ".svg", ".pdf"}

@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from routing_env.agents import ROUTERS, make_router
-from routing_env.benchmark.columns import COLUMNS, RECORDED, Column, Entry, percent
+from routing_env.benchmark.columns import COLUMNS, RECORDED
+from routing_env.benchmark.entries import Column, Entry, percent
 from routing_env.benchmark.found import found_jobs
 from routing_env.benchmark.leaderboard import REFERENCES, Leaderboard, Standing, leaderboards
 from routing_env.benchmark.statistics import (
@@ -50,7 +51,7 @@ def pretend(folder: Path, router: str, tested: float, *, epochs: int = 2, **game
     directory.write_config(config)
     for epoch in range(1, epochs + 1):
         row = {"epoch": epoch, "samples": 9, "seconds": 1.0, "validation_accuracy": tested, "test_accuracy": tested}
-        row |= {"test_balanced_accuracy": tested, "test_task_accuracy": [tested] * 4}
+        row |= {"test_balanced_accuracy": tested, "test_task_accuracy": [tested] * 4, "parameters": 9}
         routed = {"test_routes": [[[9, 0]]] * 4, **{column.key: 1.0 for column in RECORDED}}
         directory.append_metrics(row | ({} if router in ("mmoe", "dense") else routed))
     directory.save_checkpoint({"epoch": epochs})

@@ -1,21 +1,31 @@
 """The columns of the leaderboard, each defined once: its value, its text, its meaning, and the tables that show it.
 
-To add a column, add one entry to ``COLUMNS``; the terminal table, Markdown, CSV and legends follow from it.
+To add a column, add one entry to ``COLUMNS``; the terminal table, Markdown, CSV and legends follow from it. Columns
+with an option of their own, such as :func:`samples_to`, are made for a report.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
-
 import numpy as np
-from numpy.typing import NDArray
 
+from routing_env.benchmark.entries import (
+    Column,
+    Entry,
+    Place,
+    interval_text,
+    p_value,
+    percent,
+    plus_minus,
+    samples_text,
+    short_interval,
+    three_digits,
+)
 from routing_env.benchmark.statistics import (
-    Comparison,
+    CensoredMedian,
     Interval,
     area_under_curve,
+    censored_median,
+    first_reached,
     interquartile_mean_interval,
     mean_interval,
     probability_of_improvement,
@@ -24,120 +34,23 @@ from routing_env.benchmark.statistics import (
 from routing_env.drawing.training_figures import Rows
 from routing_env.runs.behaviour import switch_rate
 
-Value = float | Interval | None
-"""A value of a column; None where the column does not apply to the entrant."""
-
-Place = Literal["terminal", "markdown", "routing", "csv"]
-"""A table: in the terminal, in Markdown, Markdown's second table about routing, or in the CSV file."""
-
-LEAST_P = 0.001
-"""Smaller p-values are printed as being less than this."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """The finished runs of one entrant in one arena.
-
-    Attributes:
-        runs: For each seed, the evaluations of the run.
-        versus: Comparison with the entrant that all are compared with; None for that one, and without a common seed.
-        against: Runs of that entrant, by seed; empty where ``versus`` is None.
-    """
-
-    runs: Mapping[int, Rows]
-    versus: Comparison | None = None
-    against: Mapping[int, Rows] = field(default_factory=dict[int, Rows])
-
-    @property
-    def last(self) -> list[Mapping[str, Any]]:
-        """The last evaluation of each run."""
-        return [rows[-1] for rows in self.runs.values()]
-
-    @property
-    def task_accuracy(self) -> NDArray[np.float64]:
-        """Test accuracy after the last epoch, [S, T]."""
-        return np.array([row["test_task_accuracy"] for row in self.last])
-
-    def mean(self, key: str) -> float:
-        """Mean over seeds of a metric after the last epoch; NaN if a run lacks it."""
-        values = [row.get(key) for row in self.last]
-        return float(np.mean([np.nan if value is None else value for value in values]))
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of the leaderboard.
-
-    Attributes:
-        key: Name in the CSV file. An interval has two more columns there, ``<key>_low`` and ``<key>_high``.
-        heading: Name in the other tables and in the legends.
-        meaning: One line for the legends.
-        value: Computes the value from the finished runs of an entrant.
-        text: Formats a value that is not None.
-        shown: The tables that have the column.
-        rank: Where a terminal is too narrow, columns with the highest ranks are left out.
-        terminal_text: Formats a value for the terminal; None means as ``text`` does.
-        interval: Whether values are intervals.
-    """
-
-    key: str
-    heading: str
-    meaning: str
-    value: Callable[[Entry], Value]
-    text: Callable[[Any], str]
-    shown: frozenset[Place]
-    rank: int = 0
-    terminal_text: Callable[[Any], str] | None = None
-    interval: bool = False
-
-    def cell(self, value: Value, place: Place) -> str:
-        """Format a value for a table; a missing one is a dash."""
-        if value is None:
-            return "-"
-        return (self.terminal_text if place == "terminal" and self.terminal_text else self.text)(value)
-
-    def fields(self, value: Value) -> dict[str, float | None]:
-        """The fields of a value in the CSV file."""
-        if not self.interval:
-            assert not isinstance(value, Interval), f"column {self.key} has intervals: declare interval=True"
-            return {self.key: value}
-        assert value is None or isinstance(value, Interval), f"column {self.key} declares intervals"
-        ends = (None, None, None) if value is None else (value.value, value.low, value.high)
-        return dict(zip((self.key, f"{self.key}_low", f"{self.key}_high"), ends, strict=True))
-
-
-def percent(share: float) -> str:
-    """Format a share in [0, 1] as percent; NaN is a dash."""
-    return "-" if share != share else f"{100 * share:.2f}"
-
-
-def p_value(p: float) -> str:
-    """Format a p-value; NaN is a dash."""
-    return "-" if p != p else f"< {LEAST_P}" if p < LEAST_P else f"{p:.3f}"
-
-
-def _interval(interval: Interval) -> str:
-    return f"{percent(interval.value)} [{percent(interval.low)}, {percent(interval.high)}]"
-
-
-def _plus_minus(interval: Interval) -> str:
-    half = interval.value - interval.low
-    return percent(interval.value) + ("" if half != half else f" ± {100 * half:.2f}")
-
-
-def _short_interval(interval: Interval) -> str:
-    ends = "" if interval.low != interval.low else f" [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
-    return f"{100 * interval.value:.1f}{ends}"
-
 
 def _accuracy(entry: Entry) -> Interval:
     mean, half = (float(one) for one in mean_interval([row["test_accuracy"] for row in entry.last]))
     return Interval(mean, mean - half, mean + half)
 
 
+def _area_of(rows: Rows) -> float:
+    return area_under_curve([row["epoch"] for row in rows], [row["test_accuracy"] for row in rows])
+
+
 def _area(entry: Entry) -> float:
-    curves = [([row["epoch"] for row in rows], [row["test_accuracy"] for row in rows]) for rows in entry.runs.values()]
-    return float(np.mean([area_under_curve(epochs, accuracy) for epochs, accuracy in curves]))
+    return float(np.mean([_area_of(rows) for rows in entry.runs.values()]))
+
+
+def _regret(entry: Entry) -> float | None:
+    lacking = [_area_of(rows) - _area_of(entry.runs[seed]) for seed, rows in entry.best.items() if seed in entry.runs]
+    return float(np.mean(lacking)) if lacking else None
 
 
 def _difference(entry: Entry) -> Interval | None:
@@ -176,16 +89,44 @@ def _routing(key: str, meaning: str) -> Column:
     def value(entry: Entry) -> float | None:
         return None if any(row.get(key) is None for row in entry.last) else entry.mean(key)
 
-    return Column(key, key.replace("_", " "), meaning, value, _three_digits, _ROUTING)
-
-
-def _three_digits(value: float) -> str:
-    return f"{value:.3f}"
+    return Column(key, key.replace("_", " "), meaning, value, three_digits, _ROUTING)
 
 
 _EVERYWHERE = frozenset[Place]({"terminal", "markdown", "csv"})
 _CSV = frozenset[Place]({"csv"})
 _ROUTING = frozenset[Place]({"routing", "csv"})
+
+
+def samples_to(goal: float) -> Column:
+    """The column of the training samples that an entrant takes to an accuracy.
+
+    Args:
+        goal: Accuracy in %.
+
+    Raises:
+        ValueError: The accuracy is not in (0, 100].
+    """
+    if not 0 < goal <= 100:
+        raise ValueError(f"samples-to is {goal:g}; it is an accuracy in %, above 0 and at most 100")
+
+    def value(entry: Entry) -> CensoredMedian:
+        known: list[float] = []
+        bounds: list[float] = []
+        for rows in entry.runs.values():
+            place = first_reached([row["test_accuracy"] for row in rows], goal / 100)
+            (bounds if place is None else known).append(rows[-1 if place is None else place]["samples"])
+        return censored_median(known, bounds)
+
+    return Column(
+        f"samples_to_{goal:g}",
+        f"to {goal:g} %",
+        f"training samples until a measured test accuracy is at least {goal:g} %, median over seeds; (2 of 3) if one "
+        "of 3 seeds never gets there, and > the samples of a whole run if half of them do not",
+        value,
+        samples_text,
+        _EVERYWHERE,
+    )
+
 
 RECORDED = (
     _routing(
@@ -197,6 +138,11 @@ RECORDED = (
     _routing("mutual_information", "mutual information of task and block in nats, mean over depths"),
     _routing("route_overlap", "share of their routes that two tasks have in common, mean over pairs"),
     _routing("dead_blocks", "legal actions that no task takes, summed over depths"),
+    _routing(
+        "adjusted_rand",
+        "adjusted Rand index of the tasks with the same route and the best known sharing: 1 if they agree, about 0 "
+        "for random routes; - where the best sharing is not known",
+    ),
 )
 """Measures of routing that every run with a router records after each epoch."""
 
@@ -207,7 +153,7 @@ COLUMNS = (
         "accuracy",
         "accuracy on the test split after the last epoch, mean over seeds with its 95 % t-interval",
         _accuracy,
-        _plus_minus,
+        plus_minus,
         _EVERYWHERE,
         interval=True,
     ),
@@ -216,10 +162,10 @@ COLUMNS = (
         "IQM [95 %]",
         "interquartile mean of each seed's task accuracies, mean over seeds",
         lambda entry: interquartile_mean_interval(entry.task_accuracy).within(0, 1),
-        _interval,
+        interval_text,
         _EVERYWHERE,
         rank=5,
-        terminal_text=_short_interval,
+        terminal_text=short_interval,
         interval=True,
     ),
     Column(
@@ -241,6 +187,15 @@ COLUMNS = (
         rank=4,
     ),
     Column("area_under_curve", "area", "mean height of the learning curve", _area, percent, _EVERYWHERE, rank=8),
+    Column(
+        "regret",
+        "regret",
+        "how far the learning curve is below that of the best known routing in the same seed, mean over training",
+        _regret,
+        percent,
+        _EVERYWHERE,
+        rank=8,
+    ),
     Column(
         "validation_accuracy",
         "validation",
@@ -291,7 +246,7 @@ COLUMNS = (
         "P(better) [95 %]",
         "probability of scoring higher than the entrant marked * on a random task, runs drawn at random",
         _improvement,
-        _interval,
+        interval_text,
         _EVERYWHERE,
         rank=9,
         interval=True,
@@ -330,7 +285,7 @@ COLUMNS = (
         "switch rate",
         "share of the tasks' most frequent actions that change from one epoch to the next",
         _switch_rate,
-        _three_digits,
+        three_digits,
         _ROUTING,
     ),
 )

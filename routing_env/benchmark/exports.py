@@ -49,7 +49,7 @@ def latex(boards: Sequence[Leaderboard]) -> str:
     """The leaderboards as LaTeX tables with the columns of the Markdown tables; they need the package booktabs."""
     tables: list[str] = []
     for board in boards:
-        headings = ["", "entrant", *(column.heading for column in shown_in(board.columns, "markdown"))]
+        headings = ["", "entrant", *(column.heading for column in shown_in(board, "markdown"))]
         first, *rows = (" & ".join(map(in_latex, line)) + r" \\" for line in (headings, *cells(board)))
         lines = [
             f"% {printable(board.arena)}: {board.scale}",

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from routing_env.benchmark.columns import samples_to
 from routing_env.benchmark.suites import SUITES, Arena, Entrant, Suite, suite_of, suite_on
 from routing_env.benchmark.tuned import read_tuned, with_tuned
 from routing_env.data import DATASETS
@@ -97,6 +98,8 @@ def asked_for(suite: str, config: BenchmarkOptions) -> tuple[str, list[Job]]:
     Raises:
         ValueError: an unknown name, with the nearest known one, or a setting out of range.
     """
+    for goal in config.samples_to:
+        samples_to(goal)  # refused now rather than after hours of training
     name, chosen = chosen_suite(suite, config)
     tuned = {} if config.settings is None else read_tuned(config.settings)
     scale = {key: getattr(config, key) for key in ("epochs", "seeds", "fraction", "measure_every", "data_dir")}

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from routing_env.benchmark.columns import Column
+from routing_env.benchmark.columns import COLUMNS, samples_to
 from routing_env.benchmark.comparison_figures import save_comparison_figures
 from routing_env.benchmark.damage import damage_in
+from routing_env.benchmark.entries import Column
 from routing_env.benchmark.exports import save_exports
 from routing_env.benchmark.jobs import Job
 from routing_env.benchmark.leaderboard import leaderboards
@@ -18,16 +19,14 @@ from routing_env.benchmark.scenario_scores import save_scenario_scores, scenario
 from routing_env.benchmark.tables import costs, fitting, power, save_tables, terminal_legend, terminal_table, verdict
 from routing_env.names import printable
 from routing_env.runs.process import explained, figures_failed
-from routing_env.runs.settings import FigureFormat
+from routing_env.runs.settings import ReportOptions
 
 
 def save_report(
     jobs: Sequence[Job],
     folder: Path,
     console: Console,
-    *,
-    against: str | None = None,
-    figures: Sequence[FigureFormat] = ("png",),
+    options: ReportOptions | None = None,
 ) -> None:
     """Print the leaderboards of the finished runs, and save tables, then figures.
 
@@ -35,15 +34,17 @@ def save_report(
         jobs: Runs, finished or not.
         folder: Where to save.
         console: Where to print.
-        against: Entrant that all others are compared with; by default the best baseline of each arena.
-        figures: Formats of the figures.
+        options: What the report shows.
 
     Raises:
-        ValueError: No run has finished, a run has no accuracies, or ``against`` has no finished run in an arena.
+        ValueError: No run has finished, a run has no accuracies, ``against`` has no finished run in an arena, or
+            ``samples_to`` is no accuracy.
         OSError: A file cannot be written.
         RuntimeError: The figures could not be drawn; everything else is saved.
     """
-    boards = leaderboards(jobs, against=against)
+    options = options or ReportOptions()
+    columns = (*COLUMNS, *map(samples_to, dict.fromkeys(options.samples_to)))
+    boards = leaderboards(jobs, columns, against=options.against)
     if not boards:
         places = ", ".join(dict.fromkeys(str(job.path.parents[1]) for job in jobs))
         raise ValueError(
@@ -69,7 +70,7 @@ def save_report(
     if scores:
         _say_saved(console, save_scenario_scores(scores, folder))
     try:
-        _say_saved(console, save_comparison_figures(jobs, folder, figures))
+        _say_saved(console, save_comparison_figures(jobs, folder, options.figures))
     except Exception as error:
         raise figures_failed(error, f"the report is saved in {folder}") from error
 

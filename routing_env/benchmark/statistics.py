@@ -39,6 +39,23 @@ class Interval:
 
 
 @dataclass(frozen=True)
+class CensoredMedian:
+    """The median of values some of which are only known to be larger than a bound.
+
+    Attributes:
+        median: None where less than half of the values are known.
+        known: Number of values that are known.
+        count: Number of values.
+        bound: The largest value or bound.
+    """
+
+    median: float | None
+    known: int
+    count: int
+    bound: float
+
+
+@dataclass(frozen=True)
 class Comparison:
     """The difference between two entrants over the same seeds.
 
@@ -87,6 +104,30 @@ def area_under_curve(epochs: ArrayLike, values: ArrayLike) -> float:
     """
     x, y = np.asarray(epochs, dtype=np.float64), np.asarray(values, dtype=np.float64)
     return float(y[0] if len(x) == 1 else integrate.trapezoid(y, x) / (x[-1] - x[0]))
+
+
+def first_reached(values: ArrayLike, goal: float) -> int | None:
+    """Index of the first value that is at least ``goal``; None if none is.
+
+    Args:
+        values: [E].
+        goal: What is to be reached.
+    """
+    reached = np.flatnonzero(np.asarray(values, dtype=np.float64) >= goal)
+    return int(reached[0]) if len(reached) else None
+
+
+def censored_median(values: Sequence[float], bounds: Sequence[float]) -> CensoredMedian:
+    """The median of right-censored values: where the Kaplan-Meier estimate of survival falls to one half.
+
+    Args:
+        values: Those that are known.
+        bounds: What each of the others exceeds.
+    """
+    survival = stats.ecdf(stats.CensoredData(uncensored=values, right=bounds)).sf
+    fallen = np.flatnonzero(np.asarray(survival.probabilities) <= 0.5 + 1e-12)  # only known values make it fall
+    median = float(survival.quantiles[fallen[0]]) if len(fallen) else None
+    return CensoredMedian(median, len(values), len(values) + len(bounds), max((*values, *bounds)))
 
 
 def interquartile_mean(scores: ArrayLike) -> NDArray[np.float64]:

@@ -13,7 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from routing_env.benchmark.columns import LEAST_P, RECORDED, Column, Place, p_value
+from routing_env.benchmark.columns import RECORDED
+from routing_env.benchmark.entries import LEAST_P, Column, Place, p_value
 from routing_env.benchmark.jobs import Job
 from routing_env.benchmark.leaderboard import REFERENCES, Leaderboard, Standing
 from routing_env.benchmark.statistics import LEVEL, POWER, RECOMMENDED_SEEDS, detectable_difference
@@ -23,14 +24,18 @@ _LONGEST_NAME = 24
 """Characters of an entrant's name in the terminal; longer ones are folded where columns need the room."""
 
 
-def shown_in(columns: Sequence[Column], *places: Place) -> list[Column]:
-    """The columns that one of these tables shows."""
-    return [column for column in columns if column.shown.intersection(places)]
+def shown_in(board: Leaderboard, *places: Place) -> list[Column]:
+    """The columns that one of these tables shows: those in which somebody has a value."""
+    return [
+        column
+        for column in board.columns
+        if column.shown.intersection(places) and any(row.values[column.key] is not None for row in board.standings)
+    ]
 
 
 def cells(board: Leaderboard) -> list[list[str]]:
     """The rows of the Markdown table: place, entrant, and the columns shown there."""
-    columns = shown_in(board.columns, "markdown")
+    columns = shown_in(board, "markdown")
     return [
         [str(place), _entrant(row, board), *(column.cell(row.values[column.key], "markdown") for column in columns)]
         for place, row in enumerate(board.standings, 1)
@@ -51,7 +56,7 @@ def fitting(board: Leaderboard, width: int) -> list[Column]:
         board: Whose standings are shown.
         width: Characters in a line.
     """
-    candidates = sorted(shown_in(board.columns, "terminal"), key=lambda column: column.rank)
+    candidates = sorted(shown_in(board, "terminal"), key=lambda column: column.rank)
     left = width - min(_LONGEST_NAME, max(cell_len(_entrant(row, board)) for row in board.standings))
     kept: set[str] = set()
     for column in candidates:
@@ -158,27 +163,25 @@ def markdown(boards: Sequence[Leaderboard]) -> str:
     """All leaderboards, each with a second table about the routing of its routers, and a legend."""
     parts: list[str] = []
     for board in boards:
-        headings = ["", "entrant", *(column.heading for column in shown_in(board.columns, "markdown"))]
+        headings = ["", "entrant", *(column.heading for column in shown_in(board, "markdown"))]
         parts.append(
             f"## {in_markdown(board.arena)}: {board.scale}\n\n{markdown_table(headings, _escaped(cells(board)))}\n\n"
             f"{in_markdown(verdict(board))}\n"
         )
         parts += [f"{in_markdown(text)}\n" for text in (power(board), costs(board), board.differences) if text]
         parts += _routing_table(board)
-    columns = {column.key: column for board in boards for column in board.columns}
-    meanings = {column.heading: column.meaning for column in shown_in(list(columns.values()), "markdown", "routing")}
+    meanings = {column.heading: column.meaning for board in boards for column in shown_in(board, "markdown", "routing")}
     meanings["references"] = f"routers that do not learn ({', '.join(sorted(REFERENCES))}); never the best router"
     legend = "\n".join(f"- **{heading}**: {meaning}" for heading, meaning in meanings.items())
     return "\n".join([*parts, f"Columns (accuracies in %):\n\n{legend}\n"])
 
 
 def _routing_table(board: Leaderboard) -> list[str]:
-    """The table about routing, with the columns that some router has a value in; nothing without routers."""
-    columns = shown_in(board.columns, "routing")
+    """The table about routing; nothing without routers."""
+    columns = shown_in(board, "routing")
     routers = [row for row in board.standings if any(row.values[column.key] is not None for column in columns)]
     if not routers:
         return []
-    columns = [column for column in columns if any(row.values[column.key] is not None for row in routers)]
     lines = [[row.name, *(column.cell(row.values[column.key], "routing") for column in columns)] for row in routers]
     headings = ["router", *(column.heading for column in columns)]
     return [f"Routing on the test split, entropies in nats:\n\n{markdown_table(headings, _escaped(lines))}\n"]
@@ -196,7 +199,8 @@ def save_tables(boards: Sequence[Leaderboard], jobs: Sequence[Job], folder: Path
             "against": row.name == board.against,
             **{
                 field: value
-                for column in shown_in(board.columns, "csv")
+                for column in board.columns
+                if "csv" in column.shown
                 for field, value in column.fields(row.values[column.key]).items()
             },
         }

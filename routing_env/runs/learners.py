@@ -22,6 +22,7 @@ from routing_env.agents.dispatched import DispatchedRouter
 from routing_env.agents.per_layer import PerLayer
 from routing_env.baselines import BASELINES, Baseline, make_baseline, plan_beside
 from routing_env.data import MultiTaskData, SplitName
+from routing_env.data.planted import partition_score
 from routing_env.drawing.routing_map import routing_map
 from routing_env.drawing.training_figures import (
     Rows,
@@ -42,6 +43,7 @@ from routing_env.runs.compute import ComputeMeter, parameters_of
 from routing_env.runs.monitor import Monitor, Probability
 from routing_env.runs.routers import forgets, game_and_router
 from routing_env.runs.settings import SB3_PREFIX, RunSettings
+from routing_env.scenarios import best_sharing
 from routing_env.state_dicts import Stateful, restore
 from routing_env.types import Batch, Tick, Trace
 
@@ -178,11 +180,13 @@ class GameLearner(Learner):
         return row | {f"router_{name}": value for name, value in self.game.drain_log().items()}
 
     def routing(self, evaluation: Evaluation) -> dict[str, Any]:
-        """The routes, and how the tasks share blocks."""
+        """The routes, and how the tasks share blocks; beside the best sharing where that is known."""
         legal = self.game.spec.legal.cpu().numpy()
+        best = best_sharing(self.settings.scenario, self.data.groups)
         return {
             f"{evaluation.split}_routes": evaluation.routes.tolist(),
             **routing_measures(evaluation.routes.numpy(), legal),
+            **({} if best is None else {"adjusted_rand": partition_score(evaluation.routes, best)}),
         }
 
     def figures(self, rows: Rows, references: Mapping[str, Rows], subject: str) -> dict[str, Figure | Image]:

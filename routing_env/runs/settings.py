@@ -106,17 +106,25 @@ FigureFormat = Literal["png", "svg", "pdf"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchmarkOptions(ArenaOptions):
+class ReportOptions:
+    """What a report shows."""
+
+    against: str | None = None
+    """Entrant that the leaderboards compare all others with; by default the best baseline on validation."""
+    samples_to: tuple[float, ...] = ()
+    """Accuracies in %, each a column of the leaderboards: training samples until the test accuracy reaches it."""
+    figures: tuple[FigureFormat, ...] = ("png",)
+    """Formats of the figures of the report."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkOptions(ReportOptions, ArenaOptions):
     """Which of a suite's runs, and at what scale."""
 
     seeds: int | None = None
     """Runs of each entrant; by default the suite's."""
     settings: Path | None = None
     """File of tuned settings, as routing-env tune writes it; entrants that are in it play with its settings."""
-    against: str | None = None
-    """Entrant that the leaderboards compare all others with; by default the best baseline on validation."""
-    figures: tuple[FigureFormat, ...] = ("png",)
-    """Formats of the figures of the report."""
     run_dir: Path = Path("runs/benchmark")
     """Folder of all benchmark runs and reports."""
 

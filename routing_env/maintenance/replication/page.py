@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from routing_env.benchmark.columns import p_value
+from routing_env.benchmark.entries import p_value
 from routing_env.benchmark.paper import EPOCHS, PAPERS_NAMES, TABLE_2
 from routing_env.benchmark.statistics import mean_interval, paired_comparison
 from routing_env.benchmark.suites import SUITES
