@@ -14,9 +14,10 @@ from typing import Any
 from routing_env.benchmark.columns import samples_to
 from routing_env.benchmark.suites import SUITES, Arena, Entrant, Suite, suite_of, suite_on
 from routing_env.benchmark.tuned import read_tuned, with_tuned
-from routing_env.data import DATASETS
+from routing_env.data import DATASETS, load
+from routing_env.game.build import NETWORKS
 from routing_env.game.settings import Given, Settings
-from routing_env.names import file_name, look_up, source_file
+from routing_env.names import file_name, find, look_up, source_file
 from routing_env.runs.arrivals import later_epochs
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.learners import is_baseline
@@ -130,9 +131,20 @@ def chosen_suite(suite: str, config: ArenaOptions) -> tuple[str, Suite]:
         name, chosen = "-".join(("scenarios", *config.scenario)), suite_of(config.scenario)
     elif config.data is None:
         name, chosen = suite, look_up("suite", suite, SUITES)
-    else:
-        look_up("data set", config.data, DATASETS)
+    elif config.data in DATASETS:
         name, chosen = f"data-{config.data}", suite_on(config.data)
+    else:
+        own = load(config.data, data_dir=config.data_dir)
+        if own.classes is None:
+            raise ValueError(f"{config.data} is regression, and leaderboards show accuracies; use routing-env train")
+        epochs = own.usual.get("epochs", RunSettings.epochs)
+        name, chosen = f"data-{own.name}", suite_on(config.data, name=own.name, epochs=epochs)
+    if config.network is not None:
+        find("network", config.network, NETWORKS)
+        if config.data is None:
+            raise ValueError(f"network is {config.network!r} without data; say on which data set, as --data digits")
+        arenas = tuple(replace(one, game={**one.game, "network": config.network}) for one in chosen.arenas)
+        name, chosen = f"{name}-{config.network}", replace(chosen, arenas=arenas)
     if not 0 < config.fraction <= 1:
         raise ValueError(f"fraction is {config.fraction}; it must be in (0, 1]")
     if config.entrants:

@@ -105,10 +105,16 @@ def _first_tasks(tasks: int, *entrants: str) -> Arena:
     return Arena(f"cifar, first {tasks} tasks", {"data": "cifar", "tasks": tasks}, _named(*entrants))
 
 
-def suite_on(data: str) -> Suite:
-    """Two routers and all baselines on a data set, with its own settings."""
+def suite_on(data: str, *, name: str = "", epochs: int | None = None) -> Suite:
+    """Two routers and all baselines on a data set, with its own settings.
+
+    Args:
+        data: Its name, or a reference to your own.
+        name: Of the arena; by default that of the data set.
+        epochs: Passes over the training samples; None leaves them to a data set that has a name.
+    """
     entrants = _named("wpl", "q-learning", FLOOR, *_STRONG_BASELINES, "soft_mixture")
-    return Suite(f"routers and baselines on {data}", (Arena(data, {"data": data}, entrants),), epochs=None)
+    return Suite(f"routers and baselines on {data}", (Arena(name or data, {"data": data}, entrants),), epochs=epochs)
 
 
 _ROUTERS = (

@@ -89,7 +89,11 @@ class ArenaOptions:
     scenario: tuple[str, ...] = ()
     """Play these named scenarios of docs/scenarios.md instead of running a suite."""
     data: str | None = None
-    """Compare routers and baselines on this data set, with its usual settings, instead of running a suite."""
+    """Compare routers and baselines on this data set, with its usual settings, instead of running a suite; a name, or
+    your own as module:function or file.py:function."""
+    network: str | None = None
+    """With --data, the network that all entrants are made from; a name, or your own as module:function or
+    file.py:function."""
     entrants: tuple[str, ...] = ()
     """Routers, baselines, module:Class or file.py:Class that take part instead of the suite's own."""
     epochs: int | None = None
