@@ -85,7 +85,7 @@ def make_baseline(baseline: str | type[Baseline], plan: Plan, /, **options: Any)
 
     Raises:
         ValueError: Unknown baseline or option (the message suggests the closest match), a size out of range, or
-            ``equal_parameters`` together with ``width``, or where the width changes nothing or not even width 1 fits.
+            a width that changes nothing, or ``equal_parameters`` together with ``width`` or where not even width 1 fits.
     """
     factory: Any = baseline_class(baseline)
     known = size_options(factory)
@@ -95,6 +95,11 @@ def make_baseline(baseline: str | type[Baseline], plan: Plan, /, **options: Any)
     plan = plan.resized(depth=size.depth, width=size.width)
     require("equal_parameters", size.equal_parameters, size.equal_parameters in (False, True), "true or false")
     if not size.equal_parameters:
+        width, wraps = size.width, "of" in options and plan.depth > 1
+        if width is not None and wraps and equal_width(plan, lambda plan: factory(plan, **options)) is None:
+            raise ValueError(
+                f"width is {width}, which changes nothing in {baseline!r} of {options['of']!r}; leave it out"
+            )
         return factory(plan, **options)
     if size.width is not None:
         raise ValueError(f"equal_parameters decides the width of {baseline!r}; leave out width={size.width}")

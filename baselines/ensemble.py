@@ -39,7 +39,7 @@ class Ensemble(Baseline):
         width: Width of the members; by default the largest with which they fit.
 
     Raises:
-        ValueError: Unknown baseline, less than one member, or a width of less than 1.
+        ValueError: Unknown baseline, less than one member, a width of less than 1, or one that changes nothing.
     """
 
     sizes: ClassVar = ("depth",)
@@ -57,7 +57,10 @@ class Ensemble(Baseline):
         build = cast(Callable[[Plan], Baseline], baseline_class(of))
         spare = plan.parameters - (members - 1) * count_parameters(plan.stem)
         share = replace(plan, parameters=max(0, spare // members))
-        share = share.resized(width=equal_width(share, build) if width is None else width)
+        fitting = equal_width(share, build)
+        if width is not None and fitting is None and share.depth > 1:
+            raise ValueError(f"width is {width}, which changes nothing in members that are {of!r}; leave it out")
+        share = share.resized(width=fitting if width is None else width)
         stems = [plan.stem, *(_drawn_again(plan.stem) for _ in range(members - 1))]
         self.members = nn.ModuleList(build(replace(share, stem=stem)) for stem in stems)
         for number, member in enumerate(self.members):

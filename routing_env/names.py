@@ -260,6 +260,14 @@ def field_docs(cls: type) -> dict[str, str]:
     return {field.name: found[field.name] for field in fields(cls) if field.init and field.name in found}
 
 
+def option_docs(cls: type) -> dict[str, str]:
+    """What each option of a class means: the docstrings below its fields, and the section ``Args`` of its docstring."""
+    section = re.search(r"^Args:\n((?:[ ]{4}.*\n?|\n)*)", inspect.getdoc(cls) or "", re.MULTILINE)
+    entries = re.findall(r"^(\w+):((?:.|\n(?![^\s]))*)", dedent(section[1]) if section else "", re.MULTILINE)
+    below = field_docs(cls) if "__dataclass_fields__" in dir(cls) else {}
+    return {name: " ".join(text.split()) for name, text in entries} | below
+
+
 def reference(thing: object) -> str:
     """``module:name`` of a function or class; of any other object that of its class. A string is its own."""
     if isinstance(thing, str):

@@ -139,6 +139,15 @@ def test_sizes_that_cannot_be_are_refused(given: dict[str, Any], message: str) -
         make_baseline("mmoe", a_plan(), **given)
 
 
+@pytest.mark.parametrize(("name", "of"), [("pcgrad", "dense"), ("ensemble", "dense"), ("ensemble", "linear_heads")])
+def test_a_width_that_would_change_nothing_is_refused(name: str, of: str) -> None:
+    with pytest.raises(ValueError, match=f"width is 8, which changes nothing in .*'{of}'; leave it out"):
+        make_baseline(name, a_plan(), of=of, width=8)
+    widths = (8, 16)
+    narrow, wide = (count(make_baseline(name, a_plan(), of="task_specific_1_fc", width=width)) for width in widths)
+    assert narrow < wide
+
+
 def test_a_network_that_falls_short_says_so() -> None:
     plan = a_plan(5, 4, 2, tasks=40)
     network = make_baseline("task_specific_all_fc", a_plan(2, 90, 1, tasks=200), equal_parameters=True)

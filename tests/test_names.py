@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, make_dataclass
+from inspect import signature
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,6 +12,7 @@ import pytest
 
 from routing_env.agents import make_router, router_class
 from routing_env.agents.wpl import WPL
+from routing_env.baselines import BASELINES, baseline_class
 from routing_env.data import load
 from routing_env.game.build import make_game
 from routing_env.names import (
@@ -21,6 +23,7 @@ from routing_env.names import (
     import_object,
     is_number,
     look_up,
+    option_docs,
     require,
     suggestion,
 )
@@ -162,6 +165,28 @@ def test_the_docstrings_below_fields_are_read_and_inherited() -> None:
     assert field_docs(Shape) == {"colour": colour, "corners": "Number of corners."}
     assert field_docs(Square) == {"colour": colour, "corners": "Number of corners.", "size": "Length of a side."}
     assert field_docs(Rounded)["size"] == "Length of a side, corners included."
+
+
+class Painted:
+    """Something in a colour.
+
+    Args:
+        colour: Of the outline,
+            not of the inside: that stays empty.
+        corners: Number of corners.
+
+    Raises:
+        ValueError: No colour.
+    """
+
+
+def test_options_of_plain_classes_are_read_from_their_docstrings() -> None:
+    colour = "Of the outline, not of the inside: that stays empty."
+    assert option_docs(Painted) == {"colour": colour, "corners": "Number of corners."}
+    assert option_docs(Rounded) == field_docs(Rounded)
+    for name in BASELINES:
+        found = baseline_class(name)
+        assert option_docs(found).keys() >= signature(found).parameters.keys(), "each option says what it means"
 
 
 def test_classes_without_source_have_no_docs_of_their_own() -> None:

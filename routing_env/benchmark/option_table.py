@@ -12,7 +12,7 @@ from rich.text import Text
 from routing_env.agents import router_class
 from routing_env.baselines import SizeOptions, baseline_class, size_options
 from routing_env.benchmark.tuning import described, space_of
-from routing_env.names import field_docs, printable
+from routing_env.names import field_docs, option_docs, printable
 from routing_env.runs.learners import is_baseline
 
 
@@ -27,7 +27,7 @@ def show_options(name: str, console: Console) -> None:
         ValueError: An unknown name, with the closest match.
     """
     found: Any = (baseline_class if is_baseline(name) else router_class)(name)
-    docs = field_docs(found) if hasattr(found, "__dataclass_fields__") else {}
+    docs = option_docs(found)
     searched = {option: described(one) for option, one in space_of(name).items()}
     title = f"{name} (--router-options name=value ...)"
     table = Table("option", "default", "meaning", title=Text(printable(title)), title_justify="left")
