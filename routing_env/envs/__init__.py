@@ -19,6 +19,13 @@ def _register() -> None:
             entry_point="routing_env.envs.single:RoutingEnv",
             vector_entry_point="routing_env.envs.vector:RoutingVectorEnv",
         )
+    for name in ("RoutingTuple-v0", "routing_env:RoutingTuple-v0"):
+        gymnasium.register(
+            name,
+            entry_point="routing_env.envs.epymarl:EPyMARLEnv",
+            kwargs={"common_reward": False},
+            disable_env_checker=True,  # which knows no reward for each agent
+        )
     for scenario, about in SCENARIOS.items():
         if not about.run:  # in which tasks arrive; a single agent has no tasks
             gymnasium.register(

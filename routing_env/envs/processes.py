@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 
 _WORKERS = {
+    "agilerl.vector.pz_async_vec_env": ("__init__", "_async_worker"),
     "gymnasium.vector.async_vector_env": ("__init__", "_async_worker"),
+    "runners.parallel_runner": ("env_worker",),  # of EPyMARL and PyMARL2
     "stable_baselines3.common.vec_env.subproc_vec_env": ("_worker",),
     "supersuit.vector.constructors": ("constructor",),
     "supersuit.vector.multiproc_vec": ("async_loop",),
@@ -29,5 +31,6 @@ def refuse_worker_processes() -> None:
             raise RuntimeError(
                 "environments in different processes cannot share their blocks, and each would train its own; use "
                 "more lanes of one game instead: routing_env.envs.sb3.RoutingVecEnv(copies=...) or "
-                "gymnasium.make_vec('routing_env:Routing-v0', num_envs=...)"
+                "gymnasium.make_vec('routing_env:Routing-v0', num_envs=...), and in EPyMARL and PyMARL2 runner=episode "
+                "with batch_size_run=1"
             )
