@@ -168,10 +168,19 @@ def test_the_example_learns_to_tell_actions_apart(algorithm: str) -> None:
     assert float(mixed.std()) > 0.05, "the value must depend on the actions"
 
 
-@pytest.mark.parametrize("command", [["pymarl_qmix.py", "--episodes", "3"], ["cleanrl_ppo.py", "--samples", "24"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["pymarl_qmix.py", "--episodes", "3"],
+        ["cleanrl_ppo.py", "--samples", "24"],
+        ["tianshou_dqn.py", "--episodes", "5"],
+    ],
+)
 def test_examples_print_their_accuracy_beside_the_random_fixed_routers(
     command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    if command[0].startswith("tianshou"):
+        pytest.importorskip("tianshou.algorithm", reason="Tianshou 2 is not installed")
     script = str(Path(__file__).resolve().parents[1] / "examples" / command[0])
     monkeypatch.setattr(sys, "argv", [*command, "--scenario", "pair-2", "--run-dir", str(tmp_path)])
     runpy.run_path(script, run_name="__main__")

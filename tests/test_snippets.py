@@ -18,7 +18,7 @@ SNIPPETS = {
     for page in PAGES
     for found in re.finditer(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
 }
-FRAMEWORKS = ("benchmarl", "ray.rllib")
+FRAMEWORKS = ("benchmarl.algorithms", "ray.rllib", "tianshou.env")
 """What examples/requirements has, as it does not go together with the test environment."""
 
 REACHED = {

@@ -19,13 +19,8 @@ def _register() -> None:
             entry_point="routing_env.envs.single:RoutingEnv",
             vector_entry_point="routing_env.envs.vector:RoutingVectorEnv",
         )
-    for name in ("RoutingTuple-v0", "routing_env:RoutingTuple-v0"):
-        gymnasium.register(
-            name,
-            entry_point="routing_env.envs.epymarl:EPyMARLEnv",
-            kwargs={"common_reward": False},
-            disable_env_checker=True,  # which knows no reward for each agent
-        )
+    _register_tuple("RoutingTuple-v0")
+    _register_tuple("routing_env:RoutingTuple-v0")
     for scenario, about in SCENARIOS.items():
         if not about.run:  # in which tasks arrive; a single agent has no tasks
             gymnasium.register(
@@ -34,6 +29,7 @@ def _register() -> None:
                 vector_entry_point="routing_env.envs.vector:RoutingVectorEnv",
                 kwargs={"scenario": scenario},
             )
+            _register_tuple(f"routing-bench/{scenario}-tuple-v0", scenario=scenario)
         if hasattr(pettingzoo, "register"):
             name, given = f"routing-bench/{scenario}-v0", {"scenario": scenario}
             pettingzoo.register("parallel", name, "routing_env.routing_v0:parallel_env", kwargs=given)
@@ -41,6 +37,16 @@ def _register() -> None:
     if hasattr(pettingzoo, "register"):
         pettingzoo.register("parallel", "routing_env/routing-v0", "routing_env.routing_v0:parallel_env")
         pettingzoo.register("aec", "routing_env/routing-v0", "routing_env.routing_v0:env")
+
+
+def _register_tuple(name: str, **given: str) -> None:
+    """Register the environment with Tuple spaces, which earns each agent its own reward."""
+    gymnasium.register(
+        name,
+        entry_point="routing_env.envs.epymarl:EPyMARLEnv",
+        kwargs={"common_reward": False, **given},
+        disable_env_checker=True,  # which knows no reward for each agent
+    )
 
 
 _register()
