@@ -160,7 +160,7 @@ def test_the_example_learns_to_tell_actions_apart(algorithm: str) -> None:
     batch = {name: torch.stack([one[name] for one in episodes]) for name in episodes[0]}
     assert batch["obs"].shape[1] == batch["reward"].shape[1] + 1
 
-    for _ in range(600):
+    for _ in range(300):
         learner.learn(batch)
     chosen = learner.online["agent"](batch["obs"][:, 0]).gather(-1, batch["action"][:, 0, :, None])[..., 0]
     mixed = learner.online["mixer"](chosen, batch["state"][:, 0]).detach()
