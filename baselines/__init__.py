@@ -84,8 +84,8 @@ def make_baseline(baseline: str | type[Baseline], plan: Plan, /, **options: Any)
         options: Options of the baseline, and those of ``SizeOptions``: ``depth``, ``width``, ``equal_parameters``.
 
     Raises:
-        ValueError: Unknown baseline or option (the message suggests the closest match), a size out of range, or
-            a width that changes nothing, or ``equal_parameters`` together with ``width`` or where not even width 1 fits.
+        ValueError: Unknown baseline or option (the message suggests the closest match), a size out of range, a width
+            that changes nothing, or ``equal_parameters`` together with ``width`` or where not even width 1 fits.
     """
     factory: Any = baseline_class(baseline)
     known = size_options(factory)

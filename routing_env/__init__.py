@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from routing_env.types import State as State
     from routing_env.types import Trace as Trace
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "Decision": "types",

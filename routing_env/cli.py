@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -225,7 +225,7 @@ def evaluate(
     """Route a whole split with a trained run, greedily and by drawing from its policy, without learning.
 
     Args:
-        run: A run directory, runs/<name>/<run id>.
+        run: A run directory, runs/<name>/<run id>, or a trained run of the zoo, such as zoo:wpl-digits.
         split: Samples to route.
         device: Device; defaults to the training device.
         data_dir: Folder of the data set's files; defaults to the one of the training.
@@ -247,8 +247,9 @@ def _restored(run: Path, device: str | None, data_dir: str | None, *, trust: boo
     from routing_env.runs.directory import RunDirectory
     from routing_env.runs.loading import load_run
     from routing_env.runs.process import prepare
+    from routing_env.runs.zoo import run_folder
 
-    directory = RunDirectory.open(run)
+    directory = RunDirectory.open(run_folder(run))
     prepare(directory.read_config().threads)
     trained = load_run(run, device=device, data_dir=data_dir, trust=trust)
     _say(directory.remarks())
@@ -268,7 +269,7 @@ def analyse(
     """Enumerate the routes of a trained run's game: what each task would gain by another one, and how many are as good.
 
     Args:
-        run: A run directory, runs/<name>/<run id>.
+        run: A run directory, runs/<name>/<run id>, or a trained run of the zoo, such as zoo:wpl-digits.
         split: Samples to route; the best routes are chosen on the validation split.
         most: Sample this many routes where there may be more.
         device: Device; defaults to the training device.
@@ -283,45 +284,17 @@ def analyse(
 
 @app.command(name="list")
 def list_(name: tyro.conf.Positional[str] = "") -> None:
-    """List data sets, routers, baselines and suites; or the options of one router or baseline.
+    """List data sets, routers, baselines, suites and the zoo; or the options of one router or baseline.
 
     Args:
         name: A router or baseline, your own included, whose options to list with their defaults.
     """
-    from rich.table import Table
-
-    from routing_env.agents import ROUTERS, router_class
-    from routing_env.baselines import BASELINES, baseline_class
-    from routing_env.benchmark.suites import SUITES
-    from routing_env.data import DATASETS
+    from routing_env.benchmark.option_table import show_everything, show_options
 
     if name:
-        from routing_env.benchmark.option_table import show_options
-
         show_options(name, console)
-        return
-
-    def first_line(found: type) -> str:
-        return (found.__doc__ or "").strip().splitlines()[0]
-
-    lists = {
-        "data sets (--data)": {name: f"{info.summary}\n{_usual(info.usual)}" for name, info in DATASETS.items()},
-        "routers (--router)": {name: first_line(router_class(name)) for name in ROUTERS},
-        "baselines (--router too)": {name: first_line(baseline_class(name)) for name in BASELINES},
-        "suites (routing-env benchmark)": {name: suite.summary for name, suite in SUITES.items()},
-    }
-    for title, entries in lists.items():
-        table = Table("name", "what it is", title=title, title_justify="left")
-        for name, summary in entries.items():
-            table.add_row(name, summary)
-        console.print(table)
-    console.print("Stable-Baselines3: --router sb3:PPO, sb3:A2C, sb3:DQN or sb3:MaskablePPO")
-    console.print("Your own router or baseline: --router module:Class or --router file.py:Class")
-
-
-def _usual(usual: Mapping[str, Any]) -> str:
-    """The usual settings of a data set in a line."""
-    return "usually " + " ".join(f"--{name.replace('_', '-')} {value}" for name, value in usual.items())
+    else:
+        show_everything(console)
 
 
 @app.command

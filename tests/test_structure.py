@@ -184,7 +184,9 @@ def test_a_wheel_holds_the_tree_and_nothing_else(tmp_path: Path) -> None:
     (wheel,) = (tree / "dist").glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
-    assert names == {place for place, _ in files() if "/maintenance/" not in place} | {"routing_env/py.typed"}
+    zoo = {f"routing_env/zoo/{path.parent.name}/{path.name}" for path in (ROOT / "routing_env/zoo").glob("*/*")}
+    code = {place for place, _ in files() if "/maintenance/" not in place}
+    assert names == code | zoo | {"routing_env/py.typed"}
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,50 @@
-"""The options of a router or baseline, as a table for a terminal."""
+"""What can be named on the command line, and the options of a router or baseline, as tables for a terminal."""
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from routing_env.agents import router_class
-from routing_env.baselines import SizeOptions, baseline_class, size_options
+from routing_env.agents import ROUTERS, router_class
+from routing_env.baselines import BASELINES, SizeOptions, baseline_class, size_options
+from routing_env.benchmark.suites import SUITES
 from routing_env.benchmark.tuning import described, space_of
+from routing_env.data import DATASETS
 from routing_env.names import field_docs, option_docs, printable
 from routing_env.runs.learners import is_baseline
+from routing_env.runs.zoo import zoo_entries
+
+
+def show_everything(console: Console) -> None:
+    """Print data sets, routers, baselines, suites and the zoo, each with what it is."""
+
+    def first_line(found: type) -> str:
+        return (found.__doc__ or "").strip().splitlines()[0]
+
+    lists = {
+        "data sets (--data)": {name: f"{info.summary}\n{_usual(info.usual)}" for name, info in DATASETS.items()},
+        "routers (--router)": {name: first_line(router_class(name)) for name in ROUTERS},
+        "baselines (--router too)": {name: first_line(baseline_class(name)) for name in BASELINES},
+        "suites (routing-env benchmark)": {name: suite.summary for name, suite in SUITES.items()},
+        "the zoo (routing-env evaluate zoo:NAME)": zoo_entries(),
+    }
+    for title, entries in lists.items():
+        table = Table("name", "what it is", title=title, title_justify="left")
+        for name, summary in entries.items():
+            table.add_row(name, summary)
+        console.print(table)
+    console.print("Stable-Baselines3: --router sb3:PPO, sb3:A2C, sb3:DQN or sb3:MaskablePPO")
+    console.print("Your own router or baseline: --router module:Class or --router file.py:Class")
+
+
+def _usual(usual: Mapping[str, Any]) -> str:
+    """The usual settings of a data set in a line."""
+    return "usually " + " ".join(f"--{name.replace('_', '-')} {value}" for name, value in usual.items())
 
 
 def show_options(name: str, console: Console) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.run import Run
 from routing_env.runs.settings import resumed
+from routing_env.runs.zoo import run_folder
 
 
 def load_run(path: Path | str, *, device: str | None = None, data_dir: str | None = None, trust: bool = False) -> Run:
@@ -16,17 +17,17 @@ def load_run(path: Path | str, *, device: str | None = None, data_dir: str | Non
     ``run.evaluate("test")`` routes a split. Nothing in the folder changes.
 
     Args:
-        path: A run directory, runs/<name>/<run id>.
+        path: A run directory, runs/<name>/<run id>, or an entry of the zoo, such as zoo:wpl-digits.
         device: Device; defaults to the training device.
         data_dir: Folder of the data set's files; defaults to the one of the training.
         trust: Run the Python that the folder's settings name, whoever made it.
 
     Raises:
         FileNotFoundError: There is no run, or it has no checkpoint yet.
-        ValueError: A file is damaged, the data are other ones, or the run would execute code from outside this package
-            without ``trust``.
+        ValueError: There is no such entry of the zoo, a file is damaged, the data are other ones, or the run would
+            execute code from outside this package without ``trust``.
     """
-    directory = RunDirectory.open(Path(path))
+    directory = RunDirectory.open(run_folder(path))
     elsewhere = {name: value for name, value in (("device", device), ("data_dir", data_dir)) if value is not None}
     settings = resumed(elsewhere, directory.read_config())
     directory.refuse_recorded()
