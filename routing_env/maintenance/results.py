@@ -1,4 +1,4 @@
-"""``python -m routing_env.maintenance.results results/*``: check published results by the rules of results/README.md."""
+"""``python -m routing_env.maintenance.results results/*``: check published results; results/README.md has the rules."""
 
 from __future__ import annotations
 
@@ -75,9 +75,9 @@ def _read(path: Path) -> list[Row]:
         ValueError: A row is longer or shorter than the header.
     """
     with path.open(newline="", encoding="utf-8") as file:
-        rows: list[dict[str, Any]] = list(csv.DictReader(file))
+        rows: list[dict[Any, Any]] = list(csv.DictReader(file))
     for number, row in enumerate(rows, 2):
-        if None in row or None in row.values():
+        if None in {*row, *row.values()}:  # DictReader's mark of a field too many or too few
             raise ValueError(f"{path.name}, line {number} does not have as many fields as the first line")
     return list[Row](rows)
 
