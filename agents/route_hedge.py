@@ -13,7 +13,7 @@ from routing_env.agents.base import PolicyRouter
 from routing_env.agents.rules import certainty
 from routing_env.names import as_integer, is_number, require
 from routing_env.search_space import Choices, SearchSpace
-from routing_env.types import Decision, Game, GameSpec, State, Trace
+from routing_env.types import Decision, GameSpec, State, Trace
 
 
 @dataclass(eq=False, kw_only=True)
@@ -129,23 +129,23 @@ class RouteHedge(PolicyRouter):
         routes = [self._route(task, copy * self.columns + best) for copy in range(self.copies)]
         return torch.stack(routes), torch.full((self.copies, lanes), 1 / self.copies, device=task.device)
 
-    def learn_from(self, game: Game) -> dict[str, float]:
-        """Ask what every column of this deal's copy would have cost, and learn from that."""
-        trace = game.trace
+    def other_routes(self, trace: Trace) -> Tensor | None:
+        """The columns of this deal's copy, int64 [C, B, D]; None where there is nothing to choose."""
         self.legal = torch.stack([state.legal.any(0) for state in trace.states])
         if self.columns == 1:
-            return self.learn(trace)
+            return None
         first = self._copy * self.columns
         columns = [torch.full_like(trace.task, first + number) for number in range(self.columns)]
-        routes = torch.stack([self._route(trace.task, column) for column in columns])
-        return self._learn(trace, game.counterfactual_outcomes(routes).loss)
+        return torch.stack([self._route(trace.task, column) for column in columns])
 
     def learn(self, trace: Trace) -> dict[str, float]:
-        """Learn from the routes taken alone, where nobody can be asked for more.
+        """Learn from what every column would have cost; where the trace does not say it, from the routes taken.
 
         Raises:
             ValueError: The decisions do not say which columns were followed, as for the part of a per-layer router.
         """
+        if trace.route_outcomes is not None:
+            return self._learn(trace, trace.route_outcomes.loss)
         if trace.decisions[0].agent is None:
             raise ValueError(
                 "the decisions do not name the columns that were followed (Decision.agent), so there is nothing to "

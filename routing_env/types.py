@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -143,6 +143,8 @@ class Trace:
         outcome: what the routes led to.
         counterfactuals: for shape [B, D, A]: the route as it was, but with another action at one depth, in a game whose
             ``counterfactuals`` were switched on; else None.
+        route_outcomes: for shape [R, B]: the whole routes that the router has named in :meth:`Router.other_routes`;
+            None where it has named none.
     """
 
     states: tuple[State, ...]
@@ -151,6 +153,7 @@ class Trace:
     final_reward: Tensor
     outcome: Outcome
     counterfactuals: Counterfactuals | None = None
+    route_outcomes: Counterfactuals | None = None
 
     @property
     def task(self) -> Tensor:
@@ -317,14 +320,6 @@ class Router(ABC):
         """Learn from one deal and return named values for the log. The default learns nothing."""
         return {}
 
-    def learn_from(self, game: Game) -> dict[str, float]:
-        """Learn from the deal that has ended; :meth:`play` calls it.
-
-        By default the trace is all that counts. A router that asks the game what other routes would have led to
-        overrides this method.
-        """
-        return self.learn(game.trace)
-
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed run needs, as nested dicts and lists of tensors, numbers and strings."""
         return {}
@@ -363,6 +358,13 @@ class Router(ABC):
         """Whether this router learns from ``trace.counterfactuals``; :meth:`play` then has the game compute them."""
         return False
 
+    def other_routes(self, trace: Trace) -> Tensor | None:
+        """Whole routes besides those taken that this router learns from, int64 [R, D] or [R, B, D]; by default none.
+
+        :meth:`play` asks the game what they would have led to and puts the answer into ``trace.route_outcomes``.
+        """
+        return None
+
     @usual_torch()
     def play(self, game: Game, samples: int) -> None:
         """Route and learn until ``samples`` more samples have been dealt (Algorithm 2).
@@ -377,7 +379,10 @@ class Router(ABC):
                 dealt += len(state.task)
                 while state is not None:
                     state = game.step(self.act(state))
-                game.log(self.learn_from(game))
+                trace = game.trace
+                if (routes := self.other_routes(trace)) is not None:
+                    trace = replace(trace, route_outcomes=game.counterfactual_outcomes(routes))
+                game.log(self.learn(trace))
         finally:
             game.router_loss, game.counterfactuals = None, False
 

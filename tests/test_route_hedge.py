@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from routing_env.game.routing_game import RoutingGame
 from routing_env.game.settings import SettingError
 from routing_env.runs.routers import forgets
 from routing_env.testing import check_router
-from routing_env.types import Batch, Decision, Game, Router, State
+from routing_env.types import Batch, Counterfactuals, Decision, Router, State, Trace
 
 DATA = little_data(4, (2, 3, 2), per_task=16)
 
@@ -56,7 +57,9 @@ def test_the_evidence_is_the_mean_probability_of_the_right_class() -> None:
     state = game.reset(batch)
     decision = router.act(state)
     assert game.step(decision) is None
-    router.learn_from(game)
+    routes = router.other_routes(game.trace)
+    assert routes is not None
+    router.learn(replace(game.trace, route_outcomes=game.counterfactual_outcomes(routes)))
     own = decision.agent
     assert own is not None
     after = torch.stack([game.judge(columns(game, batch, c), batch)[0].loss for c in range(3)], dim=1)
@@ -186,18 +189,35 @@ def test_known_tasks_keep_their_evidence_when_others_arrive() -> None:
     assert grown.counts.tolist() == [*router.counts.tolist(), 0]
 
 
-def test_a_router_that_learns_from_the_game_and_has_no_state_is_known_to_forget() -> None:
+def test_a_router_is_told_what_the_routes_that_it_names_lead_to() -> None:
+    """By play alone; a router that learns from it and has no state is known to forget."""
+
     class Learns(Router):
-        """Learns, and keeps nothing."""
+        """Asks about two routes, and keeps nothing."""
+
+        told: ClassVar[list[Counterfactuals | None]] = []
 
         def act(self, state: State, *, greedy: bool = False) -> Decision:
             """Take the first action."""
             return Decision(state.legal.int().argmax(1))
 
-        def learn_from(self, game: Game) -> dict[str, float]:
+        def other_routes(self, trace: Trace) -> Tensor | None:
+            """In the first deal: what has been played, and the same again."""
+            return None if self.told else torch.stack([trace.actions, trace.actions])
+
+        def learn(self, trace: Trace) -> dict[str, float]:
             """Learn something."""
+            self.told.append(trace.route_outcomes)
             return {}
 
+    game = a_game(learning_rate=1e-9)
+    Learns().play(game, 2)
+    Learns().play(game, 2)
+    first, second = Learns.told
+    assert second is None
+    assert first is not None
+    assert first.loss.shape[0] == 2
+    assert torch.equal(first.loss[0], first.loss[1])
     assert forgets(Learns())
     assert not forgets(hedge(a_game()))
 

@@ -36,5 +36,5 @@ def game_and_router(settings: RunSettings, data: MultiTaskData, tasks: int) -> t
 def forgets(router: Router) -> bool:
     """Whether a router learns, but keeps nothing of it in a checkpoint."""
     kind: type[Any] = type(router)
-    learns = any(getattr(kind, name) is not getattr(Router, name) for name in ("learn", "learn_from", "play"))
+    learns = any(getattr(kind, name) is not getattr(Router, name) for name in ("learn", "play"))
     return learns and kind.state_dict is Router.state_dict
