@@ -68,11 +68,14 @@ def train(
     from routing_env.runs.session import train_and_show
     from routing_env.runs.sources import consent
     from routing_env.runs.trackers import require_trackers
+    from routing_env.runs.zoo import PREFIX
 
     require_trackers(log)
     if resume is not None:
         if settings is not None:
             raise ValueError("a resumed run keeps its settings; leave --settings out, or start a new run")
+        if str(resume).startswith(PREFIX):
+            raise ValueError(f"{resume} stays as it is; train a run of your own by the command on its card.md")
         directory = RunDirectory.open(resume)
         stored = resumed(given, directory.read_config())
         directory.refuse_recorded()

@@ -39,6 +39,9 @@ def test_the_zoo_on_the_command_line(tmp_path: Path) -> None:
     wrong = routing_env("evaluate", "zoo:wpl-planned", cwd=tmp_path)
     assert wrong.returncode == 2
     assert "unknown entry of the zoo 'wpl-planned'; did you mean 'wpl-planted'?" in wrong.stderr
+    resumed = routing_env("train", "--resume", "zoo:wpl-planted", "--epochs", "13", cwd=tmp_path)
+    assert resumed.returncode == 2
+    assert "zoo:wpl-planted stays as it is" in resumed.stderr
     assert not list(tmp_path.iterdir())
 
 
