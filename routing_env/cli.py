@@ -48,6 +48,7 @@ def train(
     resume: Path | None = None,
     settings: Path | None = None,
     log: tuple[TrackerName, ...] = (),
+    html: bool = False,
     trust: bool = False,
 ) -> None:
     """Train a router and the blocks it routes through; by default WPL on digits.
@@ -59,9 +60,11 @@ def train(
         resume: Continue this run directory with its own settings; only --epochs, --device and --data-dir may be given.
         settings: File of tuned settings, as routing-env tune writes it, with an entry for the router.
         log: Trackers that receive the metrics as well; each is an extra, such as routing-env[tensorboard].
+        html: Write report.html into the run's folder, with charts and a replay; needs routing-env[html].
         trust: With --resume, run the Python that the folder's settings name, whoever made it.
     """
     from routing_env.benchmark.tuned import with_tuned_router
+    from routing_env.html.page import require_plotly
     from routing_env.runs.directory import RunDirectory
     from routing_env.runs.process import prepare
     from routing_env.runs.run import Run, resolve_run
@@ -71,6 +74,8 @@ def train(
     from routing_env.runs.zoo import PREFIX
 
     require_trackers(log)
+    if html:
+        require_plotly()
     if resume is not None:
         if settings is not None:
             raise ValueError("a resumed run keeps its settings; leave --settings out, or start a new run")
@@ -96,7 +101,7 @@ def train(
     again = f"continue with: routing-env train --resume {directory.path}{consent(run.settings)}"
     with directory.held(wait=False), interruptible(printable(again)):
         try:
-            train_and_show(run, directory, console, log)
+            train_and_show(run, directory, console, log, html=html)
         except OSError as error:
             raise OSError(f"{error}; fix that (permissions? disk full?) and {again}") from error
 
@@ -126,7 +131,10 @@ def benchmark(
     from routing_env.benchmark.grid import run_jobs
     from routing_env.benchmark.jobs import asked_for, who_was_tuned
     from routing_env.benchmark.report import damage_told, failures_told, save_report
+    from routing_env.html.page import require_plotly
 
+    if config.html:
+        require_plotly()
     name, jobs = asked_for(suite, config)
     _say(who_was_tuned(suite, config))
     with interruptible(_SAME_COMMAND):
@@ -136,7 +144,7 @@ def benchmark(
     with failures_told(f"{len(failed)} of {len(jobs)} runs", reasons):
         if len(failed) < len(jobs):
             with damage_told([job for job in jobs if job not in failed]) as sound:
-                save_report(sound, folder, console, config)
+                save_report(sound, folder, console, config, named=True)
 
 
 @app.command
@@ -212,7 +220,7 @@ def report(
     _say(who_was_tuned(what[0], config))
     with damage_told(jobs) as sound:
         folder = config.run_dir / "reports" / name
-        save_report(sound, folder, console, config)
+        save_report(sound, folder, console, config, named=True)
         _say(f"saved  {path}" for path in policies(sound))
 
 

@@ -28,6 +28,7 @@ LAYERS = [
     {"game"},
     {"analysis"},
     {"drawing"},
+    {"html"},
     {"envs", "testing"},
     {"routing_v0"},
     {"runs"},
@@ -185,8 +186,9 @@ def test_a_wheel_holds_the_tree_and_nothing_else(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     zoo = {f"routing_env/zoo/{path.parent.name}/{path.name}" for path in (ROOT / "routing_env/zoo").glob("*/*")}
+    page = {f"routing_env/html/{name}" for name in ("page.html", "page.css", "page.js", "replay.js")}
     code = {place for place, _ in files() if "/maintenance/" not in place}
-    assert names == code | zoo | {"routing_env/py.typed"}
+    assert names == code | zoo | page | {"routing_env/py.typed"}
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ with an option of their own, such as :func:`samples_to`, are made for a report.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from routing_env.benchmark.entries import (
     Column,
@@ -38,6 +39,12 @@ from routing_env.runs.behaviour import switch_rate
 def _accuracy(entry: Entry) -> Interval:
     mean, half = (float(one) for one in mean_interval([row["test_accuracy"] for row in entry.last]))
     return Interval(mean, mean - half, mean + half)
+
+
+def area_so_far(epochs: ArrayLike, values: ArrayLike) -> NDArray[np.float64]:
+    """Mean height of a curve from its beginning to each of its points, [E]."""
+    x, y = np.asarray(epochs, dtype=np.float64), np.asarray(values, dtype=np.float64)
+    return np.array([area_under_curve(x[:end], y[:end]) for end in range(1, len(x) + 1)])
 
 
 def _area_of(rows: Rows) -> float:

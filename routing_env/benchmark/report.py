@@ -17,6 +17,7 @@ from routing_env.benchmark.jobs import Job
 from routing_env.benchmark.leaderboard import leaderboards
 from routing_env.benchmark.scenario_scores import save_scenario_scores, scenario_scores, terminal_scores
 from routing_env.benchmark.tables import costs, fitting, power, save_tables, terminal_legend, terminal_table, verdict
+from routing_env.html.page import require_plotly
 from routing_env.names import printable
 from routing_env.runs.process import explained, figures_failed
 from routing_env.runs.settings import ReportOptions
@@ -27,6 +28,8 @@ def save_report(
     folder: Path,
     console: Console,
     options: ReportOptions | None = None,
+    *,
+    named: bool = False,
 ) -> None:
     """Print the leaderboards of the finished runs, and save tables, then figures.
 
@@ -35,14 +38,18 @@ def save_report(
         folder: Where to save.
         console: Where to print.
         options: What the report shows.
+        named: Whether the caller has named the code of the runs, such as an own router; replays may then run it.
 
     Raises:
         ValueError: No run has finished, a run has no accuracies, ``against`` has no finished run in an arena, or
             ``samples_to`` is no accuracy.
         OSError: A file cannot be written.
+        ModuleNotFoundError: The HTML report is asked for, and plotly is not installed.
         RuntimeError: The figures could not be drawn; everything else is saved.
     """
     options = options or ReportOptions()
+    if options.html:
+        require_plotly()
     columns = (*COLUMNS, *map(samples_to, dict.fromkeys(options.samples_to)))
     boards = leaderboards(jobs, columns, against=options.against)
     if not boards:
@@ -69,6 +76,10 @@ def save_report(
     _say_saved(console, [*save_tables(boards, jobs, folder), *save_exports(boards, jobs, folder)])
     if scores:
         _say_saved(console, save_scenario_scores(scores, folder))
+    if options.html:
+        from routing_env.benchmark.html_report import save_html  # it imports plotly
+
+        _say_saved(console, [save_html(boards, scores, jobs, folder, console, named=named)])
     try:
         _say_saved(console, save_comparison_figures(jobs, folder, options.figures))
     except Exception as error:

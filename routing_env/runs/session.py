@@ -18,7 +18,9 @@ from routing_env.runs.task_table import task_table
 from routing_env.runs.trackers import TrackerName, tracked
 
 
-def train_and_show(run: Run, directory: RunDirectory, console: Console, log: Sequence[TrackerName] = ()) -> None:
+def train_and_show(
+    run: Run, directory: RunDirectory, console: Console, log: Sequence[TrackerName] = (), *, html: bool = False
+) -> None:
     """Train a run and, if asked to, the routers to compare it with; then print and draw their results.
 
     Args:
@@ -26,6 +28,7 @@ def train_and_show(run: Run, directory: RunDirectory, console: Console, log: Seq
         directory: Where its files are.
         console: Where to print.
         log: Trackers that receive the metrics of the run.
+        html: Write ``report.html`` too.
 
     Raises:
         OSError: A file cannot be written.
@@ -59,6 +62,10 @@ def train_and_show(run: Run, directory: RunDirectory, console: Console, log: Seq
     for part in run.learner.tables(directory.read_metrics()):
         console.print(part)
     lines = [f"run directory  {directory.path}"]
+    if html:
+        from routing_env.runs.html_report import save_run_page  # it imports plotly
+
+        lines.append(f"report         {save_run_page(run, directory)}")
     failure: Exception | None = None
     try:
         lines.extend(f"figure         {figure}" for figure in run.draw(directory))

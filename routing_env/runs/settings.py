@@ -119,6 +119,8 @@ class ReportOptions:
     """Accuracies in %, each a column of the leaderboards: training samples until the test accuracy reaches it."""
     figures: tuple[FigureFormat, ...] = ("png",)
     """Formats of the figures of the report."""
+    html: bool = False
+    """Write report.html as well, one file with interactive charts and replays; needs routing-env[html]."""
 
 
 @dataclass(frozen=True, kw_only=True)
