@@ -74,12 +74,14 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
         task.get_env_fun(3, continuous_actions=False, seed=0, device="cpu")
     with pytest.raises(ValueError, match="did you mean 'qmix'"):
         build_experiment(RoutingTask(**SMALL), "QMIXX", seed=0, passes=1, folder=tmp_path)
+    with pytest.raises(TypeError, match="gama"):
+        build_experiment(RoutingTask(**SMALL), "QMIX", seed=0, passes=1, folder=tmp_path, gama=1.0)
     copy = pickle.loads(pickle.dumps(task))  # noqa: S301 (as BenchMARL does)
     assert copy == task
     assert copy.world is None
 
 
-@pytest.mark.parametrize("algorithm", ["IQL", "VDN", "QMIX", "IPPO", "MAPPO"])
+@pytest.mark.parametrize("algorithm", ["IQL", "VDN", "QMIX", "IPPO", "MAPPO", "ISAC", "MASAC"])
 def test_experiments_are_recorded_and_reproduce(algorithm: str, tmp_path: Path) -> None:
     def train(seed: int, run_dir: Path) -> tuple[list[Any], list[dict[str, Any]]]:
         task = RoutingTask(**SMALL)

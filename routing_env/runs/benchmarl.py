@@ -14,6 +14,7 @@ import argparse
 import tempfile
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -63,9 +64,9 @@ def build_experiment(
 
     Raises:
         ValueError: unknown algorithm; the message suggests the closest match.
+        TypeError: ``config`` has a field that does not exist.
     """
     chosen = look_up("algorithm of BenchMARL", algorithm.lower(), algorithm_config_registry).get_from_yaml()
-    settings: Any = ExperimentConfig.get_from_yaml()
     on_policy = chosen.on_policy()
     game = RoutingParallelEnv(**task.config).game  # for its sizes
     batch = EPISODES * game.spec.depth
@@ -86,8 +87,7 @@ def build_experiment(
         "off_policy_collected_frames_per_batch": batch,
         **(POLICY_BASED if on_policy else VALUE_BASED),
     }
-    for name, value in (usual | config).items():
-        setattr(settings, name, value)
+    settings = replace(ExperimentConfig.get_from_yaml(), **(usual | config))
     if on_policy:
         chosen.lmbda, chosen.share_param_critic = 1.0, False
     model = MlpConfig(num_cells=[], layer_class=torch.nn.Linear, activation_class=torch.nn.Tanh)
