@@ -19,7 +19,7 @@ from routing_env.benchmark.jobs import Job, scale
 from routing_env.benchmark.paper import EPOCHS, TABLE_2
 from routing_env.benchmark.statistics import mean_interval, performance_profile
 from routing_env.checkpoint import DamagedError
-from routing_env.drawing.style import DPI, line_colour, plain, shown
+from routing_env.drawing.style import DPI, folded, legend_beside, line_colour, plain, shown
 from routing_env.names import file_name
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.run import Run
@@ -83,19 +83,19 @@ def learning_curves(jobs: Sequence[Job]) -> Figure:
                     axes.plot(*zip(*points, strict=True), color=color, marker="x", ls=":", alpha=0.8, lw=1)
         axes.set_xlabel("epoch")
         axes.set_ylabel("test accuracy in %")
-        axes.set_title(f"{shown(arena)}: {scale(own)}", loc="left", fontsize=10)
+        axes.set_title(f"{shown(arena, 30)}: {scale(own)}", loc="left", fontsize=10)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         plain(axes)
     for axes in panels[len(arenas) :]:
         axes.set_axis_off()
     handles: list[Artist] = [
-        Line2D([], [], color=line_colour(number), label=shown(name)) for number, name in enumerate(names)
+        Line2D([], [], color=line_colour(number), label=folded(name)) for number, name in enumerate(names)
     ]
     if len({job.seed for job in jobs}) > 1:
         handles.append(Patch(color="0.5", alpha=0.2, lw=0, label="95 % interval"))
     if papers:
         handles.append(Line2D([], [], color="0.4", marker="x", ls=":", label="the paper's Table 2"))
-    figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=8)
+    legend_beside(figure, handles)
     return figure
 
 
@@ -116,7 +116,7 @@ def routing(jobs: Sequence[Job]) -> Figure:
         _from_zero(axes)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         plain(axes)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
+    legend_beside(figure, panels[0].get_legend_handles_labels()[0])
     return figure
 
 
@@ -135,14 +135,14 @@ def performance_profiles(jobs: Sequence[Job]) -> Figure:
     axes = figure.subplots()
     for number, (name, own) in enumerate(runs.items()):
         mean, half = performance_profile(100 * np.array(own), tau)
-        axes.plot(tau, mean, color=line_colour(number), label=shown(name))
+        axes.plot(tau, mean, color=line_colour(number), label=folded(name))
         low, high = np.maximum(mean - half, 0), np.minimum(mean + half, 1)
         axes.fill_between(tau, low, high, color=line_colour(number), alpha=0.12, lw=0)
     axes.set_xlabel("tau: test accuracy in %")
     axes.set_ylabel("share of tasks above tau")
     axes.set_title(f"{shown(jobs[0].arena.name)}: {scale(jobs)}", loc="left", fontsize=10)
     plain(axes)
-    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
+    legend_beside(figure, axes.get_legend_handles_labels()[0])
     return figure
 
 
@@ -188,7 +188,7 @@ def over_tasks(jobs: Sequence[Job]) -> Figure:
     _from_zero(panels[1])
     title = f"The first tasks of {jobs[0].arena.game['data']}: {scale(jobs)}"
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
+    legend_beside(figure, panels[0].get_legend_handles_labels()[0])
     return figure
 
 
@@ -223,7 +223,7 @@ def _curve(
     curves = np.array([[row[key] for row in job.rows()] for job in runs], dtype=float)
     mean, half = mean_interval(scale * curves)
     top = 100 if scale == 100 else np.inf
-    axes.plot(epochs, mean, color=color, label=shown(label), marker="." if len(epochs) < 3 else "")
+    axes.plot(epochs, mean, color=color, label=folded(label), marker="." if len(epochs) < 3 else "")
     axes.fill_between(epochs, np.maximum(mean - half, 0), np.minimum(mean + half, top), color=color, alpha=0.15, lw=0)
 
 
@@ -234,7 +234,7 @@ def _points(axes: Axes, jobs: Sequence[Job], place: Measure, measure: Measure, c
         values.setdefault(place(job), []).append(measure(job))
     places = sorted(values)
     means, halves = np.array([mean_interval(values[one]) for one in places]).T
-    axes.errorbar(places, means, halves, color=color, marker="o", ms=4, capsize=3, label=shown(label))
+    axes.errorbar(places, means, halves, color=color, marker="o", ms=4, capsize=3, label=folded(label))
 
 
 def _last(job: Job) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,8 @@ MARGIN = 0.3
 """Space above the tasks and below the last blocks, in rows."""
 LONGEST = 24
 """Number of letters of a task's name that are shown."""
+_SLANTED_STEP = 15.0
+"""Points between slanted names that do not touch."""
 
 
 def draw_routing_map(
@@ -144,7 +147,8 @@ def routing_map(
     width, height = float(np.clip(0.56 * widest, 4.5, 16.0)), row_height * (spec.depth + 2 * MARGIN)
     longest = max(map(len, task_names))
     top = 0.55 + 0.25 * bool(marks) + (0.045 * min(longest, LONGEST) if _slanted(task_names, 72 * width) else 0.1)
-    left, right, bottom = 1.15, 0.25 + 0.02 * min(longest, LONGEST), 0.05
+    aside = 0.055 if _slanted(task_names, 72 * width) else 0.02
+    left, right, bottom = 1.15, 0.25 + aside * min(longest, LONGEST), 0.05
     size = (left + width + right, bottom + height + top)
     figure = Figure(figsize=size, dpi=100, facecolor=PAPER)
     canvas = FigureCanvasAgg(figure)
@@ -238,13 +242,14 @@ def _draw_nodes(
 
 
 def _name_tasks(axes: Axes, names: Sequence[str], marks: Sequence[str], diameter: float, width: float) -> None:
-    """Write marks above the tasks and names above the marks; names that would overlap are slanted."""
+    """Write marks above the tasks and names above the marks; names that would overlap are slanted and thinned out."""
     slanted = _slanted(names, width)
     style: dict[str, Any] = {"ha": "left", "rotation": 40, "rotation_mode": "anchor"} if slanted else {"ha": "center"}
     lift = 0.62 * diameter
     for x, mark in zip(columns(len(names)), marks or [""] * len(names), strict=True):
         _note(axes, mark, (x, 0), (0, lift), ha="center", va="bottom", color=MARK_COLOURS.get(mark, INK), size=11)
-    for x, name in zip(columns(len(names)), names, strict=True):
+    step = ceil(_SLANTED_STEP * len(names) / width) if slanted else 1
+    for x, name in list(zip(columns(len(names)), names, strict=True))[::step]:
         short = name if len(name) <= LONGEST else name[: LONGEST - 1].rstrip() + "…"
         _note(axes, shown(short), (x, 0), (0, lift + 14 * bool(marks)), va="bottom", color=INK, **style)
 

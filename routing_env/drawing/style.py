@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from textwrap import wrap
+
 from matplotlib import colormaps
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import hsv_to_rgb, to_rgb
+from matplotlib.figure import Figure
 
 from routing_env.names import printable
 
@@ -23,6 +28,26 @@ def shown(text: str, longest: int = 60) -> str:
     text = printable(text)
     text = text if len(text) <= longest else text[: longest - 3] + "..."
     return (" " if text.startswith("_") else "") + text.replace("$", r"\$")
+
+
+def folded(text: str, width: int = 28) -> str:
+    """A name as :func:`shown`, in as many lines as it takes."""
+    text = printable(text)
+    text = text if len(text) <= 60 else text[:57] + "..."
+    return "\n".join(map(shown, wrap(text, width) or [""]))
+
+
+def legend_beside(figure: Figure, handles: Sequence[Artist], title: str | None = None) -> None:
+    """Put a legend to the right of a figure, which grows where the legend is higher."""
+    lines = sum(str(handle.get_label()).count("\n") + 1 for handle in handles)
+    figure.set_figheight(max(figure.get_figheight(), 0.5 + 0.18 * lines))
+    figure.legend(handles=list(handles), loc="outside right upper", frameon=False, fontsize=8, title=title)
+
+
+def spread(number: int, most: int) -> list[int]:
+    """At most this many of the indices of a sequence, evenly spread, the first one and the last one among them."""
+    kept = min(number, most)
+    return [round(i * (number - 1) / max(kept - 1, 1)) for i in range(kept)]
 
 
 def plain(axes: Axes) -> None:

@@ -14,7 +14,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from routing_env.drawing.style import plain, shown, task_colours
+from routing_env.drawing.style import legend_beside, plain, shown, spread, task_colours
 
 Rows = Sequence[Mapping[str, Any]]
 """The metrics of a run, a row for each epoch."""
@@ -158,8 +158,9 @@ def block_probability(
         plain(axes)
     panels[-1].set_xlabel("training samples per task")
     panels[0].set_title(f"Probability of each depth's most contested block: {shown(subject)}", loc="left")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8, title="agent of task")
+    kept = spread(tasks, max(10, int((figure.get_figheight() - 0.6) / 0.18)))
+    some = f" ({len(kept)} of {tasks})" if len(kept) < tasks else ""
+    legend_beside(figure, [panels[0].lines[task] for task in kept], f"agent of task{some}")
     return figure
 
 

@@ -148,7 +148,12 @@ def radar(scores: Mapping[str, Sequence[float]], names: Sequence[str], scenarios
         dragmode=False,
         margin={"l": 72, "r": 72, "t": 40, "b": 40},
         polar={
-            "radialaxis": {"range": [max(-0.25, min(0.0, low)), 1.1], "tickvals": [0, 0.5, 1], "angle": 90},
+            "radialaxis": {
+                "range": [max(-0.25, min(0.0, low)), 1.1],
+                "tickvals": [0, 0.5, 1],
+                "angle": 90,
+                "tickangle": 90,
+            },
             "angularaxis": {"tickfont": {"size": 11}, "direction": "clockwise", "rotation": 90},
         },
     )

@@ -69,7 +69,10 @@ def section(heading: str, note: str, *parts: str, level: int = 2) -> str:
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
     """A table that is sorted by a click on a heading."""
-    head = "".join(f'<th scope="col"><button type="button">{text(heading)}</button></th>' for heading in headings)
+    head = "".join(
+        f'<th scope="col"><button type="button" title="{text(heading)}">{text(heading)}</button></th>'
+        for heading in headings
+    )
     body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>\n" for row in rows)
     rows_in_table = f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>"
     return f'<div class="scroll tabled" tabindex="0">{rows_in_table}</div>'
