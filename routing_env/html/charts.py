@@ -141,7 +141,8 @@ def radar(scores: Mapping[str, Sequence[float]], names: Sequence[str], scenarios
             legendgroup=str(number),
             hovertemplate="%{theta}: %{customdata:.2f}",
         )
-    low = min((value for values in scores.values() for value in values if value == value), default=0.0)
+    known = [value for values in scores.values() for value in values if value == value]
+    low, high = min(known, default=0.0), max(known, default=1.0)
     figure.update_layout(
         template="none",
         showlegend=False,
@@ -149,7 +150,7 @@ def radar(scores: Mapping[str, Sequence[float]], names: Sequence[str], scenarios
         margin={"l": 72, "r": 72, "t": 40, "b": 40},
         polar={
             "radialaxis": {
-                "range": [max(-0.25, min(0.0, low)), 1.1],
+                "range": [max(-0.25, min(0.0, low)), max(1.1, high)],
                 "tickvals": [0, 0.5, 1],
                 "angle": 90,
                 "tickangle": 90,
