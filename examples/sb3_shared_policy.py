@@ -17,7 +17,7 @@ from stable_baselines3 import A2C, DQN, PPO
 
 from routing_env.agents import make_router
 from routing_env.envs.sb3 import RoutingVecEnv
-from routing_env.envs.sb3_router import defaults
+from routing_env.envs.sb3_router import decide, defaults
 
 ALGORITHMS: dict[str, Any] = {"PPO": PPO, "A2C": A2C, "DQN": DQN, "MaskablePPO": MaskablePPO}
 
@@ -48,7 +48,8 @@ def main(algorithm: str, passes: int, seed: int) -> None:
     torch.set_num_threads(1)  # the networks are small: a second thread would only wait for the first
     env = build(seed)
     depth = env.game.spec.depth
-    model = ALGORITHMS[algorithm]("MlpPolicy", env, seed=seed, **defaults(algorithm, depth, env.num_envs))
+    model = ALGORITHMS[algorithm]("MlpPolicy", env, seed=seed, **defaults(algorithm, env.game.spec, env.num_envs))
+    decide(model, 6.0)
     best = chosen = 0.0
     for number in range(1, passes + 1):
         model.learn(env.game.dealer.pass_size * depth, reset_num_timesteps=number == 1)

@@ -24,7 +24,7 @@ from routing_env.checkpoint import load_tree, save_tree
 from routing_env.envs.independent import TaskEnv, evaluate_together, independent_envs, learn_together
 from routing_env.envs.sb3 import RoutingVecEnv
 from routing_env.envs.sb3_models import SaveBest, SavedModel, SaveEvery, load, save
-from routing_env.envs.sb3_router import ALGORITHMS, SB3Router
+from routing_env.envs.sb3_router import ALGORITHMS, SB3Router, TaskAndDepth
 from routing_env.game.build import make_game
 from routing_env.state_dicts import same_state
 from routing_env.types import State
@@ -352,6 +352,25 @@ def test_models_of_all_kinds_learn_together() -> None:
 def player(algorithm: str, **options: Any) -> SB3Router:
     game = make_game(**SMALL, recursive=True, pass_action=True, batch_size=6, dealer="endless")
     return SB3Router(game, 6, algorithm, **options)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_tasks_begin_with_routes_of_their_own(algorithm: str) -> None:
+    game = make_game(data="digits", network="mlp", hidden=4, fraction=0.1, batch_size=64, dealer="endless")
+    router = SB3Router(game, 64, algorithm)
+    state = game.reset()
+    one_of_each = [int((state.task == task).nonzero()[0, 0]) for task in state.task.unique()]
+    policy = router.probability(state)[one_of_each]
+    assert len(policy.argmax(1).unique()) > 3
+    assert torch.special.entr(policy).sum(1).mean() < 1  # uniform is 2.3
+
+
+def test_a_table_has_a_feature_for_each_task_and_depth() -> None:
+    env = RoutingVecEnv(**SMALL, parts=("task", "depth"))
+    tasks, depth = env.game.spec.tasks, env.game.spec.depth
+    pairs = [torch.cat([task, step]) for task in torch.eye(tasks) for step in torch.eye(depth)]
+    space: Any = env.observation_space
+    assert torch.equal(TaskAndDepth(space, tasks)(torch.stack(pairs)), torch.eye(tasks * depth))
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

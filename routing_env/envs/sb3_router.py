@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.utils import set_random_seed
 from torch import Tensor
 
@@ -18,7 +20,7 @@ from routing_env.envs.sb3_policies import ModelPolicy
 from routing_env.envs.world import World
 from routing_env.game.routing_game import RoutingGame
 from routing_env.names import import_object, look_up, suggestion
-from routing_env.types import Decision, Game, Router, State
+from routing_env.types import Decision, Game, GameSpec, Router, State
 
 ALGORITHMS = {
     "A2C": "stable_baselines3:A2C",
@@ -50,7 +52,10 @@ class SB3Router(Router):
         seed: seed of the model.
         parts: what the model sees of "v", "task" and "depth". The meaning of v changes while the blocks learn; without
             it these algorithms learn sooner.
-        options: options of the algorithm, in place of :func:`defaults`.
+        decided: standard deviation of the logits that a policy begins with, see :func:`decide`. It has no effect on
+            models with Q-values, nor with ``parts`` or ``policy_kwargs`` other than the default.
+        options: options of the algorithm, in place of :func:`defaults`. With other ``parts`` than task and depth,
+            ``policy_kwargs`` are those of Stable-Baselines3.
 
     Raises:
         ValueError: Unknown algorithm or option (the message suggests the closest match), or an algorithm that cannot
@@ -66,6 +71,7 @@ class SB3Router(Router):
         *,
         seed: int = 0,
         parts: Sequence[str] = ("task", "depth"),
+        decided: float = 6.0,
         **options: Any,
     ) -> None:
         if algorithm in _UNFIT:
@@ -74,14 +80,17 @@ class SB3Router(Router):
         known = [name for name in inspect.signature(factory).parameters if name not in ("env", "seed")]
         for option in options:
             if option not in known:
-                raise ValueError(f"{algorithm} has no option {option!r}; {suggestion(option, [*known, 'parts'])}")
+                closest = suggestion(option, [*known, "parts", "decided"])
+                raise ValueError(f"{algorithm} has no option {option!r}; {closest}")
         self._env = LanesVecEnv(Lanes(World(game, own=False), lanes, parts=parts))
         set_random_seed(seed)
-        usual: dict[str, Any] = {"policy": "MlpPolicy", "device": "cpu"}
-        self.model: BaseAlgorithm = factory(
-            env=self._env, **(usual | defaults(algorithm, game.spec.depth, lanes) | options)
-        )
+        usual = {"policy": "MlpPolicy", "device": "cpu", **defaults(algorithm, game.spec, lanes)}
+        if set(parts) != {"task", "depth"}:
+            del usual["policy_kwargs"]
+        self.model: BaseAlgorithm = factory(env=self._env, **(usual | options))
         self.model.action_space.seed(seed)
+        if "policy_kwargs" in usual and "policy_kwargs" not in options:
+            decide(self.model, decided)
         self._policy = ModelPolicy(self.model, self._env.lanes.format)
         self._saved = SavedModel(self.model)
 
@@ -118,13 +127,61 @@ class SB3Router(Router):
         self._saved.load_state_dict(state)
 
 
-def defaults(algorithm: str, depth: int, lanes: int) -> dict[str, Any]:
-    """Settings that learned on digits.
+class TaskAndDepth(BaseFeaturesExtractor):
+    """One feature for each pair of task and depth, from observations of these two parts; with ``net_arch=[]``, a table.
+
+    A network that sees task and depth beside each other begins with much the same route for all tasks, because the
+    depth is the same for all of them.
+
+    Args:
+        observation_space: of concat(one-hot task, one-hot depth).
+        tasks: T.
+    """
+
+    def __init__(self, observation_space: spaces.Box, tasks: int) -> None:
+        depth = observation_space.shape[0] - tasks
+        super().__init__(observation_space, tasks * depth)
+        self._tasks = tasks
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """One-hot pairs float32 [B, T x D], from float32 [B, T + D]."""
+        task, depth = observations[:, : self._tasks], observations[:, self._tasks :]
+        return (task[:, :, None] * depth[:, None]).flatten(1)
+
+
+def decide(model: BaseAlgorithm, deviation: float) -> None:
+    """Draw a new table of logits, in which each task prefers a route of its own; models with Q-values are left alone.
+
+    Stable-Baselines3 begins with nearly uniform policies. Blocks that all tasks train alike name the commonest class,
+    and then no route is better than another. Models with Q-values explore little from the start instead.
+
+    Args:
+        model: new, with the ``policy_kwargs`` of :func:`defaults`.
+        deviation: standard deviation of the logits.
+    """
+    logits: Any = getattr(model.policy, "action_net", None)
+    if logits is not None:
+        torch.nn.init.normal_(logits.weight, std=deviation)
+
+
+def defaults(algorithm: str, spec: GameSpec, lanes: int) -> dict[str, Any]:
+    """Settings for routing, with the parts "task" and "depth"; policies also need :func:`decide`.
 
     DQN and QRDQN explore little: a router that explores much teaches every block everything, and then no block is
     better than another.
+
+    Args:
+        algorithm: a key of ``ALGORITHMS``.
+        spec: of the game.
+        lanes: number of lanes per deal.
     """
-    whole_return: dict[str, Any] = {"gamma": 1.0}
+    depth = spec.depth
+    table = {
+        "features_extractor_class": TaskAndDepth,
+        "features_extractor_kwargs": {"tasks": spec.tasks},
+        "net_arch": [],
+    }
+    whole_return: dict[str, Any] = {"gamma": 1.0, "policy_kwargs": table}
     if algorithm in ("DQN", "QRDQN"):
         return whole_return | {
             "learning_rate": 3e-4,
@@ -136,7 +193,6 @@ def defaults(algorithm: str, depth: int, lanes: int) -> dict[str, Any]:
             "exploration_initial_eps": 0.02,
             "exploration_final_eps": 0.01,
             "target_update_interval": depth * lanes,
-            "policy_kwargs": {"net_arch": []},
         }
     whole_return["gae_lambda"] = 1.0
     if algorithm == "A2C":
