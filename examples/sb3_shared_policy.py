@@ -1,4 +1,4 @@
-"""One Stable-Baselines3 model routes all tasks: PPO, A2C, DQN or MaskablePPO on lanes that share their blocks.
+"""One Stable-Baselines3 model routes all tasks: PPO, DQN or MaskablePPO on lanes that share their blocks.
 
     python examples/sb3_shared_policy.py --algorithm DQN
 
@@ -13,13 +13,15 @@ from typing import Any
 
 import torch
 from sb3_contrib import MaskablePPO
-from stable_baselines3 import A2C, DQN, PPO
+from stable_baselines3 import DQN, PPO
 
 from routing_env.agents import make_router
 from routing_env.envs.sb3 import RoutingVecEnv
-from routing_env.envs.sb3_router import decide, defaults
+from routing_env.envs.sb3_router import defaults
 
-ALGORITHMS: dict[str, Any] = {"PPO": PPO, "A2C": A2C, "DQN": DQN, "MaskablePPO": MaskablePPO}
+ALGORITHMS: dict[str, Any] = {"PPO": PPO, "DQN": DQN, "MaskablePPO": MaskablePPO}
+NETWORKS: dict[str, dict[str, Any]] = {"DQN": {"net_arch": []}}
+"""Policy networks other than those of Stable-Baselines3; `routing-env train --router sb3:A2C` has a table instead."""
 
 
 def build(seed: int) -> RoutingVecEnv:
@@ -48,8 +50,8 @@ def main(algorithm: str, passes: int, seed: int) -> None:
     torch.set_num_threads(1)  # the networks are small: a second thread would only wait for the first
     env = build(seed)
     depth = env.game.spec.depth
-    model = ALGORITHMS[algorithm]("MlpPolicy", env, seed=seed, **defaults(algorithm, env.game.spec, env.num_envs))
-    decide(model, 6.0)
+    settings = defaults(algorithm, env.game.spec, env.num_envs) | {"policy_kwargs": NETWORKS.get(algorithm)}
+    model = ALGORITHMS[algorithm]("MlpPolicy", env, seed=seed, **settings)
     best = chosen = 0.0
     for number in range(1, passes + 1):
         model.learn(env.game.dealer.pass_size * depth, reset_num_timesteps=number == 1)
