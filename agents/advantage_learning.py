@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from routing_env.agents.base import Samples
 from routing_env.agents.gradient import ValueNetworkRouter
 from routing_env.agents.q_learning import QLearning, td_target
+from routing_env.agents.samples import Samples
 from routing_env.types import Trace
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 
 from routing_env.agents.rules import RuleRouter, certain
@@ -15,6 +17,8 @@ class AllShared(RuleRouter):
         spec: The specification of the game.
         seed: Ignored; present because every router is built with one.
     """
+
+    captures: ClassVar[bool] = True
 
     def __init__(self, spec: GameSpec, *, seed: int = 0) -> None:
         self._block = [layer[0] for layer in spec.layers]

@@ -6,14 +6,16 @@ Everything that a tabular router needs is in this file; ``gradient.py`` adds wha
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, fields, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeGuard
 
 import torch
 from torch import Tensor
 
 from routing_env.agents.growth import with_further_tasks
+from routing_env.agents.samples import Samples, in_turn, turn_table
+from routing_env.capturable import CapturableRouter
 from routing_env.names import Range, is_number, require
 from routing_env.state_dicts import check_state, restore_generator
 from routing_env.types import Decision, GameSpec, Router, State, Trace
@@ -37,9 +39,13 @@ def rate_at(rate: Rate, samples: int) -> float:
 
 def require_rate(name: str, rate: Rate) -> None:
     """Refuse what is neither a number nor (start, end, samples)."""
-    is_schedule = isinstance(rate, Sequence) and len(rate) == 3 and all(map(is_number, rate)) and rate[2] > 0
     must = "a number or (start, end, samples) with samples above 0"
-    require(name, rate, is_schedule or is_number(rate), must)
+    require(name, rate, is_schedule(rate) or is_number(rate), must)
+
+
+def is_schedule(rate: object) -> TypeGuard[tuple[float, float, float]]:
+    """Whether an option is a schedule, see ``Rate``."""
+    return isinstance(rate, Sequence) and len(rate) == 3 and all(map(is_number, rate)) and rate[2] > 0
 
 
 def acting_agent(state: State, spec: GameSpec) -> Tensor:
@@ -57,11 +63,6 @@ def acting_agent(state: State, spec: GameSpec) -> Tensor:
     return torch.zeros_like(state.task)
 
 
-def of_taken(values: Tensor, action: Tensor) -> Tensor:
-    """The entries of the actions taken, from [..., A] and int64 [...] to [...]."""
-    return values.gather(-1, action.unsqueeze(-1)).squeeze(-1)
-
-
 def move_taken(value: Tensor, action: Tensor, target: Tensor, step: float) -> Tensor:
     """Q(a) <- Q(a) + alpha (target - Q(a)) for the action taken in every row; the other actions keep their values.
 
@@ -74,6 +75,14 @@ def move_taken(value: Tensor, action: Tensor, target: Tensor, step: float) -> Te
 def best_action(preference: Tensor, legal: Tensor) -> Tensor:
     """The legal action with the highest preference, int64 [B]; the first one of equals."""
     return preference.masked_fill(~legal, -torch.inf).argmax(1)
+
+
+def draw_action(probability: Tensor, generator: torch.Generator) -> Tensor:
+    """One action per row of [..., A], int64 [...]; ``torch.multinomial``'s own numbers, without its wait for a device.
+
+    The action whose exponential clock, at the rate of its probability, rings first.
+    """
+    return (probability / torch.empty_like(probability).exponential_(generator=generator)).argmax(-1)
 
 
 def uniform(legal: Tensor) -> Tensor:
@@ -184,8 +193,7 @@ class PolicyRouter(Router):
         if greedy:
             return Decision(best_action(self.preference(state), state.legal))
         probability = self.probability(state)
-        action = torch.multinomial(probability, 1, generator=self.generator).squeeze(1)
-        return Decision(action, probability)
+        return Decision(draw_action(probability, self.generator), probability)
 
     def learn(self, trace: Trace) -> dict[str, float]:
         """Count the samples."""
@@ -218,80 +226,8 @@ class PolicyRouter(Router):
         return self.state_dict()
 
 
-@dataclass(frozen=True)
-class Samples:
-    """N routes as tabular routers learn from them.
-
-    Attributes:
-        agent: int64 [N], the agent that decided.
-        action: int64 [N, D].
-        reward: float32 [N, D], the immediate rewards r_i.
-        final_reward: float32 [N].
-        return_: float32 [N, D], the returns R_i.
-        legal: bool [N, D, A], the legal actions in the states visited.
-        probability: float32 [N, D], the probabilities with which the actions were drawn.
-        others: float32 [N, D, A], the returns R_i if the action at depth i had been another one, NaN where that is not
-            legal; None where the trace does not say.
-    """
-
-    agent: Tensor
-    action: Tensor
-    reward: Tensor
-    final_reward: Tensor
-    return_: Tensor
-    legal: Tensor
-    probability: Tensor
-    others: Tensor | None = None
-
-    @classmethod
-    def of(cls, trace: Trace, agent: Tensor, gamma: float) -> Samples:
-        """The routes of one deal."""
-        drawn = [
-            torch.ones_like(trace.final_reward)
-            if decision.probability is None
-            else of_taken(decision.probability, decision.action)
-            for decision in trace.decisions
-        ]
-        return cls(
-            agent,
-            trace.actions,
-            trace.action_rewards,
-            trace.final_reward,
-            trace.returns(gamma),
-            torch.stack([state.legal for state in trace.states], dim=1),
-            torch.stack(drawn, dim=1),
-            None if trace.counterfactuals is None else trace.counterfactual_returns(gamma),
-        )
-
-    def split(self, groups: Sequence[Tensor]) -> Iterator[Samples]:
-        """The same routes in groups of lane numbers."""
-        order, sizes = torch.cat(list(groups)), [len(group) for group in groups]
-        whole = [getattr(self, field.name) for field in fields(self)]
-        columns = [[None] * len(sizes) if column is None else column[order].split(sizes) for column in whole]
-        return (Samples(*rows) for rows in zip(*columns, strict=True))
-
-
-def in_turn(agent: Tensor) -> Iterator[Tensor]:
-    """Group lanes so that every agent learns from its samples one after the other, as the paper's agents do.
-
-    The n-th group holds the n-th lane of every agent that has at least n lanes. All agents in a group differ, so that
-    they can be updated at once.
-
-    Args:
-        agent: int64 [B], the agent that decided for each lane.
-
-    Yields:
-        Lane numbers, int64.
-    """
-    order = torch.argsort(agent, stable=True)
-    counts = torch.bincount(agent)
-    first = counts.cumsum(0) - counts
-    turn = torch.arange(len(agent), device=agent.device) - first[agent[order]]
-    yield from order[torch.argsort(turn, stable=True)].split(torch.bincount(turn).tolist())
-
-
 @dataclass(eq=False, kw_only=True)
-class TableRouter(PolicyRouter):
+class TableRouter(PolicyRouter, CapturableRouter):
     """One agent per task (paper, Figure 3b), each with tables of shape [D, A] (Tables 3 and 4, "tabular").
 
     Attributes:
@@ -325,6 +261,38 @@ class TableRouter(PolicyRouter):
         for samples in Samples.of(trace, agent, self.gamma).split(list(in_turn(agent))):
             self.update(samples)
         return super().learn(trace)
+
+    @property
+    def capturable(self) -> bool:
+        """As the base, once the rates do not change any more."""
+        return super().capturable and all(self._has_settled(getattr(self, field.name)) for field in fields(self))
+
+    def _has_settled(self, option: object) -> bool:
+        """Whether an option is no rate, or one that has come to its end."""
+        return not is_schedule(option) or self.samples >= option[2]
+
+    def plan(self, task: Tensor) -> tuple[Tensor, ...]:
+        """The turns of the agents."""
+        return turn_table(task if self.spec.agents is None else torch.zeros_like(task), self.agents)
+
+    def learn_captured(self, trace: Trace, *plan: Tensor) -> None:
+        """Learn as by :meth:`learn`, with an update of every agent in every turn.
+
+        Args:
+            trace: Of a deal where the legal actions depend on the depth alone.
+            plan: The lane of every agent in every turn, int64 [turns, agents], and whether it has one, bool [turns,
+                agents]; what an agent learns without one is put back.
+        """
+        every = Samples.of(trace, acting_agent(trace.states[0], self.spec), self.gamma)
+        for lane, there in zip(*plan, strict=True):
+            before = [table.clone() for table in self.tables.values()]
+            self.update(every.of_every_agent(lane, self.spec.legal))
+            for table, old in zip(self.tables.values(), before, strict=True):
+                table.copy_(table.where(there.view(-1, *[1] * (table.dim() - 1)), old))
+
+    def count(self, lanes: int) -> None:
+        """Count the samples."""
+        self.samples += lanes
 
     def state_dict(self) -> dict[str, Any]:
         """As the base, with the tables."""
@@ -380,7 +348,8 @@ class PolicyTableRouter(TableRouter):
         """
         agent, legal = samples.agent, samples.legal
         rows = [self.tables[name][agent] for name in self.policies]
-        if legal.equal(self.spec.legal.expand_as(legal)):
+        everywhere = self.spec.legal.expand_as(legal)
+        if legal.data_ptr() == everywhere.data_ptr() or legal.equal(everywhere):
             improved = self.improve(samples, *rows)
         else:
             others = [row.masked_fill(legal, 0.0) for row in rows]

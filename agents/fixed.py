@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
+from typing import ClassVar
 
 import torch
 
@@ -21,6 +22,8 @@ class Fixed(RuleRouter):
     Raises:
         ValueError: ``routes`` has another shape, or an action that does not exist.
     """
+
+    captures: ClassVar[bool] = True
 
     spec: GameSpec
     _: KW_ONLY

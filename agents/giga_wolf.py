@@ -8,7 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from routing_env.agents.base import PolicyTableRouter, Rate, Samples, move_taken, project_onto_simplex
+from routing_env.agents.base import PolicyTableRouter, Rate, move_taken, project_onto_simplex
+from routing_env.agents.samples import Samples
 from routing_env.search_space import Choices, SearchSpace
 
 
@@ -49,6 +50,7 @@ class GIGAWoLF(PolicyTableRouter):
         slow: The slower policy, float32 [agents, D, A].
     """
 
+    captures: ClassVar[bool] = True
     space: ClassVar[SearchSpace] = {"step": Choices((0.003, 0.01, 0.03, 0.1))}
 
     step: Rate = 0.01

@@ -16,8 +16,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from routing_env.agents.base import Rate, of_taken
+from routing_env.agents.base import Rate
 from routing_env.agents.gradient import SoftmaxRouter, log_softmax
+from routing_env.agents.samples import of_taken
 from routing_env.search_space import Choices, SearchSpace
 from routing_env.types import Decision, State, Trace
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from routing_env.agents.base import Samples, of_taken
 from routing_env.agents.q_learning import QLearning
+from routing_env.agents.samples import Samples, of_taken
 
 
 def hysteretic_update(value: Tensor, action: Tensor, target: Tensor, increase: float, decrease: float) -> Tensor:
@@ -29,6 +30,8 @@ def hysteretic_update(value: Tensor, action: Tensor, target: Tensor, increase: f
 @dataclass(eq=False, kw_only=True)
 class HystereticQ(QLearning):
     """Hysteretic Q-learning: tabular Q-learning with a smaller step where the target is below the value."""
+
+    captures: ClassVar[bool] = True
 
     decrease: float = 0.5
     """Step below the value, beta, as a share of ``step``."""

@@ -8,8 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from routing_env.agents.base import PolicyTableRouter, Rate, Samples, move_taken, project_onto_simplex
+from routing_env.agents.base import PolicyTableRouter, Rate, move_taken, project_onto_simplex
 from routing_env.agents.q_learning import td_target
+from routing_env.agents.samples import Samples
 from routing_env.search_space import Choices, SearchSpace
 
 
@@ -41,6 +42,7 @@ def pga_app_update(
 class PGAAPP(PolicyTableRouter):
     """PGA-APP: one agent per task, with tables over depth and action; the values learn by Q-learning."""
 
+    captures: ClassVar[bool] = True
     space: ClassVar[SearchSpace] = {"prediction": Choices((0.0, 0.3, 1.0, 3.0)), "step": Choices((0.003, 0.01, 0.03))}
 
     step: Rate = 0.01

@@ -8,8 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from routing_env.agents.base import Rate, Samples, TableRouter, epsilon_greedy, move_taken
+from routing_env.agents.base import Rate, TableRouter, epsilon_greedy, move_taken
 from routing_env.agents.gradient import ValueNetworkRouter
+from routing_env.agents.samples import Samples
 from routing_env.search_space import Choices, SearchSpace
 from routing_env.types import State, Trace
 
@@ -58,6 +59,7 @@ class QLearning(TableRouter):
         value: Q, float32 [agents, D, A].
     """
 
+    captures: ClassVar[bool] = True
     space: ClassVar[SearchSpace] = {"step": Choices((0.01, 0.02, 0.05, 0.1, 0.2))}
 
     step: Rate = 0.05

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ class RandomFixed(RuleRouter):
         order: int64 [T, D, A], the actions of each task and depth from the first choice to the last; the first legal
             one is taken.
     """
+
+    captures: ClassVar[bool] = True
 
     def __init__(self, spec: GameSpec, *, seed: int = 0) -> None:
         self.seed = seed
@@ -52,7 +54,7 @@ class RandomFixed(RuleRouter):
         """
         check_state(state, self.state_dict())
         self.seed = state["seed"]
-        self.order = state["order"].to(self.order.device)
+        self.order.copy_(state["order"])
 
     def decide(self, state: State) -> Decision:
         """Take the first legal action in the task's order."""

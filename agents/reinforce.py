@@ -7,10 +7,10 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from routing_env.agents.base import of_taken
 from routing_env.agents.gradient import PolicyGradientRouter, along_routes, categorical_entropy, policy_gradient_loss
 from routing_env.agents.hedge import advantages
 from routing_env.agents.networks import RouterNetwork
+from routing_env.agents.samples import of_taken
 from routing_env.names import require
 from routing_env.search_space import Choices, SearchSpace
 from routing_env.types import Trace

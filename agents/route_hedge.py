@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from routing_env.agents.base import PolicyRouter
+from routing_env.agents.base import PolicyRouter, draw_action
 from routing_env.agents.rules import certainty
 from routing_env.names import as_integer, is_number, require
 from routing_env.search_space import Choices, SearchSpace
@@ -102,7 +102,7 @@ class RouteHedge(PolicyRouter):
         if column is None and greedy:
             column = self.evidence.argmax(1)[self._agent(state.task)]
         elif column is None:
-            drawn = torch.multinomial(self.weights()[self._agent(state.task)], 1, generator=self.generator).squeeze(1)
+            drawn = draw_action(self.weights()[self._agent(state.task)], self.generator)
             column = self._copy * self.columns + drawn
         return Decision(self._action(state, column), None if greedy else self.probability(state), agent=column)
 

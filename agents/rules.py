@@ -7,7 +7,8 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from routing_env.types import Decision, Router, State
+from routing_env.capturable import CapturableRouter
+from routing_env.types import Decision, State
 
 
 def certain(action: Tensor, legal: Tensor) -> Decision:
@@ -18,10 +19,10 @@ def certain(action: Tensor, legal: Tensor) -> Decision:
 
 def certainty(action: Tensor, legal: Tensor) -> Tensor:
     """The policy that takes actions int64 [B] for certain, float32 [B, A]."""
-    return torch.nn.functional.one_hot(action, legal.shape[1]).to(torch.float32)
+    return torch.zeros(legal.shape, device=legal.device).scatter_(1, action[:, None], 1.0)
 
 
-class RuleRouter(Router):
+class RuleRouter(CapturableRouter):
     """A router that does not draw: a rule names the action of every state."""
 
     @abstractmethod

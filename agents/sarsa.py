@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
-from routing_env.agents.base import Samples, of_taken
 from routing_env.agents.gradient import ValueNetworkRouter
 from routing_env.agents.q_learning import QLearning, one_step_return
+from routing_env.agents.samples import Samples, of_taken
 from routing_env.types import Trace
 
 
@@ -31,6 +32,8 @@ def sarsa_target(value: Tensor, action: Tensor, rewards: Tensor, final_reward: T
 @dataclass(eq=False, kw_only=True)
 class Sarsa(QLearning):
     """SARSA with tables; the options are those of Q-learning."""
+
+    captures: ClassVar[bool] = True
 
     def target(self, value: Tensor, samples: Samples) -> Tensor:
         """The SARSA target."""

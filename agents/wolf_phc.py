@@ -8,8 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from routing_env.agents.base import PolicyTableRouter, Rate, Samples, move_taken, uniform
+from routing_env.agents.base import PolicyTableRouter, Rate, move_taken, uniform
 from routing_env.agents.q_learning import td_target
+from routing_env.agents.samples import Samples
 from routing_env.search_space import Choices, SearchSpace
 from routing_env.types import State
 
@@ -51,6 +52,7 @@ class WoLFPHC(PolicyTableRouter):
         visits: Number of samples that each agent has learned from, float32 [agents, 1, 1].
     """
 
+    captures: ClassVar[bool] = True
     space: ClassVar[SearchSpace] = {"step": Choices((0.002, 0.005, 0.01, 0.02))}
 
     step: Rate = 0.005

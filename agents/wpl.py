@@ -29,15 +29,8 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
-from routing_env.agents.base import (
-    PolicyTableRouter,
-    Rate,
-    Samples,
-    clip_and_normalise,
-    move_taken,
-    of_taken,
-    project_onto_simplex,
-)
+from routing_env.agents.base import PolicyTableRouter, Rate, clip_and_normalise, move_taken, project_onto_simplex
+from routing_env.agents.samples import Samples, of_taken
 from routing_env.search_space import Choices, SearchSpace
 from routing_env.types import Trace
 
@@ -121,6 +114,7 @@ def wpl_step(policy: Tensor, value: Tensor, legal: Tensor, step: float, minimum:
 class WPL(PolicyTableRouter):
     """Weighted Policy Learner: one agent per task, with a table over depth and action."""
 
+    captures: ClassVar[bool] = True
     space: ClassVar[SearchSpace] = {
         "rule": Choices(("algorithm-3", "full-vector")),
         "step": Choices((0.003, 0.01, 0.03, 0.1, 0.3)),

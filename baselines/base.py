@@ -114,11 +114,14 @@ class Baseline(nn.Module, ABC):
         sizes: The options of ``SizeOptions`` that have a meaning for this baseline; by default all of them.
         space: What ``routing-env tune`` searches for the options that are worth it, by their names.
         warning: What a person should know before this network is trained; empty if there is nothing.
+        captures: Whether training steps of this class, not of subclasses, can be captured as CUDA graphs: they do not
+            wait for the device and depend on no Python value that changes.
     """
 
     usual: ClassVar[Mapping[str, Any]] = {}
     sizes: ClassVar[Sequence[str]] = ("depth", "width", "equal_parameters")
     space: ClassVar[SearchSpace] = {}
+    captures: ClassVar[bool] = False
     warning: str = ""
 
     def __init__(self, plan: Plan) -> None:

@@ -31,6 +31,8 @@ class CrossStitch(Baseline):
         ValueError: ``own`` is not in [0, 1].
     """
 
+    captures: ClassVar[bool] = True
+
     space: ClassVar[SearchSpace] = {"own": Choices((0.5, 0.9))}
 
     def __init__(self, plan: Plan, *, own: float = 0.9) -> None:

@@ -22,6 +22,8 @@ class Dense(TaskSpecific1FC):
         hidden: The width of the hidden layers.
     """
 
+    captures: ClassVar[bool] = True
+
     sizes: ClassVar = ("depth",)
 
     def __init__(self, plan: Plan, *, width: int | None = None) -> None:

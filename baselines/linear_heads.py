@@ -19,6 +19,8 @@ class LinearHeads(Baseline):
         plan: The plan of the routed network.
     """
 
+    captures: ClassVar[bool] = True
+
     sizes: ClassVar = ()
 
     def __init__(self, plan: Plan) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from routing_env.baselines.base import Baseline, Plan, fully_connected, per_task
@@ -16,6 +18,8 @@ class SharedTrunk(Baseline):
     Args:
         plan: The plan of the routed network.
     """
+
+    captures: ClassVar[bool] = True
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from routing_env.baselines.base import Baseline, Plan, fully_connected, per_task
@@ -13,6 +15,8 @@ class TaskSpecific1FC(Baseline):
     Args:
         plan: The plan of the routed network.
     """
+
+    captures: ClassVar[bool] = True
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)

@@ -278,6 +278,10 @@ class Game(Protocol):
         """Keep the values that a router logs."""
         ...
 
+    def play_captured(self, router: Router, samples: int) -> int:
+        """Play and learn from deals as CUDA graphs, as long as that is possible; returns the samples dealt."""
+        ...
+
 
 class Router(ABC):
     """A learner that chooses the blocks. Subclass it; only :meth:`act` is mandatory.
@@ -374,7 +378,7 @@ class Router(ABC):
         dealt = 0
         game.router_loss, game.counterfactuals = self.block_loss, self.needs_counterfactuals
         try:
-            while dealt < samples:
+            while (dealt := dealt + game.play_captured(self, samples - dealt)) < samples:
                 state: State | None = game.reset()
                 dealt += len(state.task)
                 while state is not None:

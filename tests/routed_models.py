@@ -75,7 +75,9 @@ class Mixed(RoutedModel):
             elif kind == "convolution":
                 v = (yield Choice(part, v[:, None])).flatten(1)
             elif kind == "legal":
-                v = yield Choice(part, v, torch.arange(len(part)) != (task % len(part))[:, None], observed=x)
+                v = yield Choice(
+                    part, v, torch.arange(len(part), device=v.device) != (task % len(part))[:, None], observed=x
+                )
             else:
                 v = yield Choice(part, v)
         return (yield Choice(self.head, v))

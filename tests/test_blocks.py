@@ -82,7 +82,7 @@ def test_the_grouped_path_and_the_generic_path_agree(kind: str) -> None:
     generic = BlockBank([nn.Sequential(nn.Sequential(block)) for block in grouped.blocks], (5,))
     v, choice = noise(11, 5).requires_grad_(), torch.tensor([3, 0, 3, 3, 1, 0, 1, 1, 3, 0, 0])
     outputs = grouped(v, choice), generic(v, choice)
-    kinds = ["GroupedLinear" in _nodes(output) for output in outputs]
+    kinds = ["ChosenMaps" in _nodes(output) for output in outputs]
     assert kinds == [True, False], "each path must be the one it is taken for"
     torch.testing.assert_close(*outputs, rtol=1e-12, atol=1e-12)
     for ours, theirs in zip(gradients(outputs[0], grouped, v), gradients(outputs[1], generic, v), strict=True):

@@ -158,7 +158,7 @@ def _linears_and_activations(plain: torch.nn.Sequential) -> list[torch.nn.Module
     return flat
 
 
-@pytest.mark.parametrize("row", sorted(set(ROWS) - {"f", "g"}))
+@pytest.mark.parametrize("row", sorted(set(ROWS) - {"f", "g", "j"}))
 def test_every_row_can_be_measured(row: str, tmp_path: Path) -> None:
     contests = ROWS[row](SMALL)
     results = [result for contest in contests for result in compare(contest, ONCE)]

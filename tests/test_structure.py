@@ -23,6 +23,7 @@ LAYERS = [
     {"interrupts", "torch_settings", "names", "checkpoint", "state_dicts"},
     {"search_space"},
     {"types", "evaluations"},
+    {"capturable"},
     {"scenarios"},
     {"data"},
     {"game"},
@@ -41,7 +42,7 @@ LAYERS = [
 """Every part imports from the layers above it in this list, and from itself."""
 
 APART = {
-    "agents": {"agents", "torch_settings", "types", "names", "search_space", "state_dicts"},
+    "agents": {"agents", "torch_settings", "types", "capturable", "names", "search_space", "state_dicts"},
     "baselines": {"baselines", "torch_settings", "types", "names", "search_space", "game"},
 }
 """Parts that stand aside: what they import. Only runs, what stands on them, and the command line import them."""

@@ -13,9 +13,9 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
+
+from routing_env.game.linear_maps import all_maps, chosen_maps
 
 Representation = Any
 """A tensor whose first axis are the lanes, or a tuple of representations, such as the input and the state of a cell."""
@@ -51,6 +51,11 @@ class BlockBank(nn.Module):
         blocks: the K modules.
         in_shape: shape of one sample's representation before the block, if the blocks are to be tried on it.
 
+    Attributes:
+        at_once: whether linear blocks all apply to all rows, of which each keeps its own block's. That costs K times
+            the products and spares the wait for a device to tell which blocks were chosen. Blocks that nobody chose
+            then get gradients of zeros rather than none.
+
     Raises:
         ValueError: no blocks, a block that cannot take ``in_shape``, or blocks whose output shapes differ.
     """
@@ -61,6 +66,7 @@ class BlockBank(nn.Module):
         if not blocks:
             raise ValueError("a layer needs at least one block; got none")
         self.blocks = nn.ModuleList(blocks)
+        self.at_once = False
         self.in_shape = () if in_shape is None else tuple(in_shape)
         self.out_shape = () if in_shape is None else _common_output_shape(blocks, self.in_shape)
         self._linears = _as_linears(blocks)
@@ -81,6 +87,8 @@ class BlockBank(nn.Module):
         Returns:
             float [B, *out_shape], or what the blocks return.
         """
+        if self.at_once and (linears := self._linear_maps(list(range(len(self))), v)) is not None:
+            return self._activated(all_maps(v, choice.clamp(0, len(self) - 1), _weights_and_biases(linears)))
         order = torch.argsort(choice, stable=True)
         counts = torch.bincount(choice, minlength=len(self)).tolist()
         chosen = [k for k, count in enumerate(counts) if count]
@@ -93,9 +101,14 @@ class BlockBank(nn.Module):
             outputs = [self._apply_block(k, part) for k, part in zip(chosen, parts, strict=True)]
             back = torch.argsort(order)
             return map_tensors(lambda *tensors: torch.cat(tensors)[back], *outputs)
-        weights = [linear["weight"] for linear in linears]
-        biases = [linear["bias"] for linear in linears if linear["bias"] is not None]
-        output = cast(Tensor, _GroupedLinear.apply(v, order, rows, *weights, *biases))
+        return self._activated(chosen_maps(v, order, rows, _weights_and_biases(linears)))
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether all blocks were linear maps, with or without an activation, when the bank was built."""
+        return self._linears is not None
+
+    def _activated(self, output: Tensor) -> Tensor:
         return output if self._activation is None else self._activation(output)
 
     def blank(self, v: Representation) -> Representation:
@@ -145,36 +158,6 @@ def _running_statistics(block: nn.Module) -> Generator[None]:
             norm.training = True
 
 
-class _GroupedLinear(torch.autograd.Function):
-    """One linear map per group of rows, as a single node of the graph.
-
-    ``order`` sorts the rows by group, ``rows`` counts each group; parameters are the groups' weights, then biases.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, v: Tensor, order: Tensor, rows: list[int], *parameters: Tensor) -> Tensor:
-        weights, biases = parameters[: len(rows)], parameters[len(rows) :]
-        inputs = v.index_select(0, order)
-        ctx.save_for_backward(inputs, order, *weights)
-        ctx.rows, ctx.biased = rows, bool(biases)
-        groups = zip(inputs.split(rows), weights, biases or [None] * len(rows), strict=True)
-        output = torch.cat([F.linear(part, weight, bias) for part, weight, bias in groups])
-        return torch.empty_like(output).index_copy_(0, order, output)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        inputs, order, *weights = ctx.saved_tensors
-        grads = grad_outputs[0].index_select(0, order).split(ctx.rows)
-        grad_v = None
-        if ctx.needs_input_grad[0]:
-            grad_inputs = torch.cat([grad @ weight for grad, weight in zip(grads, weights, strict=True)])
-            grad_v = torch.empty_like(inputs).index_copy_(0, order, grad_inputs)
-        grad_weights = [grad.t() @ part for grad, part in zip(grads, inputs.split(ctx.rows), strict=True)]
-        grad_biases = [grad.sum(0) for grad in grads] if ctx.biased else []
-        return (grad_v, None, None, *grad_weights, *grad_biases)
-
-
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _ELEMENTWISE = (nn.ReLU, nn.GELU, nn.Tanh, nn.Sigmoid, nn.SiLU, nn.ELU, nn.LeakyReLU)
 
@@ -184,6 +167,11 @@ _Parameters = dict[str, nn.Parameter | None]
 
 _Linear = tuple[str, nn.Module, _Parameters, tuple[dict[int, Any], ...]]
 """A block that is a linear map: its name in the list, itself, its parameters, and what holds the hooks of its parts."""
+
+
+def _weights_and_biases(linears: Sequence[_Parameters]) -> list[Tensor]:
+    """The weights, and behind them the biases where there are any."""
+    return [one for name in ("weight", "bias") for linear in linears if (one := linear[name]) is not None]
 
 
 def _as_linears(blocks: Sequence[nn.Module]) -> list[_Linear] | None:

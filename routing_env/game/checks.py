@@ -12,6 +12,12 @@ from routing_env.data import MultiTaskData
 from routing_env.types import Batch, Decision, GameSpec, Outcome, State
 
 
+def is_legal(action: Tensor, state: State) -> Tensor:
+    """Whether each lane's action, int64 [B], is legal, bool [B]; for actions of any value."""
+    inside = action.clamp(0, state.legal.shape[1] - 1)
+    return state.legal.gather(1, inside[:, None])[:, 0] & (inside == action)
+
+
 def check_decision(decision: Decision, state: State, playing: Tensor | None = None) -> None:
     """Check a router's decision for the lanes that still play.
 
@@ -134,7 +140,7 @@ def check_legal(action: Tensor, state: State, playing: Tensor | None = None) -> 
     Raises:
         ValueError: wrong shape or type, or an illegal action, with its lane and the legal ones.
     """
-    lanes, actions = state.legal.shape
+    lanes = len(state.legal)
     kind = cast(object, action)
     if not isinstance(kind, Tensor):
         raise ValueError(f"actions must be an int64 tensor of shape [{lanes}]; got {_described(kind)}")
@@ -142,8 +148,7 @@ def check_legal(action: Tensor, state: State, playing: Tensor | None = None) -> 
         raise ValueError(f"actions must be int64 of shape [{lanes}]; got {action.dtype} of shape {list(action.shape)}")
     if action.device != state.legal.device:
         raise ValueError(f"actions must be on {state.legal.device}, as the state is; they are on {action.device}")
-    inside = action.clamp(0, actions - 1)
-    fine = state.legal.gather(1, inside[:, None])[:, 0] & (inside == action)
+    fine = is_legal(action, state)
     if playing is not None:
         fine = fine | ~playing
     if not fine.all():

@@ -138,7 +138,7 @@ class ImprovementReward(MeasuredReward):
         return torch.zeros_like(outcome.loss)
 
 
-def check_together(final_reward: FinalReward, *, collects: bool, counterfactuals: bool, router_loss: bool) -> None:
+def check_together(final_reward: FinalReward, collects: bool, counterfactuals: bool, router_loss: bool) -> None:
     """Refuse what does not go together in a training deal.
 
     Args:

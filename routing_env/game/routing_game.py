@@ -5,7 +5,6 @@ The game knows lanes only. Who decides for which lane, and through which interfa
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,9 +17,10 @@ from torch import Tensor
 from routing_env.data import MultiTaskData, SplitName
 from routing_env.data.dealers import Dealer
 from routing_env.evaluations import Evaluation
-from routing_env.game.checks import check_batch, check_decision, check_learned, check_routes, check_shapes
+from routing_env.game.captured import CapturedDeals, CudaGraph, MakeGraph, captured_deals
+from routing_env.game.checks import check_batch, check_decision, check_learned, check_routes, check_shapes, is_legal
 from routing_env.game.collecting import CollectedDeals
-from routing_env.game.counterfactuals import follow_routes, one_step_outcomes, outcomes_along, replay_routes
+from routing_env.game.counterfactuals import one_step_outcomes, outcomes_along, replay_routes
 from routing_env.game.deal import Deal
 from routing_env.game.evaluation import Score, evaluate
 from routing_env.game.logged_means import LoggedMeans
@@ -33,6 +33,7 @@ from routing_env.game.rewards import (
     refuse_shared_rewards,
     reward_of,
 )
+from routing_env.game.routed_forward import routed_forward
 from routing_env.game.routed_model import Route, RoutedModel
 from routing_env.game.settings import Settings
 from routing_env.game.training import BlockTrainer, Loss, network_mode
@@ -65,6 +66,10 @@ class RoutingGame:
             gradient reaches them through v, which is not detached then (section 3.1.2, end). None, the default,
             detaches v.
         counterfactuals: whether the traces of training deals say what other actions would have led to.
+        dealt: the samples of the present or last deal, and what the network has made of them before the first decision.
+        faults: where given, bool [2], a deal does not wait for the device: an illegal action and a loss that is not
+            finite are noted in it rather than raised, and the deal is not counted.
+        make_graph: makes the graphs of captured deals; None, the default on all devices but CUDA, captures none.
     """
 
     def __init__(
@@ -95,9 +100,12 @@ class RoutingGame:
         self._score = Score(data, loss)
         self._collected = CollectedDeals(block_batch)
         self._logged = LoggedMeans()
+        self.make_graph: MakeGraph | None = CudaGraph if self.spec.device.type == "cuda" else None
+        self._captured: CapturedDeals | None = None
+        self.faults: Tensor | None = None
         self._deal: Deal | None = None
         self._trace: Trace | None = None
-        self._dealt: tuple[Batch, Tensor] | None = None  # the samples of the present or last deal, and encoded
+        self.dealt: tuple[Batch, Tensor] | None = None
 
     @property
     def samples(self) -> int:
@@ -119,6 +127,11 @@ class RoutingGame:
         if self._trace is None:
             raise RuntimeError("no deal has ended yet; call step until it returns None")
         return self._trace
+
+    @property
+    def collects(self) -> bool:
+        """Whether deals are collected for the blocks' step (``block_batch``)."""
+        return self._collected.samples is not None
 
     @property
     def action_reward(self) -> Tensor:
@@ -146,19 +159,15 @@ class RoutingGame:
                 ``counterfactuals`` or a final reward in a game that they do not go with.
         """
         if train:
-            check_together(
-                self.final_reward,
-                collects=self._collected.samples is not None,
-                counterfactuals=self.counterfactuals,
-                router_loss=self.router_loss is not None,
-            )
+            router_loss = self.router_loss is not None
+            check_together(self.final_reward, self.collects, self.counterfactuals, router_loss)
         if batch is None:
             batch = self.dealer.next_batch()
-        else:
+        elif self.faults is None:
             check_batch(batch, self.data, next(self.network.parameters()).dtype)
-        with network_mode(self.network, train=train and self._collected.samples is None):
+        with network_mode(self.network, train=train and not self.collects):
             route = self.network.start(batch.x, batch.task)
-        self._deal, self._trace, self._dealt = Deal(batch, route, train), None, (batch, route.x.detach())
+        self._deal, self._trace, self.dealt = Deal(batch, route, train), None, (batch, route.x.detach())
         return route.observe(attached=train and self.router_loss is not None)
 
     @usual_torch(keep_gradients=True)  # libraries play under settings in which blocks cannot be trained
@@ -186,14 +195,17 @@ class RoutingGame:
         if forfeit is not None and forfeit.any():
             playing = ~forfeit if playing is None else playing & ~forfeit
         state = deal.route.states[-1]
-        check_decision(decision, state, playing)
-        if decision.gate is not None and self._collected.samples is not None and decision.gate.requires_grad:
+        if self.faults is None:
+            check_decision(decision, state, playing)
+        else:
+            self.faults[0].logical_or_(~is_legal(decision.action, state).all())
+        if decision.gate is not None and self.collects and decision.gate.requires_grad:
             raise ValueError("a gate's gradient needs every deal to be a step of the blocks; leave block_batch out")
 
         if playing is not None:
             decision = replace(decision, action=decision.action.where(playing, state.legal.int().argmax(1)))
         depth, action = deal.route.depth, decision.action
-        with network_mode(self.network, train=deal.train and self._collected.samples is None):
+        with network_mode(self.network, train=deal.train and not self.collects):
             deal.route.apply(decision, playing=playing)
         reward = self.collaboration.reward(depth, action)
         if deal.train:
@@ -212,10 +224,28 @@ class RoutingGame:
             return deal.route.observe(attached=deal.train and self.router_loss is not None)
         self._deal = None
         self._trace = self._end(deal)
-        if deal.train:
-            for observer in self.observers:
-                observer(self._trace)
+        if deal.train and self.faults is None:
+            self._ended(self._trace)
         return None
+
+    def play_captured(self, router: Router, samples: int) -> int:
+        """Play deals as CUDA graphs as long as that is possible, see :mod:`routing_env.game.captured`.
+
+        Returns:
+            Number of samples dealt; 0 where the next deal must be a plain one.
+        """
+        self._captured = captured_deals(self, router, self._captured)
+        return 0 if self._captured is None else self._captured.play(samples)
+
+    def attend(self, trace: Trace, dealt: tuple[Batch, Tensor] | None) -> None:
+        """Do what a deal has left out that only noted its faults: count it, and show it to the observers."""
+        self._trace, self.dealt = trace, dealt
+        self._ended(trace)
+
+    def _ended(self, trace: Trace) -> None:
+        self.trainer.count(len(trace.task), self.dealer.pass_size)
+        for observer in self.observers:
+            observer(trace)
 
     def evaluate(
         self, policy: Router | Policy, split: SplitName = "test", *, greedy: bool = True, batch_size: int = 1024
@@ -232,34 +262,10 @@ class RoutingGame:
             TypeError: ``policy`` is neither a router nor a function.
             ValueError: the split is empty, or an action is illegal.
         """
-        if not (isinstance(policy, Router) or callable(policy)):
-            raise TypeError(
-                f"policy is a {type(policy).__name__}; it must be a routing_env.Router or a function from a State to "
-                "actions int64 [B]"
-            )
-
-        if isinstance(policy, Router) and not greedy:
-            policy = copy.deepcopy(policy)
-
-        def forward(batch: Batch) -> tuple[Tensor, Tensor]:
-            mixture = policy.mixture(batch.task) if greedy and isinstance(policy, Router) else None
-            if mixture is not None:
-                return self._averaged(batch, *mixture)
-            output, route = self.network(batch.x, batch.task, policy, greedy=greedy)
-            return output, route.actions
-
+        forward = routed_forward(self.network, policy, self._score, greedy=greedy)
         depth, actions = self.spec.depth, self.spec.actions
         with self.evaluating():
             return evaluate(forward, self.data, self._score, split, depth=depth, actions=actions, batch_size=batch_size)
-
-    def _averaged(self, batch: Batch, routes: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """The output of several routes together, and the actions of the one with the greatest weight."""
-        followed = follow_routes(self.network.start(batch.x, batch.task), routes)
-        if not followed.legal.all():
-            raise ValueError("a route that evaluation is to average is not legal; see `mixture` of the router")
-        outputs, actions = (part.unflatten(0, weights.shape) for part in (followed.output, followed.actions))
-        best = actions[weights.argmax(0), torch.arange(len(batch), device=actions.device)]
-        return self._score.average(outputs, weights, batch), best
 
     @contextmanager
     def evaluating(self) -> Generator[None]:
@@ -299,9 +305,9 @@ class RoutingGame:
             RuntimeError: nothing has been dealt yet.
             ValueError: routes of another shape or type, or with actions that do not exist.
         """
-        if self._dealt is None:
+        if self.dealt is None:
             raise RuntimeError("nothing has been dealt yet; call reset first")
-        batch, x = self._dealt
+        batch, x = self.dealt
         check_routes(routes, len(batch), self.spec)
         with network_mode(self.network, train=False):
             return outcomes_along(Route(self.network, x, batch.task), routes, batch, self.judge, self.collaboration)
@@ -336,7 +342,7 @@ class RoutingGame:
         check_state(state, {**dict.fromkeys(parts, ANYTHING), "pending": pending})
         restore(parts, {name: state[name] for name in parts})
         self._collected.load_state_dict(state["pending"], self.data.device)
-        self._deal = self._trace = self._dealt = None
+        self._deal = self._trace = self.dealt = self._captured = None
 
     def _parts(self) -> dict[str, Stateful]:
         """What has a state; the network comes last, because undoing it would break a deal's graph."""
@@ -354,7 +360,7 @@ class RoutingGame:
     def _end(self, deal: Deal) -> Trace:
         """Score the routes, reward them, and train their blocks."""
         batch, playing = deal.batch, deal.playing
-        with network_mode(self.network, train=deal.train and self._collected.samples is None):
+        with network_mode(self.network, train=deal.train and not self.collects):
             outcome, loss = self._score.outcome(deal.route.output, batch, playing)
         others = self._counterfactuals(deal, outcome) if len(deal.offers) == self.spec.depth else None
         rewards = torch.stack(deal.rewards, dim=1)
@@ -368,11 +374,10 @@ class RoutingGame:
                 loss = loss + self.router_loss(trace)
             trace = replace(trace, states=tuple(replace(state, v=state.v.detach()) for state in trace.states))
         if deal.train:
-            if self._collected.samples is None:
+            if not self.collects:
                 self._train_blocks(loss, playing)
             else:
                 self._collect(batch, trace.actions, playing)
-            self.trainer.count(len(batch), self.dealer.pass_size)
         if measured is not None:
             trace = replace(trace, final_reward=reward_of(lambda _: measured(), outcome, playing))
         return trace
@@ -380,7 +385,7 @@ class RoutingGame:
     def _train_blocks(self, loss: Tensor, playing: Tensor | None) -> None:
         with torch.enable_grad():  # libraries switch gradients off while they play
             if playing is None:
-                self.trainer.step(loss)
+                self.trainer.step(loss, diverged=None if self.faults is None else self.faults[1])
             elif playing.any():
                 self.trainer.step(loss[playing])
 

@@ -127,22 +127,28 @@ class BlockTrainer:
         self._pace = factor
         self._set_rates()
 
-    def step(self, loss: Tensor, backward: Callable[[], None] | None = None) -> None:
+    @property
+    def captures(self) -> bool:
+        """Whether a step can be captured as a CUDA graph: plain SGD, which leaves blocks alone whose gradient is 0."""
+        plain = isinstance(self.optimizer, torch.optim.SGD) and not self._own_optimizer and self._average is None
+        return plain and not any(group["momentum"] or group["weight_decay"] for group in self.optimizer.param_groups)
+
+    def step(self, loss: Tensor, backward: Callable[[], None] | None = None, *, diverged: Tensor | None = None) -> None:
         """Backpropagate along the routes taken and step their blocks (Algorithm 2, line 3).
 
         Args:
             loss: float32 [B], of the lanes that train; their mean is minimised.
             backward: gives the parameters their gradients, where these are not those of the mean.
+            diverged: bool [], set where the loss is not finite, instead of waiting for the device to tell.
 
         Raises:
             FloatingPointError: the loss is not finite; nothing has been changed.
         """
         mean = loss.mean()
-        if not torch.isfinite(mean):
-            raise FloatingPointError(
-                f"the loss is {mean.item()}: training has diverged; lower learning_rate (now {self.learning_rate:g}), "
-                "check the scale of the data, or let your own loss accept -inf, the output for classes a task lacks"
-            )
+        if diverged is not None:
+            diverged.logical_or_(~mean.isfinite())
+        elif not torch.isfinite(mean):
+            raise self.divergence(mean.item())
         if not mean.requires_grad:
             return
         for parameter in self._parameters:
@@ -159,6 +165,13 @@ class BlockTrainer:
             self._step_what_has_gradients()
         if self._average is not None:
             self._average.update(one for group in self._moving() for one in group)
+
+    def divergence(self, loss: float) -> FloatingPointError:
+        """What to raise for a loss that is not finite."""
+        return FloatingPointError(
+            f"the loss is {loss}: training has diverged; lower learning_rate (now {self.learning_rate:g}), check the "
+            "scale of the data, or let your own loss accept -inf, the output for classes a task lacks"
+        )
 
     def averaged(self) -> AbstractContextManager[None]:
         """Inside, the network has the average of its weights, for evaluation; without an average its own weights."""

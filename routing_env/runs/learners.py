@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from functools import partial
 from math import nan
 from typing import Any
 
@@ -38,6 +37,7 @@ from routing_env.game.routing_game import RoutingGame
 from routing_env.game.settings import SettingError, Settings
 from routing_env.game.training import LOSSES, BlockTrainer
 from routing_env.names import find, import_object, look_up, parse_options, reference
+from routing_env.runs.baseline_step import BaselineStep
 from routing_env.runs.behaviour import routing_measures
 from routing_env.runs.compute import ComputeMeter, parameters_of
 from routing_env.runs.monitor import Monitor, Probability
@@ -292,6 +292,7 @@ class BaselineLearner(Learner):
         self.description = f"a network of {self.parameters:,} parameters, trained by {optimizer}"
         self.warning = self.network.warning
         self._score = Score(data, find("loss", game.loss, LOSSES))
+        self.step = BaselineStep(self.network, self.trainer, self._score, data.device)
         self._clear()
 
     def apart(self) -> list[nn.Parameter]:
@@ -305,11 +306,10 @@ class BaselineLearner(Learner):
         with self.compute.training():
             while self.samples < goal:
                 batch = self.dealer.next_batch()
-                loss, correct = self.network.training_loss(batch, self._score)
-                self.trainer.step(loss, partial(self.network.backward, loss, batch.task))
+                loss, correct = self.step(batch)
                 self.trainer.count(len(batch), self.pass_size)
-                self._correct += correct.sum()
-                self._loss += loss.detach().sum()
+                self._correct += correct
+                self._loss += loss
                 self._dealt += len(batch)
                 self.compute.deal_ended(len(batch))
                 tick()

@@ -16,7 +16,7 @@ from routing_env.maintenance.speed.workloads import workload_on
 
 def speed(
     *,
-    rows: tuple[Literal["a", "b", "c", "d", "e", "f", "g", "h", "i"], ...] = (),
+    rows: tuple[Literal["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"], ...] = (),
     quick: bool = False,
     threads: int = 1,
     device: str = "cpu",
@@ -26,7 +26,8 @@ def speed(
 
     Args:
         rows: Rows of the table: a training step, b blocks and tasks added, c routers, d environments, e evaluation,
-            f memory, g start-up, h epochs, i seeds at once; all by default, all but f and g with --quick.
+            f memory, g start-up, h epochs, i seeds at once, j captured deals (CUDA); all by default, all but f and g
+            with --quick.
         quick: Measure for seconds instead of minutes, with fewer rounds.
         threads: CPU threads.
         device: Device to measure on: cpu, cuda, cuda:1, ...
@@ -34,7 +35,7 @@ def speed(
     """
     console = Console()
     workload = workload_on(device, threads, quick=quick)
-    chosen = rows or ("abcdehi" if quick else "abcdefghi")
+    chosen = rows or ("abcdehij" if quick else "abcdefghij")
     try:
         results = measure_rows(chosen, workload, QUICK if quick else Effort(), console)
     except KeyboardInterrupt:

@@ -11,11 +11,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from routing_env.agents import ROUTERS, make_router, router_class
 from routing_env.agents.base import TableRouter
 from routing_env.baselines import make_baseline, plan_beside
 from routing_env.game.build import make_game
+from routing_env.game.captured import CapturedStep
 from routing_env.game.routing_game import RoutingGame
 from routing_env.maintenance.speed.measure import Contest, Side, Timed
 from routing_env.maintenance.speed.plain import ordinary_evaluation, ordinary_step, plain_network
@@ -38,6 +41,8 @@ EPOCH_BAR = 1.2
 """An epoch of a run with WPL over an epoch with the plain network."""
 EVALUATION_BATCH = 1024
 SEEDS = (3, 10)
+CAPTURED_DEALS = 100
+"""Deals before captured ones are timed, after which nearly all shapes have been captured."""
 
 PLAIN = "routing_env.maintenance.speed.plain:Plain"
 
@@ -274,6 +279,47 @@ def _seed_sides(workload: Workload) -> list[Side]:
     return [Side("alone", share(1)), *(Side(f"{seeds} seeds at once", share(seeds)) for seeds in SEEDS)]
 
 
+def captured(workload: Workload) -> list[Contest]:
+    """j) On a CUDA device: a deal with WPL, and the plain network's step, started kernel by kernel and captured."""
+    if not workload.on_cuda:
+        return []
+    both = [replace(workload, convolutional=convolutional) for convolutional in (True, False)]
+    return [
+        Contest("j", f"deal with WPL, {_kind(own)}, batch {batch}", partial(_captured_sides, replace(own, batch=batch)))
+        for own in both
+        for batch in workload.batches
+    ]
+
+
+def _captured_sides(workload: Workload) -> list[Side]:
+    data = workload.data()
+    network = plain_network(replace(workload, blocks=1).game(data).network)
+    dealer = workload.game(data).dealer
+    optimizer = torch.optim.SGD(network.parameters(), lr=LEARNING_RATE)
+
+    def step(x: Tensor, target: Tensor) -> None:
+        optimizer.zero_grad()
+        F.cross_entropy(network(x), target).backward()
+        optimizer.step()
+
+    recorded = CapturedStep(step, [])
+
+    def captured_step() -> None:
+        batch = dealer.next_batch()
+        recorded(batch.x, batch.target)
+
+    eager, fast = workload.game(data), workload.game(data)
+    eager.make_graph = None
+    routers = [make_router("wpl", game.spec) for game in (eager, fast)]
+    routers[1].play(fast, CAPTURED_DEALS * workload.batch)
+    return [
+        Side("plain network", _timed(workload, workload.plain_step(data))),
+        Side("plain network, captured", _timed(workload, captured_step)),
+        Side("WPL", _timed(workload, lambda: routers[0].play(eager, workload.batch))),
+        Side("WPL, captured", _timed(workload, lambda: routers[1].play(fast, workload.batch))),
+    ]
+
+
 def _timed(workload: Workload, step: Callable[[], object]) -> Timed:
     """Time a step: by CPU time on a single CPU thread, which ignores other processes, else by wall-clock time."""
     alone = workload.threads == 1 and not workload.on_cuda
@@ -294,4 +340,5 @@ ROWS: dict[str, Callable[[Workload], Sequence[Contest]]] = {
     "g": start_up,
     "h": epochs,
     "i": seeds,
+    "j": captured,
 }

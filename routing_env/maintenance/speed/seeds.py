@@ -73,6 +73,10 @@ class OwnBlocks:
         of_all = routes[:, None] if routes.dim() == 2 else routes
         return self.game.counterfactual_outcomes(of_all + (self._states[0].task // self._tasks * self._blocks)[:, None])
 
+    def play_captured(self, router: Router, samples: int) -> int:
+        """Nothing: the translation is not captured."""
+        return 0
+
     def log(self, values: Mapping[str, float]) -> None:
         """Ignored; present for the ``Game`` protocol."""
 

@@ -1,0 +1,137 @@
+"""Captured deals against plain ones; on the CPU a tape stands in for the CUDA graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from tapes import Tape
+
+from routing_env.agents import ROUTERS, make_router, router_class
+from routing_env.agents.rules import RuleRouter
+from routing_env.baselines import BASELINES, baseline_class
+from routing_env.game.build import make_game
+from routing_env.game.captured import captured_deals
+from routing_env.game.routing_game import RoutingGame
+from routing_env.runs.learners import BaselineLearner
+from routing_env.runs.run import Run
+from routing_env.types import Decision, GameSpec, Router, State
+
+CAPTURING = sorted(name for name in ROUTERS if vars(router_class(name)).get("captures"))
+SETTLED: dict[str, dict[str, Any]] = {
+    "q-learning": {"epsilon": 0.1},
+    "sarsa": {"epsilon": 0.1},
+    "hysteretic-q": {"epsilon": 0.1},
+}
+SMALL: dict[str, Any] = {"data": "planted", "batch_size": 20, "hidden": 8, "learning_rate": 0.1, "decay_every": 0}
+
+
+def played(name: str, samples: int, *, captured: bool, **settings: Any) -> tuple[RoutingGame, Router, list[Any]]:
+    """A game that a router has played, and copies of its traces."""
+    game = make_game(**{**SMALL, **settings})
+    game.make_graph = Tape if captured else None
+    router = make_router(name, game.spec, **SETTLED.get(name, {}))
+    losses: list[Any] = []
+    game.observers.append(lambda trace: losses.append((trace.actions.clone(), trace.outcome.loss.clone())))
+    router.play(game, samples)
+    assert (captured_deals(game, router, None) is not None) == captured
+    return game, router, losses
+
+
+@pytest.mark.parametrize("name", CAPTURING)
+def test_captured_deals_are_the_plain_ones(name: str) -> None:
+    (plain, router, seen), (fast, twin, again) = (played(name, 300, captured=captured) for captured in (False, True))
+    assert [actions.tolist() for actions, _ in seen] == [actions.tolist() for actions, _ in again]
+    torch.testing.assert_close([loss for _, loss in seen], [loss for _, loss in again], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(plain.network.state_dict(), fast.network.state_dict(), rtol=1e-4, atol=1e-5)
+    assert (plain.samples, plain.epoch) == (fast.samples, fast.epoch)
+    torch.testing.assert_close(router.state_dict(), twin.state_dict(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(name for name in BASELINES if vars(baseline_class(name)).get("captures")))
+def test_captured_steps_of_baselines_are_the_plain_ones(name: str) -> None:
+    given = {"data": "planted", "router": name, "batch_size": 20, "optimizer": "sgd", "learning_rate": 0.1}
+    plain, fast = (Run.of({**given, "reference": False}).learner for _ in range(2))
+    assert isinstance(fast, BaselineLearner)
+    fast.step.make_graph = Tape
+    for learner in (plain, fast):
+        learner.play(300, lambda: None)
+    torch.testing.assert_close(plain.measures(), fast.measures(), rtol=1e-4, atol=1e-5, equal_nan=True)
+    one, other = (learner.state_dict()["network"] for learner in (plain, fast))
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    assert fast.step.capturable
+
+
+def test_captured_deals_leave_blocks_alone_that_no_lane_chose() -> None:
+    game = make_game(**SMALL)
+    game.make_graph = Tape
+    before = {name: value.clone() for name, value in game.network.state_dict().items()}
+    make_router("all-shared", game.spec).play(game, 200)
+    for name, value in game.network.state_dict().items():
+        untouched = ".blocks." in name and ".blocks.0." not in name
+        assert torch.equal(value, before[name]) == untouched, name
+
+
+def test_the_learning_rate_falls_in_captured_deals_too() -> None:
+    settings = {"decay_every": 1, "batch_size": 100, "fraction": 0.05}
+    (plain, *_), (fast, *_) = (played("wpl", 1500, captured=captured, **settings) for captured in (False, True))
+    assert fast.trainer.learning_rate == plain.trainer.learning_rate < 0.1
+    torch.testing.assert_close(plain.network.state_dict(), fast.network.state_dict(), rtol=1e-4, atol=1e-5)
+
+
+def test_schedules_are_played_plainly_until_they_end() -> None:
+    game = make_game(**SMALL)
+    game.make_graph = Tape
+    router = make_router("q-learning", game.spec, epsilon=(1.0, 0.1, 200))
+    assert captured_deals(game, router, None) is None
+    router.play(game, 200)
+    assert captured_deals(game, router, None) is not None
+
+
+class Illegal(RuleRouter):
+    """Takes a block that does not exist, once it is told to."""
+
+    captures = True
+
+    def __init__(self, spec: GameSpec, *, seed: int = 0) -> None:
+        self.action = torch.zeros((), dtype=torch.int64)
+
+    def decide(self, state: State) -> Decision:
+        """The action that it was told."""
+        return Decision(self.action.expand(len(state.task)))
+
+
+def test_faults_of_captured_deals_are_told() -> None:
+    game = make_game(**SMALL)
+    game.make_graph = Tape
+    router = Illegal(game.spec)
+    router.play(game, 200)
+    router.action.fill_(99)
+    with pytest.raises(ValueError, match="Illegal has taken an illegal action"):
+        router.play(game, 20)
+    router.action.fill_(0)
+    router.play(game, 20)
+    with torch.no_grad():
+        next(game.network.parameters()).fill_(torch.nan)
+    with pytest.raises(FloatingPointError, match="training has diverged"):
+        router.play(game, 20)
+
+
+PLAIN: list[dict[str, Any]] = [
+    {"momentum": 0.9},
+    {"optimizer": "adam"},
+    {"rho": 0.3},
+    {"dropout": 0.2},
+    {"block_batch": 64},
+    {"weight_average": 0.9},
+    {"recursive": True},
+    {"final_reward": "validation"},
+]
+
+
+@pytest.mark.parametrize("settings", PLAIN, ids=str)
+def test_what_cannot_be_captured_is_played_plainly(settings: dict[str, Any]) -> None:
+    game = make_game(**SMALL, **settings)
+    game.make_graph = Tape
+    assert captured_deals(game, make_router("wpl", game.spec), None) is None
