@@ -65,7 +65,7 @@ def test_suites_name_what_exists(name: str) -> None:
 def test_paths_follow_from_settings() -> None:
     base, suite = Path("base"), SUITES["digits"]
     paths = {job.path for job in plan_jobs(suite, base)}
-    assert paths == {job.path for job in plan_jobs(suite, base, data_dir="/elsewhere")}
+    assert paths == {job.path for job in plan_jobs(suite, base, place={"data_dir": "/elsewhere", "device": "cuda"})}
     assert paths < {job.path for job in plan_jobs(suite, base, seeds=4)}
     assert not paths & {job.path for job in plan_jobs(suite, base, epochs=9)}
     assert not paths & {job.path for job in plan_jobs(suite, base, fraction=0.5)}

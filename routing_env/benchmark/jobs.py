@@ -103,7 +103,7 @@ def asked_for(suite: str, config: BenchmarkOptions) -> tuple[str, list[Job]]:
         samples_to(goal)  # refused now rather than after hours of training
     name, chosen = chosen_suite(suite, config)
     tuned = {} if config.settings is None else read_tuned(config.settings)
-    scale = {key: getattr(config, key) for key in ("epochs", "seeds", "fraction", "measure_every", "data_dir")}
+    scale = {key: getattr(config, key) for key in ("epochs", "seeds", "fraction", "measure_every", "place")}
     jobs = plan_jobs(with_tuned(chosen, tuned), config.run_dir, **scale)
     if config.settings is not None:
         name, file = f"{name}-{config.settings.stem}", str(config.settings)
@@ -200,7 +200,7 @@ def plan_jobs(
     seeds: int | None = None,
     fraction: float = 1.0,
     measure_every: int = 1,
-    data_dir: str | None = None,
+    place: Mapping[str, str] | None = None,
 ) -> list[Job]:
     """All runs of a suite, seed by seed.
 
@@ -214,7 +214,7 @@ def plan_jobs(
         seeds: in place of the suite's.
         fraction: of the training samples.
         measure_every: epochs between two measurements.
-        data_dir: folder of the data sets' files.
+        place: folder of the data sets' files and device, as settings.
 
     Raises:
         ValueError: epochs or seeds below 1.
@@ -230,8 +230,8 @@ def plan_jobs(
                     arena, entrant, epochs=epochs or suite.epochs, fraction=fraction, measure_every=measure_every
                 )
                 folder = f"{file_name(arena.name)}-{file_name(entrant.name)}-{digest_of(given)}"
-                where = {} if data_dir is None else {"data_dir": data_dir}
-                jobs.append(Job(arena, entrant, {**given, **where, "seed": seed}, base / folder / f"seed{seed}"))
+                given = {**given, **(place or {}), "seed": seed}
+                jobs.append(Job(arena, entrant, given, base / folder / f"seed{seed}"))
     return jobs
 
 

@@ -60,7 +60,7 @@ class Search:
         options: What the options of the entrant may be.
         trials: Number of trials, or less where the space has fewer points.
         seeds: Seeds of each trial.
-        data_dir: Folder of the data sets' files.
+        place: Folder of the data sets' files and device, as settings.
         folder: Of the arena.
     """
 
@@ -71,7 +71,7 @@ class Search:
     options: SearchSpace
     trials: int
     seeds: tuple[int, ...]
-    data_dir: str | None
+    place: Mapping[str, str]
     folder: Path
 
     @property
@@ -123,10 +123,10 @@ class Search:
         tuned = self.chosen(point, 0.0, 0)
         given = {**self.given, **tuned.settings, "router_options": option_pairs(tuned.options)}
         folder = self.folder / "runs" / f"{file_name(self.entrant.name)}-{digest_of(given)}"
-        where = {} if self.data_dir is None else {"data_dir": self.data_dir}
         entrant = tuned.play(self.entrant)
         return [
-            Job(self.arena, entrant, {**given, **where, "seed": seed}, folder / f"seed{seed}") for seed in self.seeds
+            Job(self.arena, entrant, {**given, **self.place, "seed": seed}, folder / f"seed{seed}")
+            for seed in self.seeds
         ]
 
     def _usual(self) -> Mapping[str, Any]:
@@ -188,7 +188,7 @@ def search_for(arena: Arena, entrant: Entrant, config: TuneOptions, *, epochs: i
         options={name: one for name, one in declared.items() if name not in fixed},
         trials=config.trials,
         seeds=tuple(dict.fromkeys(config.seeds)),
-        data_dir=config.data_dir,
+        place=config.place,
         folder=config.run_dir / file_name(arena.name),
     )
 

@@ -104,6 +104,14 @@ class ArenaOptions:
     """Epochs between two measurements of the network; the last epoch has one too."""
     data_dir: str | None = None
     """Folder that holds the data sets' files; without it the environment variable ROUTING_ENV_DATA, or else ./data."""
+    device: str | None = None
+    """Device of all runs: cpu, cuda, cuda:1, ...; by default cpu."""
+
+    @property
+    def place(self) -> dict[str, str]:
+        """Where runs find their data and are trained, as settings; without those that are not given."""
+        given = {"data_dir": self.data_dir, "device": self.device}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 FigureFormat = Literal["png", "svg", "pdf"]
