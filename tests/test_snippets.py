@@ -12,7 +12,7 @@ import torch
 from trained import small_run
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "howto").glob("*.md"))]
 SNIPPETS = {
     f"{page.name}:{page.read_text().count(chr(10), 0, found.start()) + 1}": found[1]
     for page in PAGES

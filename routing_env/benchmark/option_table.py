@@ -57,11 +57,24 @@ def show_options(name: str, console: Console) -> None:
     Raises:
         ValueError: An unknown name, with the closest match.
     """
-    found: Any = (baseline_class if is_baseline(name) else router_class)(name)
-    docs = option_docs(found)
-    searched = {option: described(one) for option, one in space_of(name).items()}
     title = f"{name} (--router-options name=value ...)"
     table = Table("option", "default", "meaning", title=Text(printable(title)), title_justify="left")
+    for row in option_rows(name):
+        table.add_row(*map(Text, row))
+    found = _class_of(name)
+    console.print((found.__doc__ or "").strip().splitlines()[0] if found.__doc__ else "", markup=False, highlight=False)
+    console.print(table if table.rows else "It has no options.")
+
+
+def option_rows(name: str) -> list[tuple[str, str, str]]:
+    """The options of a router or baseline, each with its default and what it means.
+
+    Raises:
+        ValueError: An unknown name, with the closest match.
+    """
+    found = _class_of(name)
+    docs = option_docs(found)
+    searched = {option: described(one) for option, one in space_of(name).items()}
     defaults: dict[str, str] = {}
     for option, parameter in inspect.signature(found).parameters.items():
         named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
@@ -70,8 +83,12 @@ def show_options(name: str, console: Console) -> None:
     if is_baseline(name):
         docs = {**field_docs(SizeOptions), **docs}
         defaults |= {option: repr(value) for option, value in size_options(found).items()}
+    rows: list[tuple[str, str, str]] = []
     for option, default in defaults.items():
         searches = f" Tune searches {searched[option]}." if option in searched else ""
-        table.add_row(option, Text(default), Text((" ".join(docs.get(option, "").split()) + searches).strip()))
-    console.print((found.__doc__ or "").strip().splitlines()[0] if found.__doc__ else "", markup=False, highlight=False)
-    console.print(table if table.rows else "It has no options.")
+        rows.append((option, default, (" ".join(docs.get(option, "").split()) + searches).strip()))
+    return rows
+
+
+def _class_of(name: str) -> Any:
+    return (baseline_class if is_baseline(name) else router_class)(name)
