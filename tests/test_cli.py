@@ -14,10 +14,14 @@ from typing import Any
 import pytest
 from commands import routing_env
 from PIL import Image
+from rich.console import Console
 from routed_models import MODELS
 from safetensors.torch import load_file
 
 from routing_env.cli import main
+from routing_env.runs.directory import RunDirectory
+from routing_env.runs.display import Display
+from routing_env.runs.run import Run
 
 QUICK = ("--network", "mlp", "--hidden", "16", "--no-reference")
 
@@ -65,22 +69,11 @@ def test_a_run_leaves_its_files_and_can_be_evaluated(tmp_path: Path) -> None:
     assert f"{100 * metrics(run)[-1]['test_accuracy']:.1f}" in evaluated.stdout
 
 
+OWN_NETWORK = Path(__file__).with_name("routed_models.py")
+PLANTED = ("--data=planted", "--data-options", "samples=60", "features=12", "--no-reference")
 KILLED = {
-    **{router: (*QUICK, "--router", router, "--momentum", "0.9", "--rho", "0.2") for router in ("wpl", "q-learning")},
-    **{
-        name: (
-            "--data=planted",
-            "--data-options",
-            "samples=60",
-            "features=12",
-            f"--network={Path(__file__).with_name('routed_models.py')}:{name}",
-            "--router=reinforce-approx",
-            "--optimizer=adam",
-            "--no-reference",
-        )
-        for name in MODELS
-    },
-    "routed_lstm": ("--data=sequences", "--batch-size=512", "--rho=0.2", "--no-reference"),
+    "wpl": (*PLANTED, "--network=mlp", "--router=wpl", "--momentum=0.9", "--rho=0.2"),
+    "masked": (*PLANTED, f"--network={OWN_NETWORK}:masked", "--router=reinforce-approx", "--optimizer=adam"),
 }
 """Options of runs that are killed."""
 
@@ -111,6 +104,31 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, name: str) -> Non
     assert mine.keys() == theirs.keys()
     for name, tensor in mine.items():
         assert tensor.equal(theirs[name]), name
+
+
+SMALL: dict[str, Any] = {"data": "planted", "data_options": ("samples=30", "features=12")}
+CUT: dict[str, dict[str, Any]] = {
+    "q-learning": {**SMALL, "network": "mlp", "router": "q-learning", "momentum": 0.9, "rho": 0.2},
+    **{
+        name: {**SMALL, "network": f"{OWN_NETWORK}:{name}", "router": "reinforce-approx", "optimizer": "adam"}
+        for name in MODELS
+    },
+    "routed_lstm": {"data": "sequences", "batch_size": 512, "rho": 0.2},
+}
+"""Settings of runs that are cut."""
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_a_cut_run_resumes_to_the_same_bits(tmp_path: Path, name: str) -> None:
+    whole, cut = (RunDirectory(tmp_path / folder) for folder in ("whole", "cut"))
+    for directory, epochs in ((whole, 3), (cut, 1), (cut, 3)):
+        run = Run.of({**CUT[name], "seed": 3, "threads": 1, "reference": False, "epochs": epochs})
+        run.train(directory, Display(Console(quiet=True)))
+    assert metrics(cut.path) == metrics(whole.path)
+    mine, theirs = (load_file(directory.path / "checkpoint.safetensors") for directory in (cut, whole))
+    assert mine.keys() == theirs.keys()
+    for key, tensor in mine.items():
+        assert tensor.equal(theirs[key]), key
 
 
 def test_a_run_that_died_before_its_first_checkpoint_resumes(tmp_path: Path) -> None:
