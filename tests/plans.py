@@ -47,8 +47,9 @@ def apply(layer: nn.Module, number: int, v: Tensor) -> Tensor:
 
 
 def check_resumption(given: dict[str, Any], folder: Path) -> None:
-    """A run that is cut after its first epoch and resumed has the weights and the metrics of an uninterrupted one."""
+    """A run on planted, cut after its first epoch and resumed, has the weights and metrics of an uninterrupted one."""
     quiet = Display(Console(quiet=True))
+    given = {"data": "planted", "data_options": ("samples=60",), **given}
     whole = Run.of(given)
     whole.train(RunDirectory(folder), quiet)
     (folder / "cut").mkdir()

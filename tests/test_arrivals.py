@@ -246,7 +246,7 @@ class KilledError(Exception):
 @pytest.mark.parametrize("router", ["wpl", "reinforce-approx", "task_specific_1_fc"])
 @pytest.mark.parametrize("epoch", [1, 2, 4])
 def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path, router: str, epoch: int) -> None:
-    given = {"router": router, "replay": 0.2, "momentum": 0.9}
+    given = {"router": router, "replay": 0.2, "momentum": 0.9, "data_options": ("samples=60",), "arrival_samples": 40}
     whole, whole_directory = trained(tmp_path / "whole", **given)
 
     class Stops(Display):

@@ -197,13 +197,13 @@ def test_separate_networks_learn_what_the_fixed_router_learns() -> None:
 
 @pytest.mark.parametrize("name", BASELINES)
 def test_every_baseline_learns(name: str, tmp_path: Path) -> None:
-    run = Run.of({"router": name, "epochs": 6, "threads": 1, "data": "planted"})
+    run = Run.of({"router": name, "epochs": 2, "threads": 1, "data": "planted"})
     run.train(RunDirectory(tmp_path), Display(Console(quiet=True)))
     rows = RunDirectory(tmp_path).read_metrics()
-    assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert [row["epoch"] for row in rows] == [1, 2]
     assert rows[-1]["policy_entropy"] is None
-    assert rows[-1]["train_loss"] < 0.8 * rows[0]["train_loss"]
-    assert rows[-1]["test_accuracy"] > 0.38, "guessing gives 0.25"
+    assert rows[-1]["train_loss"] < 0.95 * rows[0]["train_loss"]
+    assert rows[-1]["test_accuracy"] > 0.42, "guessing gives 0.25"
 
 
 def test_a_resumed_baseline_ends_with_the_same_bits(tmp_path: Path) -> None:

@@ -14,10 +14,15 @@ from typing import Any
 import pytest
 from commands import routing_env
 from PIL import Image
+from rich.console import Console
 from routed_models import MODELS
 from safetensors.torch import load_file
+from trained import small_run
 
 from routing_env.cli import main
+from routing_env.runs.directory import RunDirectory
+from routing_env.runs.display import Display
+from routing_env.runs.run import Run
 
 QUICK = ("--network", "mlp", "--hidden", "16", "--no-reference")
 
@@ -65,22 +70,11 @@ def test_a_run_leaves_its_files_and_can_be_evaluated(tmp_path: Path) -> None:
     assert f"{100 * metrics(run)[-1]['test_accuracy']:.1f}" in evaluated.stdout
 
 
+OWN_NETWORK = Path(__file__).with_name("routed_models.py")
+PLANTED = ("--data=planted", "--data-options", "samples=60", "features=12", "--no-reference")
 KILLED = {
-    **{router: (*QUICK, "--router", router, "--momentum", "0.9", "--rho", "0.2") for router in ("wpl", "q-learning")},
-    **{
-        name: (
-            "--data=planted",
-            "--data-options",
-            "samples=60",
-            "features=12",
-            f"--network={Path(__file__).with_name('routed_models.py')}:{name}",
-            "--router=reinforce-approx",
-            "--optimizer=adam",
-            "--no-reference",
-        )
-        for name in MODELS
-    },
-    "routed_lstm": ("--data=sequences", "--batch-size=512", "--rho=0.2", "--no-reference"),
+    "wpl": (*PLANTED, "--network=mlp", "--router=wpl", "--momentum=0.9", "--rho=0.2"),
+    "masked": (*PLANTED, f"--network={OWN_NETWORK}:masked", "--router=reinforce-approx", "--optimizer=adam"),
 }
 """Options of runs that are killed."""
 
@@ -113,9 +107,32 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, name: str) -> Non
         assert tensor.equal(theirs[name]), name
 
 
+SMALL: dict[str, Any] = {"data": "planted", "data_options": ("samples=30", "features=12")}
+CUT: dict[str, dict[str, Any]] = {
+    "q-learning": {**SMALL, "network": "mlp", "router": "q-learning", "momentum": 0.9, "rho": 0.2},
+    **{
+        name: {**SMALL, "network": f"{OWN_NETWORK}:{name}", "router": "reinforce-approx", "optimizer": "adam"}
+        for name in MODELS
+    },
+}
+"""Settings of runs that are cut."""
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_a_cut_run_resumes_to_the_same_bits(tmp_path: Path, name: str) -> None:
+    whole, cut = (RunDirectory(tmp_path / folder) for folder in ("whole", "cut"))
+    for directory, epochs in ((whole, 3), (cut, 1), (cut, 3)):
+        run = Run.of({**CUT[name], "seed": 3, "threads": 1, "reference": False, "epochs": epochs})
+        run.train(directory, Display(Console(quiet=True)))
+    assert metrics(cut.path) == metrics(whole.path)
+    mine, theirs = (load_file(directory.path / "checkpoint.safetensors") for directory in (cut, whole))
+    assert mine.keys() == theirs.keys()
+    for key, tensor in mine.items():
+        assert tensor.equal(theirs[key]), key
+
+
 def test_a_run_that_died_before_its_first_checkpoint_resumes(tmp_path: Path) -> None:
-    assert routing_env("train", *QUICK, "--epochs", "1", cwd=tmp_path).returncode == 0
-    run = only_run(tmp_path)
+    run = small_run(tmp_path / "run", epochs=1).path
     before = metrics(run)
     (run / "checkpoint.safetensors").unlink()
     failed = routing_env("evaluate", str(run), cwd=tmp_path)
@@ -126,8 +143,7 @@ def test_a_run_that_died_before_its_first_checkpoint_resumes(tmp_path: Path) -> 
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path) -> None:
-    assert routing_env("train", *QUICK, "--epochs", "1", cwd=tmp_path).returncode == 0
-    run = only_run(tmp_path)
+    run = small_run(tmp_path / "run", epochs=1).path
     before = (run / "checkpoint.safetensors").read_bytes()
 
     failed = routing_env("train", "--resume", str(run), "--epochs", "2", cwd=tmp_path, file_size=len(before) // 2)
@@ -186,27 +202,21 @@ def test_wrong_values_are_named(
     assert (tmp_path / "a-file").read_text() == "mine"
 
 
-def test_a_resumed_run_keeps_its_settings(tmp_path: Path) -> None:
-    assert routing_env("train", *QUICK, "--epochs", "1", cwd=tmp_path).returncode == 0
-    run = str(only_run(tmp_path))
-    failed = routing_env("train", "--resume", run, "--rho", "0.5", cwd=tmp_path)
-    assert failed.returncode == 2
-    assert "--rho 0.5 differs from the run's 0.0" in failed.stderr
-
-
-def test_a_resumed_run_forgets_no_epoch(tmp_path: Path) -> None:
-    assert routing_env("train", *QUICK, "--epochs", "2", cwd=tmp_path).returncode == 0
-    run = only_run(tmp_path)
+def test_a_resumed_run_keeps_its_settings_and_forgets_no_epoch(tmp_path: Path) -> None:
+    run = small_run(tmp_path / "run").path
     before = (run / "config.json").read_bytes()
-    failed = routing_env("train", "--resume", str(run), "--epochs", "1", cwd=tmp_path)
-    assert failed.returncode == 2
-    assert "has trained 2 epochs" in failed.stderr
+    for given, message in (
+        (("--rho", "0.5"), "--rho 0.5 differs from the run's 0.0"),
+        (("--epochs", "1"), "has trained 2 epochs"),
+    ):
+        failed = routing_env("train", "--resume", str(run), *given, cwd=tmp_path)
+        assert failed.returncode == 2
+        assert message in failed.stderr
     assert (run / "config.json").read_bytes() == before
 
 
 def test_evaluating_changes_nothing(tmp_path: Path) -> None:
-    assert routing_env("train", *QUICK, "--epochs", "2", cwd=tmp_path).returncode == 0
-    run = only_run(tmp_path)
+    run = small_run(tmp_path / "run").path
     checkpoint = run / "checkpoint.safetensors"
     content = checkpoint.read_bytes()
     checkpoint.unlink()
@@ -234,7 +244,7 @@ def test_a_router_that_keeps_nothing_is_not_taken_for_trained(tmp_path: Path) ->
         "        self.deals += 1\n"
         "        return {}\n"
     )
-    trained = routing_env("train", *QUICK, "--epochs", "1", "--router", "mine.py:Counts", cwd=tmp_path)
+    trained = routing_env("train", *PLANTED, "--epochs", "1", "--router", "mine.py:Counts", cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
     assert "Counts has no state_dict" in trained.stdout
     for command in (("evaluate",), ("train", "--resume")):
@@ -244,7 +254,7 @@ def test_a_router_that_keeps_nothing_is_not_taken_for_trained(tmp_path: Path) ->
 
 
 def test_brackets_in_names_are_no_markup(tmp_path: Path) -> None:
-    trained = routing_env("train", *QUICK, "--epochs", "1", "--run-dir", "runs[old]", cwd=tmp_path)
+    trained = routing_env("train", *PLANTED, "--epochs", "1", "--run-dir", "runs[old]", cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
     (again,) = [line for line in trained.stdout.splitlines() if line.startswith("again")]
     assert Path(tmp_path / again.split()[-1]).is_dir()

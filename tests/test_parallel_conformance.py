@@ -40,9 +40,10 @@ PARTS = [parts for size in (1, 2, 3) for parts in itertools.combinations(("v", "
 @pytest.mark.parametrize("game", GAMES, ids=lambda game: "-".join(name for name, on in game.items() if on) or "layered")
 @pytest.mark.parametrize("mask", MASKS)
 def test_conforms_to_pettingzoo(small: MultiTaskData, mask: Any, game: dict[str, Any]) -> None:
-    # Every mask and game meets every topology, and so do all parts; all four together would take too long.
-    turn = MASKS.index(mask) + GAMES.index(game)
-    for parts, topology in zip(PARTS, itertools.cycle(TOPOLOGIES[turn % 3 :] + TOPOLOGIES[: turn % 3])):
+    # Every mask meets every game in every topology, and all parts meet each of these; all four together take too long.
+    turn = MASKS.index(mask) * len(GAMES) + GAMES.index(game)
+    for number, topology in enumerate(TOPOLOGIES, turn * len(TOPOLOGIES)):
+        parts = PARTS[number % len(PARTS)]
         arguments: dict[str, Any] = {"data": small, "hidden": 4, "mask": mask, "parts": parts, **game, **topology}
         parallel_api_test(parallel_env(**arguments), num_cycles=20)
         parallel_seed_test(lambda arguments=arguments: parallel_env(**arguments), num_cycles=20)

@@ -299,9 +299,9 @@ def train(folder: Path, **given: Any) -> RouterLearner:
 @pytest.mark.parametrize("depth", [1, 4, 8])
 @pytest.mark.parametrize("network", ["routed_lstm", "routed_gru"])
 def test_a_run_resumes_to_the_same_bits_and_draws_its_figures(network: str, depth: int, tmp_path: Path) -> None:
-    whole = train(tmp_path / "whole", network=network, depth=depth, epochs=3)
+    whole = train(tmp_path / "whole", network=network, depth=depth, epochs=2)
     train(tmp_path / "parts", network=network, depth=depth, epochs=1)
-    parts = train(tmp_path / "parts", network=network, depth=depth, epochs=3)
+    parts = train(tmp_path / "parts", network=network, depth=depth, epochs=2)
     for part in ("router", "monitor"):
         assert repr(parts.state_dict()[part]) == repr(whole.state_dict()[part])
     assert bits(parts.game.network.state_dict()) == bits(whole.game.network.state_dict())
@@ -313,10 +313,10 @@ def test_a_run_resumes_to_the_same_bits_and_draws_its_figures(network: str, dept
 def test_it_learns(network: str) -> None:
     game = make_game(data="sequences", network=network)
     router = make_router("wpl", game.spec, seed=0)
-    router.play(game, 10 * len(game.data.train))
+    router.play(game, 6 * len(game.data.train))
     evaluation = game.evaluate(router, "test")
     assert (evaluation.majority - 1 / 3).abs().max() < 1e-9
-    assert evaluation.overall_accuracy > 0.75
+    assert evaluation.overall_accuracy > 0.72
 
 
 def test_a_baseline_is_refused_in_words() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import EvalCallback
@@ -432,6 +432,7 @@ def test_episodes_that_never_end_are_said(shell: str) -> None:
 CALLS = ("play", "play", "play", "evaluate", "seeded evaluation", "half", "wrong", "join", "refused", "measure")
 
 
+@settings(max_examples=30)
 @given(st.lists(st.sampled_from(CALLS), max_size=12), st.sampled_from(sorted(SHELLS)), st.sampled_from(sorted(SHELLS)))
 def test_only_right_training_calls_change_a_world(calls: list[str], trains: str, evaluates: str) -> None:
     name = f"fuzzed {next(numbers)}"
