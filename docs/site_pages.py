@@ -96,9 +96,7 @@ def _card(name: str, scenario: Scenario) -> dict[str, str]:
     best, settings = scenario.best, {**scenario.game, **scenario.run}
     return {
         "make it": f"`parallel_env(scenario={name!r})`, `gymnasium.make('routing-bench/{name}-v0')`",
-        "settings": ", ".join(
-            f"`{key}={value!r}`" for key, value in {**scenario.game, **scenario.run}.items() if value
-        ),
+        "settings": ", ".join(f"`{key}={value!r}`" for key, value in settings.items() if value),
         "epochs": str(scenario.epochs),
         "best known routing": scenario.optimum or "not known",
         "played by": "" if best is None else " ".join(f"`{part}`" for part in (best[0], *best[1])),
