@@ -149,9 +149,7 @@ class CapturedDeals:
         while dealt < samples and router.capturable and can_capture(game):
             batch = game.dealer.next_batch()
             plan = [one.to(batch.task.device) for one in router.plan(self._settled(batch.task))]
-            with all_at_once(game.network):
-                played = self._step(batch.x, batch.task, batch.target, *plan, constant=game.trainer.learning_rate)
-            game.attend(*played)
+            game.attend(*self._step(batch.x, batch.task, batch.target, *plan, constant=game.trainer.learning_rate))
             router.count(len(batch))
             dealt += len(batch)
         self._settled(self._faults.new_empty(0, dtype=torch.int64))
@@ -174,9 +172,10 @@ class CapturedDeals:
         game, router = self._game, self.router
         game.faults = self._faults
         try:
-            state = game.reset(Batch(x, task, target))
-            while state is not None:
-                state = game.step(router.act(state))
+            with all_at_once(game.network):
+                state = game.reset(Batch(x, task, target))
+                while state is not None:
+                    state = game.step(router.act(state))
         finally:
             game.faults = None
         with torch.no_grad():

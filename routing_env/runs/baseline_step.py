@@ -47,9 +47,8 @@ class BaselineStep:
         if self.make_graph is None or not self.capturable:
             return self._train(batch)
         if self._captured is None:
-            self._captured = CapturedStep(lambda *of: self._train(Batch(*of), self._diverged), [], self.make_graph)
-        with all_at_once(self._network):
-            summed = self._captured(batch.x, batch.task, batch.target, constant=self._trainer.learning_rate)
+            self._captured = CapturedStep(self._train_unattended, [], self.make_graph)
+        summed = self._captured(batch.x, batch.task, batch.target, constant=self._trainer.learning_rate)
         if self._diverged:
             self._diverged.zero_()
             raise self._trainer.divergence(float(summed[0] / len(batch)))
@@ -61,6 +60,10 @@ class BaselineStep:
         network = self._network
         own = bool(vars(type(network)).get("captures"))
         return own and torch_alone(network.stem) and self._trainer.captures and not is_watched()
+
+    def _train_unattended(self, x: Tensor, task: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        with all_at_once(self._network):
+            return self._train(Batch(x, task, target), self._diverged)
 
     def _train(self, batch: Batch, diverged: Tensor | None = None) -> tuple[Tensor, Tensor]:
         loss, correct = self._network.training_loss(batch, self._score)
