@@ -64,6 +64,6 @@ def test_snippet(
 
 def test_the_accuracies_are_those_of_snippets_that_exist() -> None:
     for part in REACHED:
-        assert sum(part in snippet for snippet in SNIPPETS.values()) == 1, part
+        assert any(part in snippet for snippet in SNIPPETS.values()), part
     for place, snippet in SNIPPETS.items():
         ast.parse(snippet, place)
