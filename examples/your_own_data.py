@@ -1,6 +1,6 @@
 """Your own tasks, from arrays: first with different numbers of classes, then regression.
 
-Run it: ``python examples/your_own_data.py``
+The arrays come with scikit-learn: ``pip install scikit-learn && python examples/your_own_data.py``
 """
 
 from __future__ import annotations

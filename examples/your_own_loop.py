@@ -5,12 +5,12 @@ dispatcher that picks an agent for each sample (Figure 3c). Run it: ``python exa
 """
 
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset, random_split
 
 from routing_env.agents import TopologyName, make_router
+from routing_env.data.digits import digit_images
 from routing_env.game.blocks import BlockBank
 from routing_env.game.choices import Choice
 from routing_env.game.routed_model import RoutedModel, Walk
@@ -35,8 +35,8 @@ class Net(RoutedModel):
 def main(topology: TopologyName, epochs: int = 8) -> None:
     """Train, and print the accuracy on samples that were held out."""
     torch.manual_seed(0)
-    images, digits = (torch.from_numpy(array) for array in load_digits(return_X_y=True))
-    samples = TensorDataset(images.float().view(-1, 1, 8, 8) / 16, digits // 2, digits % 2)  # x, task, target
+    images, digits = digit_images()
+    samples = TensorDataset(images / 16, digits // 2, digits % 2)  # x, task, target
     train, held_out = random_split(samples, [0.8, 0.2])
     model = Net(outputs=2, blocks=5)
     router = make_router("wpl", model.spec(tasks=5, input_shape=(1, 8, 8)), seed=0, topology=topology)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +14,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
 from torch import Tensor
 from worlds import little_data
 
 from routing_env.data import MultiTaskData, OnePerTask, ShuffledPass, Split, load, make_data
+from routing_env.data.digits import FILE
 from routing_env.types import Batch
 
 
@@ -88,12 +92,19 @@ def digits() -> MultiTaskData:
 
 def test_digits_are_scikit_learns_and_every_image_serves_every_task(digits: MultiTaskData) -> None:
     pixels, labels = load_digits(return_X_y=True)
+    _, test = train_test_split(range(len(labels)), test_size=0.2, stratify=labels, random_state=2018)
+    assert digits.test.index[: len(test)].tolist() == test
     assert torch.equal(digits.inputs.view(-1, 64), torch.from_numpy(pixels).to(torch.uint8))
     for split in (digits.train, digits.validation, digits.test):
         assert torch.equal(split.target, (torch.from_numpy(labels)[split.index] == split.task).long())
         images = Counter(split.index.tolist())
         assert set(images.values()) == {10}
         assert torch.bincount(split.task).tolist() == [len(images)] * 10
+
+
+def test_the_file_of_digits_has_the_checksum_that_the_docs_state() -> None:
+    page = Path(__file__).parents[1] / "docs" / "data.md"
+    assert hashlib.sha256(FILE.read_bytes()).hexdigest() in page.read_text(encoding="utf-8")
 
 
 def test_splits_of_digits_share_no_image_and_only_validation_follows_the_seed(digits: MultiTaskData) -> None:

@@ -4,10 +4,13 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import adjusted_rand_score
 
 from routing_env.agents import make_router
 from routing_env.data import MultiTaskData, load
-from routing_env.data.planted import partition, partition_score, plant, regret
+from routing_env.data.planted import adjusted_rand_index, partition, partition_score, plant, regret
 from routing_env.evaluations import Evaluation
 from routing_env.game.build import make_game
 
@@ -77,6 +80,12 @@ def test_partitions_and_their_score_worked_out_by_hand() -> None:
     # Pairs together: 1 in ours, 2 in the truth, 1 in both, of 6; expected 1/3; (1 - 1/3) / ((1 + 2) / 2 - 1/3) = 4/7.
     assert partition_score(routes, (0, 0, 1, 1)) == pytest.approx(4 / 7)
     assert partition_score(routes, (5, 5, 2, 0)) == 1.0
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=12))
+def test_the_adjusted_rand_index_is_scikit_learns(pairs: list[tuple[int, int]]) -> None:
+    groups, clusters = [one for one, _ in pairs], [two for _, two in pairs]
+    assert adjusted_rand_index(groups, clusters) == adjusted_rand_score(groups, clusters)
 
 
 def play(router: str, seed: int, blocks: int | None = None, **options: Any) -> tuple[Evaluation, MultiTaskData]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.metadata
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
@@ -134,6 +135,22 @@ def test_importing_the_package_does_not_import_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_the_package_imports_only_what_it_requires() -> None:
+    distributions = importlib.metadata.packages_distributions()
+    required = {"tensordict", "torchrl"}  # which come with benchmarl
+    for requirement in importlib.metadata.requires("routing-env") or []:
+        name, _, marker = requirement.partition(";")
+        if not any(f'"{extra}"' in marker for extra in ("test", "dev", "docs")):
+            required |= set(re.findall(r"^[\w-]+", name.lower()))
+    for place, path in files():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            modules += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            for module in {module.split(".")[0] for module in modules} - sys.stdlib_module_names - {"routing_env"}:
+                names = {name.lower().replace("_", "-") for name in distributions.get(module, [module])}
+                assert required & names, f"{place} imports {module}"
+
+
 def test_every_public_name_is_there() -> None:
     for name in routing_env.__all__:
         assert getattr(routing_env, name) is not None
@@ -189,7 +206,7 @@ def test_a_wheel_holds_the_tree_and_nothing_else(tmp_path: Path) -> None:
     zoo = {f"routing_env/zoo/{path.parent.name}/{path.name}" for path in (ROOT / "routing_env/zoo").glob("*/*")}
     page = {f"routing_env/html/{name}" for name in ("page.html", "page.css", "page.js", "replay.js")}
     code = {place for place, _ in files() if "/maintenance/" not in place}
-    assert names == code | zoo | page | {"routing_env/py.typed"}
+    assert names == code | zoo | page | {"routing_env/py.typed", "routing_env/data/digits.npz"}
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ class DatasetInfo:
 DATASETS: dict[str, DatasetInfo] = {
     "digits": DatasetInfo(
         "routing_env.data.digits",
-        "8x8 handwritten digits as 10 one-vs-rest tasks; comes with scikit-learn",
+        "8x8 handwritten digits as 10 one-vs-rest tasks; comes with the package",
         # Small networks gain little from a second thread, and lose much when another program needs that core.
         {
             "network": "simple_convnet",

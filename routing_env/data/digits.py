@@ -1,19 +1,23 @@
-"""``digits``: scikit-learn's 8x8 handwritten digits as ten one-vs-rest tasks, the way the paper makes MNIST-MTL.
+"""``digits``: UCI's 8x8 handwritten digits as ten one-vs-rest tasks, the way the paper makes MNIST-MTL.
 
-The 1,797 images come with scikit-learn, so nothing is downloaded. Task t asks whether an image shows digit t. Each
-image is a sample of every task; as in MNIST-MTL, one image has conflicting labels in different tasks.
+``digits.npz`` beside this file holds the 1,797 images of the test part of Alpaydin & Kaynak's `Optical Recognition of
+Handwritten Digits <https://archive.ics.uci.edu/dataset/80>`_ (CC BY 4.0), in the order of
+``sklearn.datasets.load_digits``, and the numbers of those that train and test. Task t asks whether an image shows digit
+t. Each image is a sample of every task; as in MNIST-MTL, one image has conflicting labels in different tasks.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from routing_env.data.base import MultiTaskData, Split, make_data
 
-TEST_SHARE = 0.2
-_TEST_SEED = 2018
-"""Seed of the test split, which is the same in every run."""
+FILE = Path(__file__).with_name("digits.npz")
+"""Its SHA-256 is in docs/data.md."""
 
 
 def load(*, validation: float = 0.1, seed: int = 0) -> MultiTaskData:
@@ -23,18 +27,14 @@ def load(*, validation: float = 0.1, seed: int = 0) -> MultiTaskData:
         validation: share of the training images that is held out for validation.
         seed: seed of the validation cut.
     """
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    pixels, labels = load_digits(return_X_y=True)
-    images = torch.from_numpy(np.asarray(pixels, dtype=np.uint8)).view(-1, 1, 8, 8)
-    digit = torch.from_numpy(np.asarray(labels, dtype=np.int64))
-    train, test = train_test_split(np.arange(len(digit)), test_size=TEST_SHARE, stratify=digit, random_state=_TEST_SEED)
+    images, digit = digit_images()
+    with np.load(FILE) as file:
+        train, test = (torch.from_numpy(file[part].astype(np.int64)) for part in ("train", "test"))
     return make_data(
         "digits",
         images,
-        one_vs_rest(digit, torch.from_numpy(train)),
-        one_vs_rest(digit, torch.from_numpy(test)),
+        one_vs_rest(digit, train),
+        one_vs_rest(digit, test),
         [f"{d} or not" for d in range(10)],
         [2] * 10,
         validation=validation,
@@ -42,7 +42,13 @@ def load(*, validation: float = 0.1, seed: int = 0) -> MultiTaskData:
     )
 
 
-def one_vs_rest(digit: torch.Tensor, rows: torch.Tensor) -> Split:
+def digit_images() -> tuple[Tensor, Tensor]:
+    """The images, uint8 [1797, 1, 8, 8] with values 0 to 16, and the digit that each one shows, int64 [1797]."""
+    with np.load(FILE) as file:
+        return torch.from_numpy(file["images"]).unsqueeze(1), torch.from_numpy(file["digits"].astype(np.int64))
+
+
+def one_vs_rest(digit: Tensor, rows: Tensor) -> Split:
     """Make every given image a sample of each of the ten tasks; class 1 means yes.
 
     Args:

@@ -7,8 +7,10 @@ each other when they share. The best network therefore gives each group separate
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from math import comb
 
 import torch
 from torch import Tensor
@@ -119,9 +121,26 @@ def partition_score(routes: Tensor, groups: Sequence[int]) -> float:
     Returns:
         1 for the right partition, about 0 for a random one.
     """
-    from sklearn.metrics import adjusted_rand_score
+    return adjusted_rand_index(groups, partition(routes))
 
-    return float(adjusted_rand_score(groups, partition(routes)))
+
+def adjusted_rand_index(groups: Sequence[int], clusters: Sequence[int]) -> float:
+    """How well two partitions of the same things agree (Hubert & Arabie 1985).
+
+    Args:
+        groups: group of each thing.
+        clusters: cluster of each thing.
+
+    Returns:
+        1 for the same partition, about 0 for a random one.
+    """
+    both, first, second = (
+        sum(comb(size, 2) for size in Counter(parts).values())
+        for parts in (zip(groups, clusters, strict=True), groups, clusters)
+    )  # pairs of things that are together in both partitions, in the first, in the second
+    pairs = comb(len(groups), 2)
+    highest = (first + second) * pairs - 2 * first * second
+    return 2 * (both * pairs - first * second) / highest if highest else 1.0
 
 
 def regret(evaluation: Evaluation, oracle: Evaluation) -> float:

@@ -29,7 +29,6 @@ _IMPORTED = (
     "routing_env.runs.session",
     "torch._dynamo",  # which torch's optimisers import when the first is made
     "PIL.PngImagePlugin",
-    "sklearn.metrics",  # which a run on planted imports
 )
 """What the commands import."""
 
