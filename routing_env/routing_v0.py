@@ -48,6 +48,8 @@ observation is the plain `Box`
 
 `parts`: which of "v", "task" and "depth" the observation contains
 
+`state_parts`: which of them the state contains for each sample; by default those of the observation
+
 `render_mode`: "human", "rgb_array" or "ansi"
 
 `settings`: the fields of `Settings`, such as `blocks`, `layers`, `recursive`, `pass_action`, `rho`, `seed`
@@ -122,8 +124,11 @@ class TurnBasedEnv(parallel_to_aec_wrapper[str, Any, Any]):
             action: an integer in its action space; None for an agent whose episode has ended.
 
         Raises:
+            RuntimeError: the environment has not been reset yet.
             ValueError: anything else; nothing has changed.
         """
+        if not hasattr(self, "agent_selection"):
+            raise RuntimeError("no episode is under way; call reset to deal the next samples")
         agent = self.agent_selection
         if not (self.terminations[agent] or self.truncations[agent]):
             action = read_action(agent, action, int(cast(Any, self.action_space(agent)).n))

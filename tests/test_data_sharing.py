@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from routing_env import MultiTaskData
+from routing_env.data.overlap import number_by_content, number_by_hash
 
 
 class Computed(Mapping[str, Any]):
@@ -127,3 +128,45 @@ def test_no_cut_takes_the_last_training_sample_of_a_class(
         return
     for task, target in enumerate(targets):
         assert set(made.train.target[made.train.task == task].tolist()) == set(target.tolist())
+
+
+@given(rows=arrays.arrays(np.uint8, (12, 5), elements=st.integers(0, 1)), kinds=st.integers(1, 4), bits=st.booleans())
+def test_equal_rows_have_equal_numbers_whatever_their_hash(rows: Any, kinds: int, bits: bool) -> None:
+    inputs = torch.from_numpy(rows)
+    poor = inputs.to(torch.int64).sum(1) % kinds
+    inputs = torch.where(inputs == 0, 0.0, -0.0) if bits else inputs  # stored bits count, not values
+    alike = (rows[:, None] == rows).all(-1)
+    for number in (number_by_content(inputs), number_by_hash(torch.from_numpy(rows), poor)):
+        assert np.array_equal(number[:, None] == number, alike)
+
+
+def test_inputs_that_are_not_copied_are_those_given(tmp_path: Any) -> None:
+    file = np.memmap(tmp_path / "inputs", np.float32, "w+", shape=X.shape)
+    file[:] = X
+    tasks = {"a": (np.arange(60), Y), "b": (np.arange(30), Y[:30])}
+    copied = silently(tasks, inputs=X)
+    for mine in (X, np.memmap(tmp_path / "inputs", np.float32, "r", shape=X.shape), torch.from_numpy(X)):
+        shared = silently(tasks, inputs=mine, copy=False)
+        start = mine.data_ptr() if isinstance(mine, torch.Tensor) else mine.ctypes.data
+        assert shared.inputs.data_ptr() == start
+        assert shared.fingerprint == copied.fingerprint
+        for split, other in zip(splits(shared), splits(copied), strict=True):
+            assert torch.equal(split.index, other.index)
+    assert silently({"a": (X, Y), "b": (X, (Y + 1) % 3)}, copy=False).inputs.data_ptr() == X.ctypes.data
+
+
+@pytest.mark.parametrize(
+    ("tasks", "arguments", "words"),
+    [
+        ({"a": (X.astype(np.float64), Y)}, {}, "are float64; pass .astype"),
+        ({"a": (X[::-1], Y)}, {}, "are not contiguous in memory; pass np.ascontiguousarray"),
+        ({"a": (X.tolist(), Y)}, {}, "are in an object that NumPy makes an array of; pass the array"),
+        ({"a": (np.full_like(X, np.nan), Y)}, {}, "hold NaN or infinity, first in row 0"),
+        ({"a": (X, Y), "b": (X.copy(), Y)}, {}, "inputs of task 'b' are another array than those of 'a'"),
+        (Computed("ab", lambda task: (X, Y)), {}, "come from a mapping that may compute them anew"),
+        ({"a": (np.arange(60), Y)}, {"inputs": X[:, ::2]}, "inputs are not contiguous"),
+    ],
+)
+def test_inputs_that_cannot_be_shared_are_refused(tasks: Any, arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        MultiTaskData.from_arrays(tasks, copy=False, **arguments)

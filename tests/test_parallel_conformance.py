@@ -44,7 +44,8 @@ def test_conforms_to_pettingzoo(small: MultiTaskData, mask: Any, game: dict[str,
     turn = MASKS.index(mask) * len(GAMES) + GAMES.index(game)
     for number, topology in enumerate(TOPOLOGIES, turn * len(TOPOLOGIES)):
         parts = PARTS[number % len(PARTS)]
-        arguments: dict[str, Any] = {"data": small, "hidden": 4, "mask": mask, "parts": parts, **game, **topology}
+        seen = {"mask": mask, "parts": parts, "state_parts": [None, *PARTS][number % (len(PARTS) + 1)]}
+        arguments: dict[str, Any] = {"data": small, "hidden": 4, **seen, **game, **topology}
         parallel_api_test(parallel_env(**arguments), num_cycles=20)
         parallel_seed_test(lambda arguments=arguments: parallel_env(**arguments), num_cycles=20)
         api_test(routing_v0.env(**arguments), num_cycles=20)

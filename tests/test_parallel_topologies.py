@@ -10,7 +10,7 @@ import torch
 from worlds import layered, little_data
 from zoo import RECURSIVE, legal_actions, play, same, weights
 
-from routing_env import Decision, make_game, parallel_env
+from routing_env import Decision, MultiTaskData, make_game, parallel_env
 from routing_env.data import load
 
 DISPATCHED: dict[str, Any] = {"topology": "dispatched", "agents": 4}
@@ -133,3 +133,34 @@ def test_an_illegal_action_is_shared_by_all_who_share_the_route() -> None:
     end = play(env, np.random.default_rng(0))[-1]
     assert not any("illegal_action" in info for info in end[4].values())
     assert not same(weights(env), start)
+
+
+@pytest.mark.parametrize("topology", [{}, {"topology": "single"}, DISPATCHED, {"arrivals": "2+1"}])
+def test_a_compact_state_has_the_chosen_parts_of_each_lane(small: MultiTaskData, topology: dict[str, Any]) -> None:
+    whole = parallel_env(data=small, hidden=4, parts=("task", "depth"), state_parts=("v", "task", "depth"), **topology)
+    compact = parallel_env(data=small, hidden=4, state_parts=["depth"], **topology)
+    spec, lanes = whole.game.spec, 1 if "topology" in topology else small.tasks
+    picks = 4 if topology is DISPATCHED else 0
+    observations, _ = whole.reset(seed=0)
+    compact.reset(seed=0)
+    rng = np.random.default_rng(0)
+    assert compact.state_space.shape == (lanes * spec.depth + picks,)
+    while True:
+        known, shown = whole.state(), compact.state()
+        assert whole.state_space.contains(known)
+        assert compact.state_space.contains(shown)
+        cut = len(known) - picks
+        of_lanes = known[:cut].reshape(lanes, spec.features + spec.tasks + spec.depth)
+        np.testing.assert_array_equal(shown, np.append(of_lanes[:, -spec.depth :], known[cut:]))
+        if not whole.agents:
+            break
+        actions = legal_actions(whole, observations, rng)
+        observations, *_ = whole.step(actions)
+        compact.step(actions)
+
+
+def test_state_parts_are_checked(small: MultiTaskData) -> None:
+    with pytest.raises(ValueError, match="part is 'tasks'; did you mean 'task'"):
+        parallel_env(data=small, state_parts=["tasks"])
+    with pytest.raises(ValueError, match="parts is empty"):
+        parallel_env(data=small, state_parts=[])

@@ -18,7 +18,16 @@ from routing_env.data.overlap import describe_overlap, number_by_content, refuse
 
 
 def build(
-    tasks: Any, *, inputs: Any, test: Any, classes: Any, regression: Any, name: Any, validation: Any, seed: Any
+    tasks: Any,
+    *,
+    inputs: Any,
+    test: Any,
+    classes: Any,
+    regression: Any,
+    name: Any,
+    validation: Any,
+    seed: Any,
+    copy: bool,
 ) -> tuple[MultiTaskData, list[str]]:
     """Do the work of :meth:`~routing_env.data.base.MultiTaskData.from_arrays`, which documents the arguments.
 
@@ -31,7 +40,7 @@ def build(
     if regression is None and classes is not None:
         regression = False
     remarks: Remarks = {}
-    store = _Store(names, regression, inputs, remarks)
+    store = _Store(names, regression, inputs, remarks, copy)
     train = store.add("training", tasks)
     tests = None
     if isinstance(test, Mapping):
@@ -59,7 +68,7 @@ class _Stored:
     Attributes:
         source: the object that was given; it is kept, so that no other object can have its id.
         start: row of its first input among all inputs.
-        inputs: the copy that is stored.
+        inputs: what is stored.
     """
 
     source: Any
@@ -75,13 +84,15 @@ class _Store:
         regression: whether targets are values to predict; None decides by their type.
         shared: inputs that all tasks refer to by row; None if every task brings inputs.
         remarks: receives a remark about arrays that are usable but suspicious.
+        copy: whether inputs are copied.
     """
 
-    def __init__(self, names: list[str], regression: bool | None, shared: Any, remarks: Remarks) -> None:
+    def __init__(self, names: list[str], regression: bool | None, shared: Any, remarks: Remarks, copy: bool) -> None:
         self._names = names
         self._regression = regression
         self._shared = shared is not None
         self._remarks = remarks
+        self._copy = copy
         self._stored: list[_Stored] = []
         self._by_id: dict[int, _Stored] = {}
         if self._shared:
@@ -152,13 +163,23 @@ class _Store:
         )
 
     def _rows(self, source: Any, label: str, *, may_change: bool) -> Tensor:
+        if may_change and not self._copy:
+            raise ValueError(
+                f"{label} come from a mapping that may compute them anew, and copy is False; pass a dict, or leave "
+                "copy=False out"
+            )
         stored = self._by_id.get(id(source))
         if stored is None or (may_change and not torch.equal(to_inputs(source, label, {}), stored.inputs)):
             stored = self._store(source, label)
         return torch.arange(stored.start, stored.start + len(stored.inputs))
 
     def _store(self, source: Any, label: str) -> _Stored:
-        inputs = to_inputs(source, label, self._remarks)
+        if self._stored and not self._copy:
+            raise ValueError(
+                f"{label} are another array than those of {self._names[0]!r}, and copy is False; give all inputs as "
+                "one array, from_arrays(inputs=X, tasks={name: (rows, targets)}), or leave copy=False out"
+            )
+        inputs = to_inputs(source, label, self._remarks, copy=self._copy)
         first = self._stored[0].inputs if self._stored else inputs
         if inputs.shape[1:] != first.shape[1:] or inputs.dtype != first.dtype:
             raise ValueError(

@@ -106,6 +106,7 @@ class MultiTaskData:
         name: str = "own",
         validation: float = 0.1,
         seed: int = 0,
+        copy: bool = True,
     ) -> MultiTaskData:
         """Build a data set from NumPy arrays, tensors, or whatever NumPy reads as an array of numbers.
 
@@ -115,7 +116,8 @@ class MultiTaskData:
         inputs are stored once and cut by row: a row that tests or validates one task trains no other.
 
         Inputs are [N, F] vectors, [N, C, H, W] images, or of any other shape. [N, H, W] are images of one channel and
-        get that axis. uint8 inputs stay uint8; other types become float32. Everything is copied.
+        get that axis. uint8 inputs stay uint8; other types become float32. Everything is copied, or with ``copy=False``
+        everything but the inputs, so that a large array, or a memory-mapped file, is not held twice.
 
         Whole-number or boolean targets [N] are classes, which count from 0; tasks may differ in the number of their
         classes. Floating-point targets [N] or [N, O] make regression, for all tasks alike.
@@ -131,6 +133,8 @@ class MultiTaskData:
             name: what the runs are filed under; not the name of a built-in data set.
             validation: share of the training inputs that is held out for validation; 0 trains on everything.
             seed: seed of the cuts.
+            copy: False shares the memory of the inputs, which must not change from then on. They must be one array,
+                uint8 or float32 and contiguous.
 
         Raises:
             ValueError: Something would be changed, dropped or misread: arrays that do not fit together; values that are
@@ -155,6 +159,7 @@ class MultiTaskData:
                 name=name,
                 validation=validation,
                 seed=seed,
+                copy=copy,
             )
         for remark in remarks:
             warnings.warn(remark, stacklevel=2)
@@ -273,6 +278,8 @@ def make_data(
     )
 
 
+_ROWS_AT_ONCE = 1024
+"""What is computed of so many rows is small beside the inputs."""
 _ROUNDING = 1e-6
 """A deviation of at most this share of the mean is rounding error: the values are constant."""
 
@@ -291,7 +298,7 @@ def channel_statistics(inputs: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     count, device = 0, inputs.device
     total = squares = torch.zeros((), dtype=torch.float64, device=device)
     grey = torch.arange(256, dtype=torch.float64, device=device)
-    for part in rows.split(1024):
+    for part in rows.split(_ROWS_AT_ONCE):
         values = inputs[part]
         values = values.transpose(0, 1).flatten(1) if images or vectors else values.reshape(1, -1)
         count += values.shape[1]
@@ -313,9 +320,10 @@ def _check(
 ) -> None:
     if inputs.dtype not in (torch.uint8, torch.float32):
         raise ValueError(f"inputs of {name} are {inputs.dtype}; they must be uint8 or float32")
-    if inputs.dtype == torch.float32 and not inputs.isfinite().all():
-        row = int((~inputs.flatten(1).isfinite()).any(1).nonzero()[0])
-        raise ValueError(f"inputs of {name} hold NaN or infinity, first in row {row}. Remove or replace them")
+    for number, part in enumerate(inputs.split(_ROWS_AT_ONCE) if inputs.dtype == torch.float32 else ()):
+        if not (finite := part.flatten(1).isfinite().all(1)).all():
+            row = number * _ROWS_AT_ONCE + int((~finite).nonzero()[0])
+            raise ValueError(f"inputs of {name} hold NaN or infinity, first in row {row}. Remove or replace them")
     kinds = {which: (split.target.is_floating_point(), *split.target.shape[1:]) for which, split in splits.items()}
     if len(set(kinds.values())) > 1:
         described = ", ".join(f"{which}: {s.target.dtype} {list(s.target.shape)}" for which, s in splits.items())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ Array = npt.NDArray[Any]
 Remarks = dict[str, str]
 """Remarks about what is usable but suspicious, by kind: many tasks with the same problem make one remark."""
 
+_ROWS_AT_ONCE = 1024
 _EXACT = 2**24
 """float32 holds every whole number up to here."""
 _LARGEST = float(np.finfo(np.float32).max) / 2
@@ -41,19 +43,21 @@ def listed(names: Sequence[str]) -> str:
     return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
 
 
-def to_inputs(values: Any, label: str, remarks: Remarks) -> Tensor:
+def to_inputs(values: Any, label: str, remarks: Remarks, *, copy: bool = True) -> Tensor:
     """Read inputs.
 
     Args:
         values: [N, *input shape]; images [N, H, W] get a channel axis.
         label: what the values are, for messages.
         remarks: receives a remark about values that are usable but suspicious.
+        copy: False shares the memory of the values.
 
     Returns:
-        uint8 or finite float32 [N, *input shape], always a copy.
+        uint8 or finite float32 [N, *input shape].
 
     Raises:
-        ValueError: The values are not an array of real, finite numbers with at least one row and one feature.
+        ValueError: The values are not an array of real, finite numbers with at least one row and one feature, or their
+            memory cannot be shared.
     """
     array = _numbers(values, label)
     if array.ndim < 2 or not array.size:
@@ -78,6 +82,8 @@ def to_inputs(values: Any, label: str, remarks: Remarks) -> Tensor:
                 f"channels; if the channels are last, move them: inputs.transpose(0, 3, 1, 2) of NumPy, "
                 "inputs.permute(0, 3, 1, 2) of torch",
             )
+    if not copy:
+        return _shared(array, label, isinstance(values, np.ndarray | Tensor))
     if array.dtype != np.uint8:
         return torch.from_numpy(_to_float32(array, label, remarks))
     return torch.from_numpy(np.array(array, order="C"))
@@ -206,38 +212,69 @@ def _strided(tensor: Tensor, label: str) -> Array | Tensor:
     return (tensor.to(torch.float32) if narrow else tensor).numpy()
 
 
+def _shared(array: Array, label: str, given: bool) -> Tensor:
+    """The same memory as a tensor, if it can be used as it is."""
+    strange = (
+        (not given, "in an object that NumPy makes an array of; pass the array"),
+        (array.dtype != np.uint8 and array.dtype != np.float32, f"{array.dtype}; pass .astype(np.float32)"),
+        (not array.flags.c_contiguous, "not contiguous in memory; pass np.ascontiguousarray of them"),
+    )
+    for refused, what in strange:
+        if refused:
+            raise ValueError(f"{label} are {what}, or leave copy=False out: only uint8 and float32 are stored as given")
+    _check_range(array, label, "Remove or replace them")
+    with warnings.catch_warnings():  # about arrays that are read-only, which suits: inputs are never written to
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(array)
+
+
 def _to_float32(
     array: Array, label: str, remarks: Remarks, remedy: str = "Remove or replace them"
 ) -> npt.NDArray[np.float32]:
     """Convert to a finite float32 copy of the same shape, with a remark if distinct values become equal."""
     if not array.size:
         return array.astype(np.float32)
-    flat = array.reshape(len(array), -1)
-    _refuse_infinite(flat, label, remedy)
+    _check_range(array, label, remedy)
     with np.errstate(all="ignore"):
-        narrow = flat.astype(np.float32)
-        if not (np.abs(narrow) <= _LARGEST).all():
-            raise ValueError(f"{label} hold values beyond {_LARGEST:.1e}, too large for float32; rescale them")
-        if array.dtype.kind in "iu" and (beyond := (flat > _EXACT) | (flat < -_EXACT)).any():
+        narrow = np.array(array, np.float32, order="C")
+    if array.dtype.kind in "iu" and max(int(array.max()), -int(array.min())) > _EXACT:
+        first = next(part[beyond][0] for part in _parts(array) if (beyond := (part > _EXACT) | (part < -_EXACT)).any())
+        remarks.setdefault(
+            "precision",
+            f"{label} hold {first}; they are stored as float32, which holds whole numbers exactly only up to {_EXACT}. "
+            "Subtract an offset or rescale them, and pass float32 to say that it is meant",
+        )
+    elif array.dtype == np.float64:
+        pairs = zip(_parts(array), _parts(narrow), strict=True)
+        rounding = np.max([np.abs(exact - rounded).max(0) for exact, rounded in pairs], axis=0)
+        low, high = array.min(0).ravel(), array.max(0).ravel()
+        if (merged := (high > low) & (rounding > _MERGED * (high - low))).any():
+            feature = int(merged.argmax())
             remarks.setdefault(
                 "precision",
-                f"{label} hold {flat[beyond][0]}; they are stored as float32, which holds whole numbers exactly only "
-                f"up to {_EXACT}. Subtract an offset or rescale them, and pass float32 to say that it is meant",
+                f"{label} lose precision as float32: feature {feature} goes from {low[feature]:g} to "
+                f"{high[feature]:g}, rounded by up to {rounding[feature]:.2g}. Subtract an offset or rescale it, and "
+                "pass float32 to say that it is meant",
             )
-        elif array.dtype == np.float64:
-            rounding, span = np.abs(flat - narrow).max(0), np.ptp(flat, axis=0)
-            if (merged := (span > 0) & (rounding > _MERGED * span)).any():
-                feature = int(merged.argmax())
-                remarks.setdefault(
-                    "precision",
-                    f"{label} lose precision as float32: feature {feature} goes from {flat[:, feature].min():g} to "
-                    f"{flat[:, feature].max():g}, rounded by up to {rounding[feature]:.2g}. Subtract an offset or "
-                    "rescale it, and pass float32 to say that it is meant",
-                )
-    return narrow.reshape(array.shape)
+    return narrow
 
 
-def _refuse_infinite(flat: Array, label: str, remedy: str) -> None:
-    if flat.dtype.kind == "f" and not (finite := np.isfinite(flat)).all():
-        row = int((~finite).any(1).argmax())
-        raise ValueError(f"{label} hold NaN or infinity, first in row {row}. {remedy}")
+def _check_range(array: Array, label: str, remedy: str) -> None:
+    """Refuse what float32 does not hold."""
+    _refuse_infinite(array, label, remedy)
+    if max(float(array.max()), -float(array.min())) > _LARGEST:
+        raise ValueError(f"{label} hold values beyond {_LARGEST:.1e}, too large for float32; rescale them")
+
+
+def _refuse_infinite(array: Array, label: str, remedy: str) -> None:
+    for number, part in enumerate(_parts(array) if array.dtype.kind == "f" else ()):
+        if not (finite := np.isfinite(part).all(1)).all():
+            row = number * _ROWS_AT_ONCE + int(finite.argmin())
+            raise ValueError(f"{label} hold NaN or infinity, first in row {row}. {remedy}")
+
+
+def _parts(array: Array) -> Iterator[Array]:
+    """The rows [N, F], some at a time, so that what is computed of them stays small."""
+    for start in range(0, len(array), _ROWS_AT_ONCE):
+        part = array[start : start + _ROWS_AT_ONCE]
+        yield part.reshape(len(part), -1)

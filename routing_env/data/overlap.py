@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from routing_env.data.base import Split
+from routing_env.data.cuts import seeded
+
+_ROWS_AT_ONCE = 4096
 
 MANY = 0.05
 """A few inputs occur twice in most data; more than this share of a task's test samples is worth a warning."""
@@ -29,14 +31,41 @@ class Overlap:
 
 
 def number_by_content(inputs: Tensor) -> Tensor:
-    """Number the rows of the inputs such that equal rows have equal numbers: int64 [M].
+    """Number the rows of the inputs such that equal rows, and no others, have equal numbers: int64 [M].
+
+    It works on hashes of the rows, and so makes no second copy of the inputs.
 
     Args:
-        inputs: [M, *input shape].
+        inputs: uint8 or float32 [M, *input shape].
     """
-    flat = inputs.flatten(1).contiguous().numpy()
-    _, content = np.unique(flat.view(np.dtype((np.void, flat.itemsize * flat.shape[1]))), return_inverse=True)
-    return torch.from_numpy(content.reshape(-1))
+    rows = inputs.flatten(1)
+    if rows.shape[1] * rows.itemsize % 4 == 0:
+        rows = rows.view(torch.int32)  # of float32 the bits: -0.0 is not 0.0
+    weights = torch.randint(-(2**63), 2**63 - 1, (rows.shape[1],), generator=seeded(0))
+    return number_by_hash(rows, torch.cat([part.to(torch.int64) @ weights for part in rows.split(_ROWS_AT_ONCE)]))
+
+
+def number_by_hash(rows: Tensor, hashes: Tensor) -> Tensor:
+    """Number rows by their hashes; rows that share a hash are compared, so that the result is exact with any hash.
+
+    Args:
+        rows: integers [M, F].
+        hashes: int64 [M], equal for equal rows.
+
+    Returns:
+        int64 [M], equal for equal rows and no others.
+    """
+    hashes, order = hashes.sort(stable=True)
+    begins = torch.ones_like(hashes, dtype=torch.bool)
+    begins[1:] = hashes[1:] != hashes[:-1]
+    number = torch.empty_like(order).scatter(0, order, begins.cumsum(0) - 1)
+    first = order[begins][number]
+    repeats = (first != torch.arange(len(rows))).nonzero()[:, 0]
+    strange = [part[(rows[part] != rows[first[part]]).any(1)] for part in repeats.split(_ROWS_AT_ONCE)]
+    if len(unlike := torch.cat([repeats[:0], *strange])):  # another row has their hash
+        _, others = rows[unlike].unique(dim=0, return_inverse=True)
+        number[unlike] = others + len(rows)
+    return number
 
 
 def find_overlap(content: Tensor, held_out: Split, training: Split) -> Overlap:

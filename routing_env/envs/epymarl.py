@@ -37,6 +37,7 @@ class TeamEnv(Shell, gymnasium.Env[Observations, Any]):
         common_reward: whether a step earns the team one number or each agent its own.
         reward_scalarisation: how the rewards of the agents become the team's: "mean" or "sum".
         parts: which of "v", "task" and "depth" an observation contains.
+        state_parts: which of them the state contains for each agent; by default those of an observation.
         render_mode: "rgb_array" or None.
         settings: as for :func:`~routing_env.game.build.make_game`.
 
@@ -61,6 +62,7 @@ class TeamEnv(Shell, gymnasium.Env[Observations, Any]):
         common_reward: bool = True,
         reward_scalarisation: Literal["mean", "sum"] = "mean",
         parts: Sequence[str] = PARTS,
+        state_parts: Sequence[str] | None = None,
         render_mode: str | None = None,
         **settings: Any,
     ) -> None:
@@ -72,8 +74,8 @@ class TeamEnv(Shell, gymnasium.Env[Observations, Any]):
                 raise ValueError(f"map_name is {map_name!r} and scenario {settings['scenario']!r}; give one of them")
             settings["scenario"] = map_name
         self.render_mode = render_mode
-        also = ("map_name", "common_reward", "reward_scalarisation", "parts", "render_mode")
-        self.lanes = Lanes.of(settings, parts=parts, also=also)
+        also = ("map_name", "common_reward", "reward_scalarisation", "parts", "state_parts", "render_mode")
+        self.lanes = Lanes.of(settings, parts=parts, state_parts=state_parts, also=also)
         self.n_agents, self.episode_limit = self.lanes.number, self.lanes.spec.depth
         self.observation_space = spaces.Tuple([self.lanes.format.space() for _ in range(self.n_agents)])
         self.action_space = spaces.Tuple([spaces.Discrete(self.lanes.spec.actions) for _ in range(self.n_agents)])
@@ -98,12 +100,16 @@ class TeamEnv(Shell, gymnasium.Env[Observations, Any]):
         return len(self.lanes.format.low)
 
     def get_state(self) -> NDArray[np.float32]:
-        """The observations of all agents side by side, float32 [T * n]."""
-        return np.concatenate(self.get_obs())
+        """The observations of all agents side by side, with the parts in ``state_parts``: float32 [T * n].
+
+        Raises:
+            RuntimeError: the environment has not been reset yet.
+        """
+        return self.lanes.state()
 
     def get_state_size(self) -> int:
         """The size of the state, T * n."""
-        return self.n_agents * self.get_obs_size()
+        return self.n_agents * len(self.lanes.state_format.low)
 
     def get_avail_actions(self) -> list[list[int]]:
         """For each agent a 1 for every legal action and a 0 for every other; all are 1 after the last step.

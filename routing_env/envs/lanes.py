@@ -39,10 +39,12 @@ class Lanes:
         number: B, the number of lanes in every deal.
         mask: where the action mask is, see :class:`~routing_env.envs.observation.ObservationFormat`.
         parts: of the observation, see there.
+        state_parts: what :meth:`state` contains of each lane; None for the parts of the observation.
         split: deal this split in a fixed order and train nothing; None deals training samples and trains.
         every_task: with a split: lane b routes task b % T.
 
     Attributes:
+        state_format: the form in which :meth:`state` shows each lane.
         varies: whether ``number`` follows the deals, because not all tasks have arrived.
         vectors: float32 [B, n], what the lanes observe; a new array after every step.
         masks: int8 [B, A], the legal actions; all ones when the routes have ended and nothing is left to choose.
@@ -60,6 +62,7 @@ class Lanes:
         *,
         mask: str = "none",
         parts: Sequence[str] = PARTS,
+        state_parts: Sequence[str] | None = None,
         split: str | None = None,
         every_task: bool = True,
     ) -> None:
@@ -67,6 +70,7 @@ class Lanes:
         self.spec = self.game.spec
         self.number = number
         self.format = ObservationFormat(self.spec, mask, parts)
+        self.state_format = ObservationFormat(self.spec, "none", parts if state_parts is None else state_parts)
         self._mask, self._parts = mask, tuple(parts)
         self._rows, self._known = np.arange(number), frozenset(range(self.spec.actions))
         self._task_of_lane: NDArray[np.int64] | None = None
@@ -89,6 +93,7 @@ class Lanes:
         copies: int = 1,
         mask: str = "none",
         parts: Sequence[str] = PARTS,
+        state_parts: Sequence[str] | None = None,
         also: Iterable[str] = (),
     ) -> Lanes:
         """Build a game from the settings that an environment was given, and its lanes.
@@ -102,6 +107,7 @@ class Lanes:
             copies: samples of every task.
             mask: as for the constructor.
             parts: as for the constructor.
+            state_parts: as for the constructor.
             also: other arguments of the environment, for the message about an unknown one.
 
         Raises:
@@ -132,7 +138,8 @@ class Lanes:
         settings = replace(settings, batch_size=dealt, block_batch=collect)
         if world is None:
             world = World(build_game(settings, data), name=role.world, usual_batch=usual)
-        made = cls(world, dealt, mask=mask, parts=parts, split=role.split, every_task=lanes is None)
+        shown: dict[str, Any] = {"mask": mask, "parts": parts, "state_parts": state_parts}
+        made = cls(world, dealt, **shown, split=role.split, every_task=lanes is None)
         made._task_of_lane = None if lanes is not None else np.arange(dealt) % data.tasks
         made._copyable = role.world is None
         if role.train:
@@ -260,6 +267,15 @@ class Lanes:
         self._show(state)
         return rewards
 
+    def state(self) -> Vectors:
+        """What all lanes show side by side, float32 [B * n] with the n of ``state_format``.
+
+        Raises:
+            RuntimeError: there is no deal.
+        """
+        self.refuse_without_deal("state")
+        return self.state_format.fill(self.state_format.blank(self.tasks), self._v, self.depth).reshape(-1)
+
     def view(self, split: SplitName, copies: int = 1) -> Lanes:
         """Other lanes through the same blocks that train nothing, one or more for each task of a split."""
         return Lanes(self.world, copies * self.spec.tasks, mask=self._mask, parts=self._parts, split=split)
@@ -288,6 +304,7 @@ class Lanes:
         self.masks: Masks = np.empty((0, 0), np.int8)
         self.tasks: NDArray[np.int64] = np.empty(0, np.int64)
         self._blank: Vectors = np.empty((0, 0), np.float32)
+        self._v = torch.empty(0, 0)
         self.illegal: dict[int, int] = {}
         self.depth = 0
         self.ends: dict[str, NDArray[Any]] | None = None
@@ -340,15 +357,15 @@ class Lanes:
         return np.array(chosen, np.int64)
 
     def _show(self, state: State) -> None:
-        self.depth = state.depth
-        self.vectors, self.masks = self.format.fill(self._blank, state.v, state.depth), masks(state)
+        self.depth, self._v, self.masks = state.depth, state.v, masks(state)
+        self.vectors = self.format.fill(self._blank, self._v, self.depth)
 
     def _show_end(self) -> None:
         self._unfinished = None
         trace = self._deals.game.trace
         outcome = trace.outcome
-        self.depth = self.spec.depth
-        self.vectors = self.format.fill(self._blank, outcome.output, self.depth)
+        self.depth, self._v = self.spec.depth, outcome.output
+        self.vectors = self.format.fill(self._blank, self._v, self.depth)
         self.masks = np.ones_like(self.masks)
         ends = {
             "correct": outcome.correct,

@@ -32,6 +32,7 @@ class RoutingParallelEnv(Shell, ParallelEnv[str, Observation, Any]):
         topology: "per_task" has an agent for each task (Figure 3b), "single" one agent for all tasks (Figure 3a).
         mask: where the action mask is: "obs", "info", "both" or "none".
         parts: which of "v", "task" and "depth" an observation contains.
+        state_parts: which of them :meth:`state` contains for each lane; by default those of an observation.
         render_mode: "human", "rgb_array", "ansi" or None.
         settings: as for :func:`~routing_env.game.build.make_game`.
 
@@ -59,6 +60,7 @@ class RoutingParallelEnv(Shell, ParallelEnv[str, Observation, Any]):
         topology: Literal["per_task", "single"] = "per_task",
         mask: Literal["obs", "info", "both", "none"] = "obs",
         parts: Sequence[str] = PARTS,
+        state_parts: Sequence[str] | None = None,
         render_mode: str | None = None,
         **settings: Any,
     ) -> None:
@@ -67,11 +69,11 @@ class RoutingParallelEnv(Shell, ParallelEnv[str, Observation, Any]):
             check_choice("render_mode", render_mode, self.metadata["render_modes"])
         self.render_mode = render_mode
         self._window = self._new_window()
-        also = ("topology", "agents", "mask", "parts", "render_mode")
+        also = ("topology", "agents", "mask", "parts", "state_parts", "render_mode")
         each = None if topology == "per_task" else 1
-        self.lanes = Lanes.of(settings, lanes=each, mask=mask, parts=parts, also=also)
-        lanes = self.lanes.number
-        low, high = (np.tile(bound, lanes) for bound in (self.lanes.format.low, self.lanes.format.high))
+        self.lanes = Lanes.of(settings, lanes=each, mask=mask, parts=parts, state_parts=state_parts, also=also)
+        lanes, form = self.lanes.number, self.lanes.state_format
+        low, high = (np.tile(bound, lanes) for bound in (form.low, form.high))
         self.state_space = spaces.Box(low, high, dtype=np.float32)
         names = [f"task_{task}" for task in range(lanes)] if topology == "per_task" else ["router_0"]
         self._name_agents(dict.fromkeys(names, self.lanes.spec.actions))
@@ -126,13 +128,12 @@ class RoutingParallelEnv(Shell, ParallelEnv[str, Observation, Any]):
         return self._returned(self.lanes.step(chosen, who=self._deciding))
 
     def state(self) -> NDArray[np.float32]:
-        """The observation vectors of all lanes side by side, float32 [B * n].
+        """The observation vectors of all lanes side by side, with the parts in ``state_parts``: float32 [B * n].
 
         Raises:
             RuntimeError: the environment has not been reset yet.
         """
-        self.lanes.refuse_without_deal("state")
-        return np.concatenate(self.lanes.vectors)
+        return self.lanes.state()
 
     def render(self) -> NDArray[np.uint8] | str | None:
         """The routes of this episode as text, as an image, or in the window, which also follows each step by itself."""

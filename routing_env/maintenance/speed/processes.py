@@ -111,7 +111,7 @@ def report_memory(workload: Workload, subject: Subject, deals: int = 10) -> None
     """
     prepare(workload.threads)
     torch.optim.SGD([torch.zeros(1)]).zero_grad()  # the first call imports many modules
-    before = 0.0 if workload.on_cuda else _resident("VmRSS")
+    before = 0.0 if workload.on_cuda else resident("VmRSS")
     if subject == "wpl":
         game = workload.game()
         make_router("wpl", game.spec).play(game, deals * workload.batch)
@@ -119,11 +119,11 @@ def report_memory(workload: Workload, subject: Subject, deals: int = 10) -> None
         step = workload.plain_step(workload.data()) if subject == "plain" else workload.routed_step()
         for _ in range(deals):
             step()
-    peak = torch.cuda.max_memory_allocated(workload.device) / 2**20 if workload.on_cuda else _resident("VmHWM")
+    peak = torch.cuda.max_memory_allocated(workload.device) / 2**20 if workload.on_cuda else resident("VmHWM")
     print(peak - before)
 
 
-def _resident(field: str) -> float:
+def resident(field: str) -> float:
     """Current ("VmRSS") or peak ("VmHWM") resident memory, in MiB.
 
     ``getrusage`` would not do: a child's peak there starts at its parent's.
