@@ -1,5 +1,7 @@
 """Ctrl-C on the command line: exit code 130 and one line, whatever the process is doing.
 
+A process that is to ignore it from its start, as in the background of a script, goes on to ignore it.
+
 The package imports this first, and so it imports little.
 """
 
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 EXIT_CODE = 130
 """What shells report for a program that SIGINT ended: 128 + 2."""
 
+_IGNORED = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+"""Whether the parent has this process ignore Ctrl-C, as shells do for a job of a script in the background."""
+
 _SHOW_CURSOR = b"\x1b[?25h"
 """For terminals in which a progress bar has hidden it."""
 
@@ -34,12 +39,13 @@ def exit_at_once(*, only_in_command: bool = False) -> None:
         sys.argv[0].endswith("routing-env") or (sys.argv[0] == "-m" and "routing_env" in sys.orig_argv)
     ):
         return
-    signal.signal(signal.SIGINT, _exit)
+    if not _IGNORED:
+        signal.signal(signal.SIGINT, _exit)
 
 
 def done() -> None:
     """Let Ctrl-C do nothing: everything is finished, and the interpreter takes a moment to end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _handle(signal.SIG_IGN)
 
 
 @contextmanager
@@ -89,7 +95,8 @@ def starting_process() -> Generator[None, None, None]:
 
 def silent_worker() -> None:
     """Let Ctrl-C end a worker process without a word; its parent says what there is to say."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if not _IGNORED:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     _block(signal.SIG_UNBLOCK)
 
 
@@ -99,10 +106,10 @@ def _exit(*_: object) -> None:
 
 
 def _handle(handler: signal._HANDLER) -> None:  # pyright: ignore[reportPrivateUsage]
-    """Set the handler of SIGINT where that is possible: in the main thread."""
+    """Set the handler of SIGINT where that is possible, in the main thread, and wanted."""
     import threading
 
-    if threading.current_thread() is threading.main_thread():
+    if not _IGNORED and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, handler)
 
 

@@ -14,7 +14,8 @@ torch.set_num_threads(1)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """How long the fuzz test plays, and how many runs outlive two nodes of a Ray cluster."""
+    """How long tests play and train; by default as long as they must to show what they are about."""
+    parser.addoption("--long", action="store_true", help="train as long as the pages say, for minutes")
     parser.addoption("--fuzz-calls", type=int, default=400, help="calls of each environment in tests/test_fuzz.py")
     parser.addoption(
         "--ray-seeds", type=int, default=1, help="runs of each of four entrants in tests/test_ray_engine.py"
@@ -23,6 +24,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 settings.register_profile("reproducible", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("reproducible")
+
+
+@pytest.fixture
+def long(request: pytest.FixtureRequest) -> bool:
+    """Whether trainings may take minutes."""
+    return bool(request.config.getoption("--long"))
 
 
 @pytest.fixture(scope="module")

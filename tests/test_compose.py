@@ -230,8 +230,10 @@ def play(router: str, epochs: int) -> tuple[Evaluation, RoutingGame]:
     return game.evaluate(player, "test"), game
 
 
-def test_the_oracle_learns_the_functions() -> None:
-    oracle, game = play("oracle", 36)  # a plateau of 15 to 25 epochs comes first
+def test_the_oracle_learns_the_functions(long: bool) -> None:
+    if not long:
+        pytest.skip("36 epochs: the oracle begins with a plateau of 15 to 25; --long plays them")
+    oracle, game = play("oracle", 36)
     assert oracle.overall_accuracy > 0.7
     assert program_score(oracle.routes, programs_of(game.data), pass_action=game.spec.pass_action) == 1
     shared, _ = play("all-shared", 5)

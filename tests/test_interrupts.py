@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from trained import small_run
 
+from routing_env import interrupts
 from routing_env.interrupts import interruptible
 
 TRAIN = ("train", "--data=planted", "--data-options", "samples=60", "--no-reference", "--epochs=100000")
@@ -48,16 +49,23 @@ def workers_import(process: int, _: Path) -> bool:
 
 
 def interrupted(
-    arguments: tuple[str, ...], moment: Moment, folder: Path, *, group: bool, times: int = 1
+    arguments: tuple[str, ...],
+    moment: Moment,
+    folder: Path,
+    *,
+    group: bool,
+    times: int = 1,
+    under: tuple[str, ...] = (),
 ) -> tuple[int, str, str]:
     """Exit code, output and errors of a command that Ctrl-C hits, as a terminal sends it to a group of processes."""
     with subprocess.Popen(
-        [sys.executable, "-m", "routing_env", *arguments],
+        [*under, sys.executable, "-m", "routing_env", *arguments],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which the tests may have to ignore
     ) as process:
         deadline = time.monotonic() + 120
         while not moment(process.pid, folder):
@@ -124,7 +132,8 @@ def test_a_library_is_left_with_pythons_handler() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_the_handler_from_before_comes_back() -> None:
+def test_the_handler_from_before_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interrupts, "_IGNORED", False)
     before = signal.getsignal(signal.SIGINT)
     with interruptible("go on"):
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -139,3 +148,12 @@ def test_ctrl_c_does_nothing_once_all_is_done() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_job_in_the_background_of_a_script_outlives_ctrl_c(tmp_path: Path) -> None:
+    ignoring = ("sh", "-c", 'trap "" INT; exec "$@"', "sh")
+    few = (*BENCHMARK[:-2], "--epochs=3", "--workers=2", "--fraction=0.3")
+    code, out, errors = interrupted(few, trains, tmp_path, group=True, under=ignoring)
+    assert (code, errors) == (0, "")
+    assert "interrupted" not in out
+    assert len(list(tmp_path.rglob("leaderboard.csv"))) == 1

@@ -10,14 +10,16 @@ from pathlib import Path
 import pytest
 
 SETTINGS = {
-    "float64 by default": "torch.set_default_dtype(torch.float64)",
-    "no gradients": "torch.set_grad_enabled(False)",
-    "inference mode": "torch.inference_mode().__enter__()",
-    "deterministic algorithms": "torch.use_deterministic_algorithms(True)",
-    "numpy raises": "numpy.seterr(all='raise')",
-    "numpy prints little": "numpy.set_printoptions(threshold=3, precision=1)",
+    "float64, and all is an error": (
+        "torch.set_default_dtype(torch.float64); numpy.seterr(all='raise'); warnings.simplefilter('error')"
+    ),
+    "no gradients, deterministic algorithms": (
+        "torch.set_grad_enabled(False); torch.use_deterministic_algorithms(True)"
+    ),
+    "inference mode, numpy prints little": (
+        "torch.inference_mode().__enter__(); numpy.set_printoptions(threshold=3, precision=1)"
+    ),
     "another device by default": "torch.set_default_device('meta')",
-    "warnings are errors": "warnings.simplefilter('error')",
 }
 PLAY = """
 import hashlib, sys, warnings
@@ -37,7 +39,8 @@ for router in ("wpl", "reinforce-approx", "relax", "mmoe"):
     run = Run.of({**given, "router": router})
     directory.write_config(run.settings, run.learner.data)
     run.train(directory, Display(Console(quiet=True)))
-    run.draw(directory)
+    if router == "wpl":
+        run.draw(directory)
     stored = Run.stored(directory, directory.read_config())
     stored.restore(directory)
     loss = stored.evaluate("test").loss
@@ -76,24 +79,32 @@ def test_settings_of_the_process_change_no_bit(name: str, plain: str, tmp_path: 
     assert play(tmp_path / "run", SETTINGS[name]) == plain
 
 
-def test_options_of_python_change_no_bit(plain: str, tmp_path: Path) -> None:
-    assert play(tmp_path / "run", "", "-O", "-W", "error", PYTHONUTF8="0", LC_ALL="C", PYTHONCOERCECLOCALE="0") == plain
+WITHOUT_ASSERTS = """
+from routing_env import Decision, Router
+from routing_env.testing import check_router
+
+class Greedy(Router):
+    def __init__(self, spec, *, seed=0): self.n = 0
+    def act(self, state, *, greedy=False):
+        self.n += 1
+        ranks = (state.legal.cumsum(1) == 1 + self.n % state.legal.sum(1, keepdim=True)) & state.legal
+        return Decision(ranks.int().argmax(1))
+
+try:
+    check_router(Greedy)
+except AssertionError as error:
+    if "two greedy evaluations in a row route differently" not in str(error):
+        raise
+else:
+    raise SystemExit("check_router found nothing")
+"""
 
 
-def test_check_router_checks_under_python_without_asserts() -> None:
-    code = (
-        "from routing_env import Decision, Router\n"
-        "from routing_env.testing import check_router\n"
-        "class Greedy(Router):\n"
-        "    def __init__(self, spec, *, seed=0): self.n = 0\n"
-        "    def act(self, state, *, greedy=False):\n"
-        "        self.n += 1\n"
-        "        ranks = (state.legal.cumsum(1) == 1 + self.n % state.legal.sum(1, keepdim=True)) & state.legal\n"
-        "        return Decision(ranks.int().argmax(1))\n"
-        "check_router(Greedy)\n"
-    )
-    checked = subprocess.run([sys.executable, "-O", "-c", code], capture_output=True, text=True, check=False)
-    assert "AssertionError: two greedy evaluations in a row route differently" in checked.stderr
+def test_options_of_python_change_no_bit_and_leave_check_router_its_checks(plain: str, tmp_path: Path) -> None:
+    # One process for both: the first import of torch without asserts compiles it anew.
+    options = ("-O", "-W", "error")
+    environment = {"PYTHONUTF8": "0", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}
+    assert play(tmp_path / "run", WITHOUT_ASSERTS, *options, **environment) == plain
 
 
 def test_a_terminal_that_knows_only_ascii_gets_every_name(tmp_path: Path) -> None:
