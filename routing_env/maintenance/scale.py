@@ -119,7 +119,7 @@ def measurements(share: float) -> Iterator[tuple[Callable[..., Rows], tuple[Any,
     """
     yield episodes, (round(50_000 * share),)
     yield environments, (round(500 * share),)
-    for tasks, blocks, layers in ((20, 20, 3), (1000, 20, 3), (20, 2000, 3), (20, 20, 100), (1000, 2000, 100)):
+    for tasks, blocks, layers in ((20, 20, 3), (1000, 20, 3), (20, 2000, 3), (20, 20, 100), (1000, 20, 100)):
         yield sizes, (tasks, blocks, layers)
     for copy in (True, False):
         yield own_data, (round(1_000_000 * share), copy)

@@ -115,6 +115,7 @@ class ForkServer:
             text=True,
             env=environment,
             start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which the campaign may have to ignore
         )
         return self
 
