@@ -20,13 +20,15 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from routing_env import MultiTaskData, make_game, parallel_env
 from routing_env.agents import make_router
+from routing_env.data import MultiTaskData
 from routing_env.data.planted import plant
+from routing_env.game.build import make_game
 from routing_env.maintenance.speed.processes import resident
+from routing_env.routing_v0 import parallel_env
 from routing_env.runs.process import prepare
 
-Rows = list[tuple[str, str]]
+Findings = list[tuple[str, str]]
 """What was measured, and the result."""
 
 
@@ -43,7 +45,7 @@ def play(env: Any, rng: np.random.Generator) -> None:
         observations, *_ = env.step({agent: int(rng.choice(np.flatnonzero(mask))) for agent, mask in masks.items()})
 
 
-def episodes(number: int) -> Rows:
+def episodes(number: int) -> Findings:
     """One environment over many episodes."""
     env, rng, rows = parallel_env(data="planted"), np.random.default_rng(0), []
     marks = [number // 50, number // 5, number]
@@ -54,7 +56,7 @@ def episodes(number: int) -> Rows:
     return rows
 
 
-def environments(number: int) -> Rows:
+def environments(number: int) -> Findings:
     """Many environments: one after the other, then all at once."""
     rng, rows = np.random.default_rng(0), []
     for count in range(1, number + 1):
@@ -72,7 +74,7 @@ def environments(number: int) -> Rows:
     return [*rows, (f"{number} environments of one data set at once", f"{grown:.2f} MiB each, {handles()} handles")]
 
 
-def sizes(tasks: int, blocks: int, layers: int) -> Rows:
+def sizes(tasks: int, blocks: int, layers: int) -> Findings:
     """A game of many tasks, blocks and layers, and WPL, which plays it."""
     data = plant(groups=tasks // 2, tasks_per_group=2, samples=40)
     before, begin = resident("VmRSS"), perf_counter()
@@ -87,7 +89,7 @@ def sizes(tasks: int, blocks: int, layers: int) -> Rows:
     return [(title, f"{result}, {resident('VmHWM') - before:.0f} MiB")]
 
 
-def own_data(samples: int, copy: bool) -> Rows:
+def own_data(samples: int, copy: bool) -> Findings:
     """Own data of many samples with 64 features for two tasks."""
     rng = np.random.default_rng(0)
     inputs = np.empty((samples, 64), np.float32)
@@ -101,7 +103,7 @@ def own_data(samples: int, copy: bool) -> Rows:
     return [(title, f"{grown:.0f} MiB at the peak, {perf_counter() - begin:.1f} s")]
 
 
-def states(agents: int) -> Rows:
+def states(agents: int) -> Findings:
     """The state of many agents, whole and compact."""
     data, rows = plant(groups=agents // 2, tasks_per_group=2, samples=40), []
     for parts in (None, ("v", "depth"), ("v",)):
@@ -111,7 +113,7 @@ def states(agents: int) -> Rows:
     return rows
 
 
-def measurements(share: float) -> Iterator[tuple[Callable[..., Rows], tuple[Any, ...]]]:
+def measurements(share: float) -> Iterator[tuple[Callable[..., Findings], tuple[Any, ...]]]:
     """What is measured, with its arguments.
 
     Args:
@@ -126,7 +128,7 @@ def measurements(share: float) -> Iterator[tuple[Callable[..., Rows], tuple[Any,
     yield states, (500,)
 
 
-def in_a_new_process(measure: Callable[..., Rows], arguments: tuple[Any, ...]) -> Rows:
+def in_a_new_process(measure: Callable[..., Findings], arguments: tuple[Any, ...]) -> Findings:
     """Call a function in a fresh process with one thread."""
     with ProcessPoolExecutor(1, get_context("spawn"), initializer=prepare, initargs=(1,)) as pool:
         return pool.submit(measure, *arguments).result()
