@@ -149,7 +149,7 @@ def folder_moved(bench: Bench) -> Outcome:
 def benchmark_moved(bench: Bench) -> Outcome:
     """A benchmark is stopped, its folder is moved, and the command continues with the new folder."""
     twin = bench.twins["benchmark"]
-    after = bench.random.uniform(0.3, 1) * twin.seconds
+    after = bench.random.uniform(0.5, 2) * twin.seconds
     command = Command(arguments=BENCHMARK_COMMAND, folder=str(bench.folder), signal=9, after=after)
     (stopped,) = bench.server.run(command)
     expect(stopped, 0, -9)
