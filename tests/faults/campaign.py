@@ -26,12 +26,12 @@ from .kills import (
     Outcome,
     at_a_random_moment,
     before_a_change,
-    benchmark_killed,
+    grid_killed,
     inside_a_write,
     stop_halfway,
     training_killed,
 )
-from .runs import BREACHES, TRAININGS, BreachError, SkippedError, Twin, benchmark_twin, twin_of
+from .runs import BREACHES, GRIDS, TRAININGS, BreachError, SkippedError, Twin, grid_twin, twin_of
 from .server import LIMIT, ForkServer
 
 Fault = Callable[[Bench], Outcome]
@@ -68,6 +68,21 @@ class CampaignOptions:
     """Empty folder to work in, which stays; by default what broke an invariant stays, in a temporary folder."""
 
 
+def _kills_of(grid: str, share: float) -> dict[str, tuple[float, Fault]]:
+    """Kinds of kills of a command that trains many runs, each with its share of all kills."""
+    kinds = {
+        "SIGKILL": (1, at_a_random_moment(signal.SIGKILL)),
+        "SIGKILL of all its processes": (0.5, at_a_random_moment(signal.SIGKILL, "group")),
+        "SIGKILL of a worker": (1, at_a_random_moment(signal.SIGKILL, "worker")),
+        "SIGTERM": (0.7, at_a_random_moment(signal.SIGTERM)),
+        "SIGINT": (1, at_a_random_moment(signal.SIGINT, "group")),
+    }
+    return {
+        f"{grid}: {kind}": (share * part, partial(grid_killed, grid=grid, hit=hit))
+        for kind, (part, hit) in kinds.items()
+    }
+
+
 KILLS: Mapping[str, tuple[float, Fault]] = {
     "train: SIGKILL at a random moment": (3, partial(training_killed, hit=at_a_random_moment(signal.SIGKILL))),
     "train: SIGKILL before it changes a file": (5, partial(training_killed, hit=before_a_change)),
@@ -86,17 +101,8 @@ KILLS: Mapping[str, tuple[float, Fault]] = {
         1.4,
         partial(training_killed, hit=at_a_random_moment(signal.SIGINT, "group", fresh=True)),
     ),
-    "benchmark: SIGKILL": (1, partial(benchmark_killed, hit=at_a_random_moment(signal.SIGKILL))),
-    "benchmark: SIGKILL of all its processes": (
-        0.5,
-        partial(benchmark_killed, hit=at_a_random_moment(signal.SIGKILL, "group")),
-    ),
-    "benchmark: SIGKILL of a worker": (
-        1,
-        partial(benchmark_killed, hit=at_a_random_moment(signal.SIGKILL, "worker")),
-    ),
-    "benchmark: SIGTERM": (0.7, partial(benchmark_killed, hit=at_a_random_moment(signal.SIGTERM))),
-    "benchmark: SIGINT": (1, partial(benchmark_killed, hit=at_a_random_moment(signal.SIGINT, "group"))),
+    **_kills_of("benchmark", share=1),
+    **_kills_of("tune", share=0.5),
 }
 """Kinds of kills, each with its share of them."""
 
@@ -240,8 +246,9 @@ class Campaign:
         for name in self._options.trainings:
             twin = twin_of(name, place / name, server)
             twins[name] = replace(twin, half=stop_halfway(name, place / f"{name}-half", server))
-        if any("benchmark" in row.kind and row.wanted for row in self.rows):
-            twins["benchmark"] = benchmark_twin(place / "benchmark", server)
+        for grid in GRIDS:
+            if any(grid in row.kind and row.wanted for row in self.rows):
+                twins[grid] = grid_twin(grid, place / grid, server)
         self._say(f"{len(twins)} commands without a fault")
         return twins
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .kills import Bench, Outcome, ended, halfway
 from .runs import (
-    BENCHMARK_COMMAND,
+    GRIDS,
     RUNS,
     BreachError,
     SkippedError,
@@ -106,7 +106,7 @@ def two_train(bench: Bench) -> Outcome:
 
 def two_benchmarks(bench: Bench) -> Outcome:
     """The same benchmark twice at the same time: each run is trained by one of them."""
-    command = Command(arguments=BENCHMARK_COMMAND, folder=str(bench.folder))
+    command = Command(arguments=GRIDS["benchmark"], folder=str(bench.folder))
     later = replace(command, signal=9, after=bench.random.uniform(1, 8)) if bench.random.random() < 0.5 else command
     endings = bench.server.run(command, later)
     expect(endings[0], 0)
@@ -150,7 +150,7 @@ def benchmark_moved(bench: Bench) -> Outcome:
     """A benchmark is stopped, its folder is moved, and the command continues with the new folder."""
     twin = bench.twins["benchmark"]
     after = bench.random.uniform(0.5, 2) * twin.seconds
-    command = Command(arguments=BENCHMARK_COMMAND, folder=str(bench.folder), signal=9, after=after)
+    command = Command(arguments=GRIDS["benchmark"], folder=str(bench.folder), signal=9, after=after)
     (stopped,) = bench.server.run(command)
     expect(stopped, 0, -9)
     runs, elsewhere = bench.folder / RUNS, bench.folder / "moved" / "all of them"
@@ -159,7 +159,7 @@ def benchmark_moved(bench: Bench) -> Outcome:
     elsewhere.parent.mkdir()
     runs.rename(elsewhere)
     before = Standing.of(elsewhere)
-    arguments = (*BENCHMARK_COMMAND[:-1], str(elsewhere.relative_to(bench.folder)))
+    arguments = (*GRIDS["benchmark"][:-1], str(elsewhere.relative_to(bench.folder)))
     (ending,) = bench.server.run(Command(arguments=arguments, folder=str(bench.folder)))
     expect(ending, 0)
     Standing.of(elsewhere).refuse_loss(before)

@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 
 from .runs import (
-    BENCHMARK_COMMAND,
+    GRIDS,
     RUNS,
     BreachError,
     Standing,
@@ -35,7 +35,7 @@ class Bench:
     Attributes:
         server: That runs the commands.
         folder: An empty folder.
-        twins: Undisturbed, of the trainings by their names, and of the benchmark by ``benchmark``.
+        twins: Undisturbed, of the trainings and the grids by their names.
         random: Decides on everything that the fault leaves open.
     """
 
@@ -46,7 +46,7 @@ class Bench:
 
     def training(self) -> str:
         """One of the trainings."""
-        return self.random.choice(sorted(self.twins.keys() - {"benchmark"}))
+        return self.random.choice(sorted(self.twins.keys() - GRIDS.keys()))
 
 
 @dataclass(frozen=True)
@@ -120,15 +120,15 @@ def training_killed(bench: Bench, hit: Hit) -> Outcome:
     return Outcome(kills)
 
 
-def benchmark_killed(bench: Bench, hit: Hit) -> Outcome:
-    """Kill a benchmark and give the same command again, several times; then let it end.
+def grid_killed(bench: Bench, grid: str, hit: Hit) -> Outcome:
+    """Kill one of the ``GRIDS`` and give the same command again, several times; then let it end.
 
     Raises:
         BreachError: It lost something, differs from its twin in the end, or printed a traceback.
     """
-    kills, groups, twin = 0, list[int](), bench.twins["benchmark"]
+    kills, groups, twin = 0, list[int](), bench.twins[grid]
     wanted = bench.random.randint(1, KILLS_IN_A_ROW)
-    plain = Command(arguments=BENCHMARK_COMMAND, folder=str(bench.folder))
+    plain = Command(arguments=GRIDS[grid], folder=str(bench.folder))
     while True:
         before = Standing.of(bench.folder)
         command = hit(plain, twin, bench.random) if kills < wanted else plain

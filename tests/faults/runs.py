@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import re
 import signal
 import time
 from collections.abc import Iterator, Mapping
@@ -35,8 +36,15 @@ TRAININGS: Mapping[str, tuple[str, ...]] = {
 }
 """Options of ``routing-env train``: several algorithms, each with a few short epochs."""
 
-BENCHMARK = ("planted", "--entrants", "wpl", "mmoe", "--seeds", "2", "--epochs", "4", "--fraction", "0.1")
-BENCHMARK_COMMAND = ("benchmark", *BENCHMARK, "--workers", "2", "--run-dir", RUNS)
+_ENTRANTS = ("planted", "--entrants", "wpl", "mmoe", "--epochs", "4", "--fraction", "0.1")
+GRIDS: Mapping[str, tuple[str, ...]] = {
+    name: (name, *_ENTRANTS, *options, "--workers", "2", "--run-dir", RUNS)
+    for name, options in {
+        "benchmark": ("--seeds", "2"),
+        "tune": ("--search", "learning_rate", "--rates", "0.1", "0.3", "--trials", "2", "--seeds", "1"),
+    }.items()
+}
+"""Commands that train many runs; the same command again goes on. The last argument is the folder of all runs."""
 
 Breach = Literal["bits lost", "hangs", "tracebacks", "exit codes", "litter"]
 """What a fault may break; the columns of the table."""
@@ -68,7 +76,7 @@ class Twin:
     """A command that nothing has disturbed.
 
     Attributes:
-        folder: Of its run, or of all runs of a benchmark.
+        folder: Of its run, or of all runs of a grid.
         content: Of its files, see :func:`content`.
         seconds: That it took.
         half: Folder of a run of the same command that was killed between its first checkpoint and its last.
@@ -107,10 +115,10 @@ def twin_of(training: str, folder: Path, server: ForkServer) -> Twin:
     return Twin(run, content(run), ending.seconds)
 
 
-def benchmark_twin(folder: Path, server: ForkServer) -> Twin:
-    """Run the benchmark in a new folder, undisturbed."""
+def grid_twin(name: str, folder: Path, server: ForkServer) -> Twin:
+    """Run one of the ``GRIDS`` in a new folder, undisturbed."""
     folder.mkdir(parents=True)
-    (ending,) = server.run(Command(arguments=BENCHMARK_COMMAND, folder=str(folder)))
+    (ending,) = server.run(Command(arguments=GRIDS[name], folder=str(folder)))
     expect(ending, _SUCCESS)
     return Twin(folder / RUNS, content(folder / RUNS), ending.seconds)
 
@@ -190,7 +198,7 @@ def settle(folder: Path, twin: Twin, groups: list[int]) -> None:
     """Hold what has ended well in the end to its twin.
 
     Args:
-        folder: Of the run, or of all runs of a benchmark.
+        folder: Of the run, or of all runs of a grid.
         twin: What it must be equal to.
         groups: The groups of all processes that have worked on it; none may be left.
 
@@ -233,8 +241,8 @@ def _parts(path: Path) -> Iterator[bytes]:
     elif path.name == "leaderboard.csv":
         for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines()):
             yield json.dumps(_timeless(row)).encode()
-    elif path.parent.parent.name != "reports":  # whose other files are made of the same numbers, times among them
-        yield path.read_bytes()
+    elif path.parent.parent.name != "reports" and not re.fullmatch(r"tuned-.*\.md|.*\.journal", path.name):
+        yield path.read_bytes()  # the others are made of the same numbers, times among them
 
 
 def _timeless(row: Mapping[str, Any]) -> dict[str, Any]:
