@@ -50,8 +50,8 @@ def main(algorithm: str, passes: int, seed: int) -> None:
     torch.set_num_threads(1)  # the networks are small: a second thread would only wait for the first
     env = build(seed)
     depth = env.game.spec.depth
-    settings = defaults(algorithm, env.game.spec, env.num_envs) | {"policy_kwargs": NETWORKS.get(algorithm)}
-    model = ALGORITHMS[algorithm]("MlpPolicy", env, seed=seed, **settings)
+    settings = defaults(algorithm, tasks=env.game.spec.tasks, depth=depth, lanes=env.num_envs)
+    model = ALGORITHMS[algorithm](env=env, seed=seed, **(settings | {"policy_kwargs": NETWORKS.get(algorithm)}))
     best = chosen = 0.0
     for number in range(1, passes + 1):
         model.learn(env.game.dealer.pass_size * depth, reset_num_timesteps=number == 1)

@@ -282,10 +282,11 @@ def test_a_router_of_ones_own(tmp_path: Path) -> None:
 def test_list_names_every_data_set_and_router(tmp_path: Path) -> None:
     from routing_env.agents import ROUTERS
     from routing_env.data import DATASETS
+    from routing_env.envs.sb3_algorithms import ALGORITHMS
 
     listed = routing_env("list", cwd=tmp_path)
     assert listed.returncode == 0, listed.stderr
-    for name in (*DATASETS, *ROUTERS):
+    for name in (*DATASETS, *ROUTERS, *(f"sb3:{algorithm}" for algorithm in ALGORITHMS)):
         assert name in listed.stdout
 
 

@@ -13,7 +13,7 @@ import torch
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 from sb3_contrib import MaskablePPO
-from stable_baselines3 import DQN, PPO
+from stable_baselines3 import PPO
 from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
 from stable_baselines3.common.env_util import make_vec_env
 from worlds import bits, little_data
@@ -48,7 +48,6 @@ def test_make_gives_an_env_that_usual_agents_train_on() -> None:
     model = MaskablePPO("MlpPolicy", env, n_steps=12, batch_size=12, seed=0).learn(48)
     assert env.unwrapped.game.samples == 16
     assert model.num_timesteps == 48
-    DQN("MlpPolicy", gymnasium.make(ID, **SMALL), learning_starts=5, buffer_size=50).learn(20)
 
 
 def test_stable_baselines3_takes_it_by_its_name() -> None:

@@ -15,9 +15,9 @@ import pytest
 import torch
 from rich.console import Console
 from sb3_contrib import MaskablePPO
-from stable_baselines3 import DQN, PPO
+from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
+from stable_baselines3.common.vec_env import VecMonitor
 from worlds import Blueprint, bits, little_data, little_game
 
 from routing_env import Decision, State, parallel_env, routing_v0
@@ -25,7 +25,6 @@ from routing_env.benchmark.found import found_jobs
 from routing_env.benchmark.leaderboard import leaderboards
 from routing_env.cli import main
 from routing_env.envs.sb3 import RoutingVecEnv
-from routing_env.envs.sb3_models import load, save
 from routing_env.envs.vector import RoutingVectorEnv
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.display import Display
@@ -76,55 +75,6 @@ def test_entrants_that_do_not_exist_are_refused_with_the_nearest() -> None:
     ):
         with pytest.raises(ValueError, match=near):
             Run.of({**GAME, "router": router, "router_options": options})
-
-
-@pytest.mark.parametrize("make", [lambda env, seed: PPO("MlpPolicy", env, n_steps=6, batch_size=6, seed=seed), DQN])
-def test_a_model_and_its_game_come_back_together(make: Any, tmp_path: Path) -> None:
-    def build(seed: int) -> tuple[RoutingVecEnv, BaseAlgorithm]:
-        env = RoutingVecEnv(**SMALL, copies=2)
-        return env, make("MlpPolicy", env, buffer_size=300, seed=seed) if make is DQN else make(env, seed)
-
-    env, model = build(0)
-    model.learn(150)
-    save(tmp_path / "both.safetensors", model)
-    other, restored = build(1)
-    load(tmp_path / "both.safetensors", restored)
-    assert bits(other.game.network.state_dict()) == bits(env.game.network.state_dict())
-    assert bits(restored.policy.state_dict()) == bits(model.policy.state_dict())
-    assert other.evaluate(restored).loss.tolist() == env.evaluate(model).loss.tolist()
-    samples = other.game.samples
-    restored.learn(60, reset_num_timesteps=False)
-    assert restored.num_timesteps > model.num_timesteps
-    assert other.game.samples > samples  # its seed has not started the world over
-
-    wider: dict[str, Any] = {**SMALL, "hidden": 5}
-    strange = PPO("MlpPolicy", RoutingVecEnv(**wider), n_steps=6, batch_size=6)
-    with pytest.raises(ValueError, match="build both as they were"):
-        load(tmp_path / "both.safetensors", strange)
-    with pytest.raises(FileNotFoundError, match="there is no checkpoint"):
-        load(tmp_path / "none.safetensors", restored)
-
-
-def test_the_statistics_of_vec_normalize_come_back_with_the_model(tmp_path: Path) -> None:
-    def build(**options: Any) -> tuple[Any, BaseAlgorithm]:
-        env = VecNormalize(RoutingVecEnv(**SMALL, copies=2), **options)
-        return env, PPO("MlpPolicy", env, n_steps=6, batch_size=6, seed=0)
-
-    env, model = build()
-    model.learn(150)
-    save(tmp_path / "model.safetensors", model)
-    other, restored = build()
-    load(tmp_path / "model.safetensors", restored)
-    for ours, theirs in ((env.obs_rms, other.obs_rms), (env.ret_rms, other.ret_rms)):
-        assert (str(ours.mean), str(ours.var), ours.count) == (str(theirs.mean), str(theirs.var), theirs.count)
-    vectors = env.unwrapped.reset()
-    assert np.array_equal(other.normalize_obs(vectors), env.normalize_obs(vectors))
-    restored.learn(60)  # the statistics go on
-
-    plain = PPO("MlpPolicy", RoutingVecEnv(**SMALL, copies=2), n_steps=6, batch_size=6)
-    for strange in (plain, build(norm_obs=False)[1]):
-        with pytest.raises(ValueError, match=r"of VecNormalize is .* in the state, .*build both as they were"):
-            load(tmp_path / "model.safetensors", strange)
 
 
 def test_lanes_that_lost_their_route_tell_nothing_of_policy_and_loss() -> None:

@@ -22,7 +22,7 @@ from stable_baselines3.common.callbacks import (
     EveryNTimesteps,
 )
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
+from stable_baselines3.common.vec_env import VecMonitor
 from worlds import bits, little_data
 
 from routing_env import parallel_env
@@ -203,26 +203,6 @@ def test_an_evaluation_view_trains_nothing_and_disturbs_nothing() -> None:
         return weights(env)
 
     assert train(look=True) == train(look=False)
-
-
-def test_a_view_follows_the_blocks_and_agrees_with_evaluate() -> None:
-    env = RoutingVecEnv(**SMALL)
-    view = env.evaluation_view("test", copies=6)  # the whole test split in one deal
-    model = ppo(env).learn(120)
-    rewards, _ = evaluate_policy(model, view, n_eval_episodes=18, return_episode_rewards=True, warn=False)
-    accuracy = (np.mean(cast(Any, rewards)) + 1) / 2
-    assert accuracy == pytest.approx(env.evaluate(model).overall_accuracy)
-
-
-def test_wrappers_and_callbacks_of_stable_baselines3_work(tmp_path: Path) -> None:
-    env = RoutingVecEnv(**SMALL, copies=2)
-    wrapped = VecNormalize(VecMonitor(env), norm_reward=False)
-    view = VecNormalize(VecMonitor(env.evaluation_view("validation")), norm_reward=False, training=False)
-    callback = EvalCallback(view, eval_freq=20, n_eval_episodes=3, log_path=str(tmp_path), verbose=0)
-    model = ppo(wrapped).learn(300, callback)
-    assert np.load(tmp_path / "evaluations.npz")["results"].shape[1] == 3
-    assert {info["l"] for info in cast(Any, model.ep_info_buffer)} == {3}
-    assert env.evaluate(model).samples.tolist() == [6, 6, 6]
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])  # noqa: S301

@@ -140,8 +140,21 @@ def test_a_model_of_stable_baselines3_routes_greedily() -> None:
     env = SHELLS["Stable-Baselines3"]()
     model = PPO("MlpPolicy", env, n_steps=6, batch_size=12, seed=0).learn(72)
     assert same(vars(env.evaluate(model)), vars(env.game.evaluate(env.policy(model))))
-    with pytest.raises(TypeError, match=r"policy is a PPO; it must be a routing_env\.Router"):
-        SHELLS["per_task"]().evaluate(model)
+    other = SHELLS["per_task"]()
+    with pytest.warns(UserWarning, match="the blocks of this environment have not trained"):
+        assert same(vars(other.evaluate(model)), vars(other.game.evaluate(other.policy(model))))
+
+
+def test_wrappers_that_cannot_work_end_in_an_error() -> None:
+    supersuit = pytest.importorskip("supersuit")
+    immortal = supersuit.black_death_v3(RoutingParallelEnv(**WORLD, mask="none"))
+    immortal.reset()
+    actions = dict.fromkeys(immortal.agents, 0)
+    for _ in range(immortal.unwrapped.game.spec.depth):
+        immortal.step(actions)
+    assert immortal.agents
+    with pytest.raises(RuntimeError, match="no episode is under way; call reset"):
+        immortal.step(actions)
 
 
 def test_the_topology_picks_the_class() -> None:

@@ -273,12 +273,13 @@ def learn_together(
     for model in models:
         ModelPolicy(model, turns.lanes.format)  # refuses what could not go on routing when its loop has ended
         model._last_obs = None  # pyright: ignore[reportPrivateUsage]  # from a deal that has long ended
+    values = [values_of(model) for model in models]
     turns.run(
         [
             lambda model=model, call=call: model.learn(total_timesteps, **call)
             for model, call in zip(models, calls, strict=True)
         ],
-        [lambda task=task, model=model: _greedy_action(turns.lanes, task, model) for task, model in enumerate(models)],
+        [lambda task=task: _greedy_action(turns.lanes, task, values[task]) for task in range(len(models))],
     )
 
 
@@ -358,6 +359,6 @@ def _in_order(models: Sequence[BaseAlgorithm]) -> tuple[TurnTaking, list[BaseAlg
     return games.pop(), [by_task[task] for task in sorted(by_task)]
 
 
-def _greedy_action(lanes: Lanes, task: int, model: BaseAlgorithm) -> int:
-    values = values_of(model)(lanes.vectors[task : task + 1])[0].cpu().numpy()
-    return int(np.where(lanes.masks[task], values, -np.inf).argmax())
+def _greedy_action(lanes: Lanes, task: int, values: Callable[[Vector, int], Tensor]) -> int:
+    rated = values(lanes.vectors[task : task + 1], lanes.depth)[0].cpu().numpy()
+    return int(np.where(lanes.masks[task], rated, -np.inf).argmax())

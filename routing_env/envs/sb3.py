@@ -17,18 +17,14 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
-from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from routing_env.data import SplitName
 from routing_env.envs.lanes import Lanes
 from routing_env.envs.observation import PARTS, check_choice
-from routing_env.envs.sb3_policies import ModelPolicy, warn_of_untrained_blocks
-from routing_env.envs.shell import AgentPolicy, Progress, Shell
-from routing_env.evaluations import Evaluation
+from routing_env.envs.shell import Progress, Shell
 from routing_env.game.build import check_seed
 from routing_env.names import as_integer, require
-from routing_env.types import Policy, Router
 
 
 class Lane:
@@ -130,41 +126,6 @@ class LanesVecEnv(Shell, VecEnv):
             lanes.deal()
             self.reset_infos = lanes.infos()
         return lanes.vectors, rewards, np.full(self.num_envs, over), told
-
-    def evaluate(
-        self,
-        policy: BaseAlgorithm | Router | Policy | AgentPolicy,
-        split: SplitName = "test",
-        *,
-        batched: bool = False,
-    ) -> Evaluation:
-        """Route a whole split without training, as in :meth:`Shell.evaluate`.
-
-        Args:
-            policy: what :meth:`Shell.evaluate` takes, or a Stable-Baselines3 model, which acts greedily.
-            split: "train", "validation" or "test".
-            batched: ``policy`` is a function from a :class:`~routing_env.types.State` to legal actions int64 [B].
-
-        Raises:
-            TypeError: ``policy`` is none of these, or a model that cannot be read, see
-                :class:`~routing_env.envs.sb3_policies.ModelPolicy`.
-            ValueError: the split is empty, or an action is illegal.
-        """
-        if isinstance(policy, BaseAlgorithm):
-            warn_of_untrained_blocks(policy, self.game, stacklevel=2)
-            policy, batched = ModelPolicy(policy, self.lanes.format), True
-        return super().evaluate(policy, split, batched=batched)
-
-    def policy(self, model: BaseAlgorithm) -> ModelPolicy:
-        """The greedy policy of a model: a function from a :class:`~routing_env.types.State` to legal actions int64 [B].
-
-        Its method ``probability`` gives the model's own distribution, from which a recording measures the entropy.
-
-        Raises:
-            TypeError: the model cannot be read, see :class:`~routing_env.envs.sb3_policies.ModelPolicy`.
-        """
-        warn_of_untrained_blocks(model, self.game, stacklevel=2)
-        return ModelPolicy(model, self.lanes.format)
 
     def evaluation_view(self, split: SplitName = "test", copies: int = 1) -> LanesVecEnv:
         """An environment for EvalCallback: lanes through the same blocks that train nothing.

@@ -23,7 +23,7 @@ from routing_env.envs.observation import ObservationFormat
 from routing_env.game.routing_game import RoutingGame
 from routing_env.types import State
 
-_READABLE = "use DQN, QRDQN, PPO, A2C, TRPO, MaskablePPO or ARS"
+_READABLE = "use DQN, QRDQN, PPO, A2C, TRPO, MaskablePPO, RecurrentPPO or ARS"
 
 _KNOWN_WRAPPERS = (
     *(VecCheckNan, VecMonitor, VecNormalize, Monitor, ActionMasker),
@@ -39,13 +39,17 @@ _TOLD: WeakSet[RoutingGame] = WeakSet()
 class ModelPolicy:
     """Takes a model's highest-valued legal action, whether or not the model itself uses masks.
 
+    A model with an LSTM (RecurrentPPO) remembers each route from its first decision on, so it must be given the states
+    of a batch in order of depth.
+
     Args:
-        model: has Q-values (DQN, QRDQN), a policy distribution (PPO, A2C, TRPO, MaskablePPO) or scores (ARS).
+        model: has Q-values (DQN, QRDQN, there the mean over quantiles), a policy distribution (PPO, A2C, TRPO,
+            MaskablePPO, RecurrentPPO) or scores (ARS).
         seen: format of the environment's observations; if the model has a VecNormalize, it is applied.
 
     Raises:
-        TypeError: The model has none of these, has an LSTM or continuous actions, or was trained on other observations,
-            such as stacked ones.
+        TypeError: The model has none of these, has continuous actions, or was trained on other observations, such as
+            stacked ones.
     """
 
     def __init__(self, model: BaseAlgorithm, seen: ObservationFormat) -> None:
@@ -78,48 +82,85 @@ class ModelPolicy:
         return (1 - epsilon) * best + epsilon * state.legal / state.legal.sum(1, keepdim=True)
 
     def values(self, state: State) -> Tensor:
-        """Log-probabilities, Q-values or scores of the legal actions, float32 [B, A]; -inf for the others."""
-        values = self._values(self._seen.vectors(state)).to(state.legal.device)
+        """Log-probabilities, Q-values or scores of the legal actions, float32 [B, A]; -inf for the others.
+
+        Raises:
+            ValueError: The model has an LSTM, and the states of this batch are not given in order of depth.
+        """
+        values = self._values(self._seen.vectors(state), state.depth).to(state.legal.device)
         return values.masked_fill(~state.legal, -torch.inf)
 
 
-def values_of(model: BaseAlgorithm) -> Callable[[NDArray[np.float32]], Tensor]:
-    """A function from observation vectors float32 [B, n] to log-probabilities, Q-values or scores, float32 [B, A].
+def values_of(model: BaseAlgorithm) -> Callable[[NDArray[np.float32], int], Tensor]:
+    """A function from observation vectors float32 [B, n] and their depth to what a model values actions by.
+
+    That is log-probabilities, Q-values or scores, float32 [B, A]. An LSTM's memory begins empty at depth 0, or where
+    the first vectors are given.
 
     Raises:
-        TypeError: The model has none of these, or has an LSTM or continuous actions.
+        TypeError: The model has none of these, or has continuous actions.
     """
     policy: Any = model.policy
     name = type(model).__name__
     if not isinstance(model.action_space, spaces.Discrete):
         raise TypeError(f"the action space of {name} is {model.action_space}; routing is discrete: {_READABLE}")
     if hasattr(policy, "lstm_actor"):
-        raise TypeError(f"the policy of {name} has an LSTM, and decisions are read from one state each; {_READABLE}")
-    if hasattr(policy, "q_net"):
-        rate = policy.q_net
+        rate = _Remembering(policy)
+    elif hasattr(policy, "q_net"):
+
+        def rate(observation: Tensor, depth: int) -> Tensor:
+            return policy.q_net(observation)
     elif hasattr(policy, "quantile_net"):
 
-        def rate(observation: Tensor) -> Tensor:
+        def rate(observation: Tensor, depth: int) -> Tensor:
             return policy.quantile_net(observation).mean(1)
     elif hasattr(policy, "get_distribution"):
 
-        def rate(observation: Tensor) -> Tensor:
+        def rate(observation: Tensor, depth: int) -> Tensor:
             return policy.get_distribution(observation).distribution.logits
     elif hasattr(policy, "action_net"):
 
-        def rate(observation: Tensor) -> Tensor:
+        def rate(observation: Tensor, depth: int) -> Tensor:
             return policy.action_net(policy.extract_features(observation, policy.features_extractor))
     else:
         raise TypeError(f"{name} has neither Q-values nor a policy distribution; {_READABLE}")
 
-    def values(vectors: NDArray[np.float32]) -> Tensor:
+    def values(vectors: NDArray[np.float32], depth: int) -> Tensor:
         normalise = model.get_vec_normalize_env()
         given = vectors if normalise is None else normalise.normalize_obs(vectors)
         policy.set_training_mode(False)
         with torch.no_grad():
-            return rate(policy.obs_to_tensor(given)[0])
+            return rate(policy.obs_to_tensor(given)[0], depth)
 
     return values
+
+
+class _Remembering:
+    """The logits of a policy with an LSTM, whose memory of a batch's routes is kept from one depth to the next.
+
+    Giving the same depth again repeats the answer.
+    """
+
+    def __init__(self, policy: Any) -> None:
+        self._policy = policy
+        self._before: dict[int, tuple[Tensor, Tensor]] = {}  # hidden and cell states [layers, B, H] before each depth
+
+    def __call__(self, observation: Tensor, depth: int) -> Tensor:
+        """Logits float32 [B, A]."""
+        lanes, lstm = len(observation), self._policy.lstm_actor
+        if depth == 0 or not self._before:
+            empty = observation.new_zeros(lstm.num_layers, lanes, lstm.hidden_size)
+            self._before = {depth: (empty, empty)}
+        memory = self._before.get(depth)
+        if memory is None or memory[0].shape[1] != lanes:
+            raise ValueError(
+                f"{lanes} lanes at depth {depth} do not go on from those given before; a policy with an LSTM must be "
+                "given the states of one batch in order, from depth 0 on"
+            )
+        distribution, self._before[depth + 1] = self._policy.get_distribution(
+            observation, memory, observation.new_zeros(lanes)
+        )
+        return distribution.distribution.logits
 
 
 def warn_of_untrained_blocks(model: BaseAlgorithm, game: RoutingGame, *, stacklevel: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,29 +16,13 @@ from torch import Tensor
 
 from routing_env.envs.lanes import Lanes
 from routing_env.envs.sb3 import LanesVecEnv
+from routing_env.envs.sb3_algorithms import algorithm_class
 from routing_env.envs.sb3_models import SavedModel
 from routing_env.envs.sb3_policies import ModelPolicy
 from routing_env.envs.world import World
 from routing_env.game.routing_game import RoutingGame
-from routing_env.names import import_object, look_up, suggestion
-from routing_env.types import Decision, Game, GameSpec, Router, State
-
-ALGORITHMS = {
-    "A2C": "stable_baselines3:A2C",
-    "DQN": "stable_baselines3:DQN",
-    "MaskablePPO": "sb3_contrib:MaskablePPO",
-    "PPO": "stable_baselines3:PPO",
-    "QRDQN": "sb3_contrib:QRDQN",
-    "TRPO": "sb3_contrib:TRPO",
-}
-
-_CONTINUOUS = "its action space is continuous; routing is discrete"
-_UNFIT = {
-    "ARS": "it compares policies by evaluations in turn, between which the blocks change",
-    "RecurrentPPO": "its policy has an LSTM, and a router is asked for one decision at a time",
-    **dict.fromkeys(("CrossQ", "DDPG", "SAC", "TD3", "TQC"), _CONTINUOUS),
-}
-"""Other algorithms of Stable-Baselines3 and sb3-contrib, and why they are refused."""
+from routing_env.names import option_docs, suggestion
+from routing_env.types import Decision, Game, Router, State
 
 
 class SB3Router(Router):
@@ -45,10 +30,14 @@ class SB3Router(Router):
 
     Its seed is set for NumPy and torch as a whole, as Stable-Baselines3 does.
 
+    Attributes:
+        model: the model.
+        remark: the settings of the model that are not the defaults of Stable-Baselines3.
+
     Args:
         game: the game, which has a constant number of lanes.
         lanes: number of lanes per deal.
-        algorithm: a key of ``ALGORITHMS``.
+        algorithm: a key of :data:`~routing_env.envs.sb3_algorithms.ALGORITHMS`.
         seed: seed of the model.
         parts: what the model sees of "v", "task" and "depth". The meaning of v changes while the blocks learn; without
             it these algorithms learn sooner.
@@ -74,19 +63,18 @@ class SB3Router(Router):
         decided: float = 6.0,
         **options: Any,
     ) -> None:
-        if algorithm in _UNFIT:
-            raise ValueError(f"{algorithm} cannot route: {_UNFIT[algorithm]}; use {', '.join(ALGORITHMS)}")
-        factory = import_object(look_up("Stable-Baselines3 algorithm", algorithm, ALGORITHMS))
-        known = [name for name in inspect.signature(factory).parameters if name not in ("env", "seed")]
+        factory = algorithm_class(algorithm)
+        known = _options(factory)
         for option in options:
             if option not in known:
                 closest = suggestion(option, [*known, "parts", "decided"])
                 raise ValueError(f"{algorithm} has no option {option!r}; {closest}")
         self._env = LanesVecEnv(Lanes(World(game, own=False), lanes, parts=parts))
         set_random_seed(seed)
-        usual = {"policy": "MlpPolicy", "device": "cpu", **defaults(algorithm, game.spec, lanes)}
+        usual = defaults(algorithm, tasks=game.spec.tasks, depth=game.spec.depth, lanes=lanes)
         if set(parts) != {"task", "depth"}:
             del usual["policy_kwargs"]
+        self.remark = _remark(algorithm, {"parts": list(parts), "decided": decided, **usual, **options})
         self.model: BaseAlgorithm = factory(env=self._env, **(usual | options))
         self.model.action_space.seed(seed)
         if "policy_kwargs" in usual and "policy_kwargs" not in options:
@@ -150,38 +138,88 @@ class TaskAndDepth(BaseFeaturesExtractor):
 
 
 def decide(model: BaseAlgorithm, deviation: float) -> None:
-    """Draw a new table of logits, in which each task prefers a route of its own; models with Q-values are left alone.
+    """Let each task prefer a route of its own from the start, by new logits or by quantiles that agree.
 
     Stable-Baselines3 begins with nearly uniform policies. Blocks that all tasks train alike name the commonest class,
-    and then no route is better than another. Models with Q-values explore little from the start instead.
+    and then no route is better than another. DQN is left alone: its values differ enough, and it explores little. The
+    quantiles of QRDQN cancel out in the mean, so those of an action begin with the same values here.
 
     Args:
         model: new, with the ``policy_kwargs`` of :func:`defaults`.
         deviation: standard deviation of the logits.
     """
-    logits: Any = getattr(model.policy, "action_net", None)
-    if logits is not None:
-        torch.nn.init.normal_(logits.weight, std=deviation)
+    policy: Any = model.policy
+    if hasattr(policy, "action_net"):
+        torch.nn.init.normal_(policy.action_net.weight, std=deviation)
+    elif hasattr(policy, "quantile_net"):
+        table, quantiles = policy.quantile_net.quantile_net[0], policy.quantile_net.n_quantiles
+        with torch.no_grad():
+            for values in (table.weight, table.bias):  # quantile by quantile, each with one row for each action
+                one = values[: len(values) // quantiles].clone()
+                values.copy_(one.repeat(quantiles, *[1] * (values.dim() - 1)))
+        policy.quantile_net_target.load_state_dict(policy.quantile_net.state_dict())
 
 
-def defaults(algorithm: str, spec: GameSpec, lanes: int) -> dict[str, Any]:
+def described_options(algorithm: str, *, tasks: int, depth: int, lanes: int) -> list[tuple[str, str, str]]:
+    """The options of an entrant, each with its default in such a game and what it means.
+
+    Raises:
+        ValueError: unknown algorithm, or one that cannot route.
+    """
+    factory, usual = algorithm_class(algorithm), defaults(algorithm, tasks=tasks, depth=depth, lanes=lanes)
+    docs, own = option_docs(SB3Router), inspect.signature(SB3Router).parameters
+    rows = [(name, _shown(own[name].default), docs[name]) for name in ("parts", "decided")]
+    meanings: dict[str, str] = dict(re.findall(r":param (\w+): ((?:.|\n(?!\s*:))*)", factory.__doc__ or ""))
+    for name in _options(factory):
+        theirs = inspect.signature(factory).parameters[name].default
+        meaning = " ".join(meanings.get(name, "").split())
+        if name in usual and name != "policy":
+            meaning += f" (Stable-Baselines3: {_shown(theirs)})"
+        rows.append((name, _shown(usual.get(name, theirs)), meaning))
+    return rows
+
+
+def _remark(algorithm: str, settings: Mapping[str, Any]) -> str:
+    without_logits = {"decided"} if "DQN" in algorithm else set[str]()
+    shown = (f"{name} {_shown(value)}" for name, value in settings.items() if name not in {"policy", *without_logits})
+    return (
+        f"settings of {algorithm} that are not the defaults of Stable-Baselines3: {', '.join(shown)}; all of them: "
+        f"routing-env list sb3:{algorithm}"
+    )
+
+
+def _options(factory: Any) -> list[str]:
+    """The options of an algorithm that an entrant takes."""
+    return [name for name in inspect.signature(factory).parameters if name not in ("env", "seed") and name[0] != "_"]
+
+
+def _shown(value: object) -> str:
+    """A default as a person reads it."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name}: {_shown(one)}" for name, one in value.items()) + "}"  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    return value.__name__ if isinstance(value, type) else str(value)
+
+
+def defaults(algorithm: str, *, tasks: int, depth: int, lanes: int) -> dict[str, Any]:
     """Settings for routing, with the parts "task" and "depth"; policies also need :func:`decide`.
 
     DQN and QRDQN explore little: a router that explores much teaches every block everything, and then no block is
     better than another.
 
     Args:
-        algorithm: a key of ``ALGORITHMS``.
-        spec: of the game.
+        algorithm: a key of :data:`~routing_env.envs.sb3_algorithms.ALGORITHMS`.
+        tasks: T.
+        depth: D.
         lanes: number of lanes per deal.
     """
-    depth = spec.depth
-    table = {
+    table: dict[str, Any] = {
         "features_extractor_class": TaskAndDepth,
-        "features_extractor_kwargs": {"tasks": spec.tasks},
+        "features_extractor_kwargs": {"tasks": tasks},
         "net_arch": [],
     }
-    whole_return: dict[str, Any] = {"gamma": 1.0, "policy_kwargs": table}
+    whole_return: dict[str, Any] = {"policy": "MlpPolicy", "device": "cpu", "gamma": 1.0, "policy_kwargs": table}
+    if algorithm == "QRDQN":
+        table["n_quantiles"] = 25  # the work grows with their square
     if algorithm in ("DQN", "QRDQN"):
         return whole_return | {
             "learning_rate": 3e-4,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from copy import deepcopy
-from typing import Self, cast
+from typing import TYPE_CHECKING, Any, Self, TypeGuard, cast
 
 import numpy as np
 import torch
@@ -18,6 +19,11 @@ from routing_env.evaluations import Evaluation
 from routing_env.game.routing_game import RoutingGame
 from routing_env.game.settings import Settings
 from routing_env.types import Policy, Router, State
+
+if TYPE_CHECKING:  # slow to import, and most environments do without
+    from stable_baselines3.common.base_class import BaseAlgorithm
+
+    from routing_env.envs.sb3_policies import ModelPolicy
 
 AgentPolicy = Callable[[str, Observation], int]
 """Chooses one agent's action from its name and its observation."""
@@ -49,24 +55,48 @@ class Shell:
         return self.lanes.settings
 
     def evaluate(
-        self, policy: Router | Policy | AgentPolicy, split: SplitName = "test", *, batched: bool = False
+        self,
+        policy: Router | Policy | AgentPolicy | BaseAlgorithm,
+        split: SplitName = "test",
+        *,
+        batched: bool = False,
     ) -> Evaluation:
         """Route a whole split without training. An episode in progress is not disturbed.
 
         Args:
-            policy: a :class:`~routing_env.types.Router`, which acts greedily, or a function
+            policy: a :class:`~routing_env.types.Router` or a Stable-Baselines3 model, which act greedily, or a function
                 ``policy(agent, observation) -> action``, which is given the observations that the agent gets in play.
                 Environments without named agents call the agent of every lane "router_0".
             split: "train", "validation" or "test".
             batched: ``policy`` is a function from a :class:`~routing_env.types.State` to legal actions int64 [B].
 
         Raises:
-            TypeError: ``policy`` is neither a router nor a function.
+            TypeError: ``policy`` is none of these, or a model that cannot be read, see
+                :class:`~routing_env.envs.sb3_policies.ModelPolicy`.
             ValueError: the split is empty, or an action is illegal.
         """
+        if _is_model(policy):
+            policy, batched = self._model_policy(policy, stacklevel=3), True
         if callable(policy) and not (batched or isinstance(policy, Router)):
             policy = self._by_agent(cast(AgentPolicy, policy))
         return self.game.evaluate(cast(Router | Policy, policy), split)
+
+    def policy(self, model: BaseAlgorithm) -> ModelPolicy:
+        """The greedy policy of a Stable-Baselines3 model.
+
+        It is a function from a :class:`~routing_env.types.State` to legal actions int64 [B]. Its method ``probability``
+        gives the model's own distribution, from which a recording measures the entropy.
+
+        Raises:
+            TypeError: the model cannot be read, see :class:`~routing_env.envs.sb3_policies.ModelPolicy`.
+        """
+        return self._model_policy(model, stacklevel=3)
+
+    def _model_policy(self, model: BaseAlgorithm, *, stacklevel: int) -> ModelPolicy:
+        from routing_env.envs.sb3_policies import ModelPolicy, warn_of_untrained_blocks
+
+        warn_of_untrained_blocks(model, self.game, stacklevel=stacklevel)
+        return ModelPolicy(model, self.lanes.format)
 
     def _by_agent(self, policy: AgentPolicy) -> Policy:
         """A batched policy that asks one agent per lane.
@@ -101,3 +131,9 @@ class Shell:
 
         tasks, routes, correct = progress or self._progress
         return picture(self.lanes.spec, self.game.data.task_names, tasks, routes, correct, title=title)
+
+
+def _is_model(policy: Any) -> TypeGuard[BaseAlgorithm]:
+    """Whether it is a model of Stable-Baselines3, which is imported only if somebody else has done so."""
+    library = sys.modules.get("stable_baselines3.common.base_class")
+    return library is not None and isinstance(policy, library.BaseAlgorithm)

@@ -63,6 +63,7 @@ class Learner(ABC):
         pass_size: training samples in an epoch.
         pass_action: index of PASS, where something is routed and there is one.
         description: what is trained, in a few words.
+        remark: settings of the router that a person might not expect; empty if there are none.
         warning: what a person should know before training starts; empty if there is nothing.
         later_epochs: epochs after those of the settings, where tasks arrive.
         compute: counts the operations of training.
@@ -74,6 +75,7 @@ class Learner(ABC):
     pass_size: int
     pass_action: int | None = None
     description: str = ""
+    remark: str = ""
     warning: str = ""
     later_epochs: int = 0
     compute: ComputeMeter
@@ -217,6 +219,7 @@ class RouterLearner(GameLearner):
         game, self.router = game_and_router(settings, data, data.tasks if tasks is None else tasks)
         super().__init__(game, settings.epochs * game.dealer.pass_size // FINEST_SNAPSHOTS, self.router)
         game.observers.append(self.monitor)
+        self.remark = getattr(self.router, "remark", "")
         if forgets(self.router):
             self.warning = f"{settings.router} has no state_dict: the run can be neither resumed nor evaluated later"
 

@@ -43,6 +43,8 @@ def train_and_show(
         f"{escape(printable(run.learner.description))}",
         highlight=False,
     )
+    if run.learner.remark:
+        console.print(printable(run.learner.remark), highlight=False, markup=False, style="dim")
     if run.learner.warning:
         console.print(printable(run.learner.warning), highlight=False, markup=False)
     with tracked(run, directory.path, log):

@@ -21,7 +21,7 @@ class RunSettings:
     """Settings of a training run, all of them with a value."""
 
     router: str = "wpl"
-    """Router or baseline: a name of `routing-env list`, sb3:PPO, or your own as module:Class or file.py:Class."""
+    """Router or baseline: a name of `routing-env list`, or your own as module:Class or file.py:Class."""
     router_options: tuple[str, ...] = ()
     """Options of the router or baseline as name=value, for example `step=0.02 rule=full-vector`."""
     epochs: Annotated[int, "at least 1"] = 10
