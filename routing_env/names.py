@@ -225,6 +225,8 @@ def as_integer(value: object) -> int | None:
     NumPy's and torch's integers and their arrays without axes are integers too; a bool is not an integer, and an array
     with axes is not either, even if it holds a single number.
     """
+    if type(value) is int:  # the usual case
+        return value
     if isinstance(value, bool) or getattr(value, "ndim", 0) or str(getattr(value, "dtype", "")) == "torch.bool":
         return None
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from typing import Any, TypeVar
 
 import numpy as np
@@ -70,7 +71,7 @@ class DispatchedParallelEnv(RoutingParallelEnv):
         """
         chosen = self._read(actions)
         if self._picked is None:
-            self._picked = int(chosen[0])
+            self._picked = chosen[0]
             return self._returned(np.zeros(1))
         return self._returned(self.lanes.step(chosen, who=self._deciding))
 
@@ -106,6 +107,9 @@ class DispatchedParallelEnv(RoutingParallelEnv):
     def _show(self) -> tuple[dict[str, Observation], Infos]:
         observations, infos = super()._show()
         return OfPicked(observations), OfPicked(infos)
+
+    def _each(self, lanes: list[T]) -> list[T]:
+        return [copy(one) for _ in self._present for one in lanes]  # the dispatcher and the router share one lane
 
     def _agents_for(self, state: State, policy: AgentPolicy) -> list[str]:
         """The routers that the policy picks as the dispatcher."""

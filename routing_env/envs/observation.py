@@ -108,11 +108,11 @@ class ObservationFormat:
         """The vector of every lane in a state, float32 [B, n]."""
         return self.fill(self.blank(state.task.cpu().numpy()), state.v, state.depth)
 
-    def observations(self, vectors: Vectors, masks: Iterable[Masks]) -> list[Observation]:
+    def observations(self, vectors: Iterable[Vectors], masks: Iterable[Masks]) -> list[Observation]:
         """Combine vectors and masks into one observation per agent.
 
         Args:
-            vectors: float32 [number of agents, n].
+            vectors: for each agent, float32 [n].
             masks: for each agent, int8 of the size of its action space.
         """
         if not self._in_observation:
@@ -147,6 +147,8 @@ def integers_in(actions: object) -> list[int] | None:
         actions = actions.tolist()
     if not isinstance(actions, list | tuple):
         return None
+    if set(map(type, cast(Sequence[object], actions))) == {int}:  # the usual case
+        return cast(list[int], list(actions))
     chosen = [as_integer(one) for one in cast(Sequence[object], actions)]
     return None if None in chosen else cast(list[int], chosen)
 

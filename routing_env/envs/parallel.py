@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import gymnasium
 import numpy as np
@@ -20,6 +20,7 @@ from routing_env.envs.shell import AgentPolicy, Shell
 from routing_env.names import printable
 from routing_env.types import State
 
+T = TypeVar("T")
 Infos = dict[str, dict[str, Any]]
 Returned = tuple[dict[str, Observation], dict[str, float], dict[str, bool], dict[str, bool], Infos]
 """Observations, rewards, terminations, truncations and infos."""
@@ -172,10 +173,7 @@ class RoutingParallelEnv(Shell, ParallelEnv[str, Observation, Any]):
 
     @property
     def _present(self) -> list[str]:
-        """The agents of the current step, or of the last one when the episode has ended.
-
-        Agent i belongs to lane i modulo the number of lanes.
-        """
+        """The agents of the current step, or of the last one when the episode has ended."""
         return self.possible_agents
 
     @property
@@ -204,27 +202,29 @@ class RoutingParallelEnv(Shell, ParallelEnv[str, Observation, Any]):
             actions: the size of every agent's action space.
         """
         self.possible_agents = list(actions)
+        self._sizes = dict(actions)
         self._observation_spaces = {agent: self.lanes.format.space(size) for agent, size in actions.items()}
         generators = np.random.default_rng(self.settings.seed).spawn(len(actions))
         sized = zip(actions.items(), generators, strict=True)
         self._action_spaces = {agent: spaces.Discrete(size, seed=generator) for (agent, size), generator in sized}
 
-    def _read(self, actions: Mapping[str, int]) -> NDArray[np.int64]:
+    def _read(self, actions: Mapping[str, int]) -> list[int]:
         """The actions of the agents that decide, in the order of their lanes."""
         if not self.agents:
             raise RuntimeError("no episode is under way; call reset to deal the next samples")
-        if list(actions) != self._deciding:
-            missing = [agent for agent in self._deciding if agent not in actions]
+        deciding = self._deciding
+        if list(actions) != deciding:
+            missing = [agent for agent in deciding if agent not in actions]
             extra = [agent for agent in actions if agent not in self.agents]
             if missing or extra:
                 raise ValueError(
                     "actions must name every agent and no other; "
                     f"missing: {missing or 'none'}, extra: {extra or 'none'}"
                 )
-        return np.array([self._read_one(agent, actions[agent]) for agent in self._deciding], dtype=np.int64)
+        return [self._read_one(agent, actions[agent]) for agent in deciding]
 
     def _read_one(self, agent: str, action: object) -> int:
-        return read_action(agent, action, int(self._action_spaces[agent].n))
+        return read_action(agent, action, self._sizes[agent])
 
     def _returned(self, rewards: NDArray[Any]) -> Returned:
         """What a step returns; ``rewards`` are those of the lanes."""
@@ -233,24 +233,22 @@ class RoutingParallelEnv(Shell, ParallelEnv[str, Observation, Any]):
         observations, infos = self._show()
         if self._window is not None:
             self.render()
-        earned = dict(zip(present, rewards[self._lane].tolist(), strict=True))
+        earned = dict(zip(present, self._each(rewards.tolist()), strict=True))
         return observations, earned, dict.fromkeys(present, over), dict.fromkeys(present, False), infos
 
     def _show(self) -> tuple[dict[str, Observation], Infos]:
         """The observations and infos of the agents present."""
-        form, lane, masks = self.lanes.format, self._lane, self._masks()
-        seen = form.observations(self.lanes.vectors[lane], masks)
-        told = self.lanes.infos()
-        infos: Infos = {agent: told[own].copy() for agent, own in zip(self._present, lane.tolist(), strict=True)}
+        form, present, masks = self.lanes.format, self._present, self._masks()
+        seen = form.observations(self._each(list(self.lanes.vectors)), masks)
+        infos: Infos = dict(zip(present, self._each(self.lanes.infos()), strict=True))
         if form.in_info:
             for info, mask in zip(infos.values(), masks, strict=True):
                 info["action_mask"] = mask.copy()
-        return dict(zip(self._present, seen, strict=True)), infos
+        return dict(zip(present, seen, strict=True)), infos
 
-    @property
-    def _lane(self) -> NDArray[np.int64]:
-        """The lane of each agent present."""
-        return np.arange(len(self._present)) % self.lanes.number
+    def _each(self, lanes: list[T]) -> list[T]:
+        """What belongs to the lanes, for the agents present; here agent i has lane i."""
+        return lanes
 
     def _new_window(self) -> Window | None:
         return Window("routing_v0", self.metadata["render_fps"]) if self.render_mode == "human" else None
