@@ -2,28 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 import torch
 
+P = ParamSpec("P")
+R = TypeVar("R")
 
-@contextmanager
-def usual_torch(*, keep_gradients: bool = False) -> Generator[None, None, None]:
-    """Inside, torch's settings for the whole process are those that it starts with, whatever the caller has set.
+
+def usual_torch(*, keep_gradients: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorate a function that needs torch's settings for the whole process as they are at the start.
 
     They are the default type and device of new tensors, gradients, and inference mode.
 
     Args:
         keep_gradients: Leave gradients switched on or off as they are.
     """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def run(*args: P.args, **kwargs: P.kwargs) -> R:
+            if _is_usual() and (keep_gradients or torch.is_grad_enabled()):
+                return function(*args, **kwargs)  # a default device, even the CPU, would slow every call down
+            with _made_usual(keep_gradients):
+                return function(*args, **kwargs)
+
+        return run
+
+    return decorate
+
+
+def _is_usual() -> bool:
+    new = torch.empty(0)
+    return new.dtype is torch.float32 and new.device.type == "cpu" and not new.is_inference()
+
+
+@contextmanager
+def _made_usual(keep_gradients: bool) -> Generator[None]:
     dtype, gradients = torch.get_default_dtype(), torch.is_grad_enabled()
-    usual = (
-        dtype is torch.float32 and torch.get_default_device().type == "cpu" and not torch.is_inference_mode_enabled()
-    )
-    if usual and (gradients or keep_gradients):
-        yield  # a default device, even the CPU, would slow every call down
-        return
     torch.set_default_dtype(torch.float32)
     try:
         wanted = gradients or not keep_gradients

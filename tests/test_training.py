@@ -32,6 +32,24 @@ def test_sgd_with_momentum_by_hand_touches_only_what_the_loss_reaches() -> None:
     assert unused.grad is None
 
 
+def test_plain_sgd_takes_the_steps_of_torchs_bit_for_bit() -> None:
+    torch.manual_seed(0)
+    ours, theirs = ([nn.Parameter(torch.empty(7, 5)), nn.Parameter(torch.empty(33))] for _ in range(2))
+    for one, other in zip(ours, theirs, strict=True):
+        one.data.normal_()
+        other.data.copy_(one.data)
+    trainer = BlockTrainer(ours, learning_rate=0.1)
+    optimizer = torch.optim.SGD(theirs, lr=0.1)
+    for step in range(5):
+        used = 1 + step % 2  # now and then a parameter has no gradient
+        losses = [torch.stack([one.exp().sum() for one in side[:used]]) for side in (ours, theirs)]
+        trainer.step(losses[0])
+        optimizer.zero_grad()
+        losses[1].mean().backward()
+        optimizer.step()
+        assert all(map(torch.equal, ours, theirs))
+
+
 def test_the_papers_schedule() -> None:
     """Divided by 10 every 20 epochs: after 20, 40 and 60, and not before."""
     trainer = BlockTrainer([nn.Parameter(torch.zeros(()))], learning_rate=1e-2)

@@ -15,7 +15,7 @@ from routing_env.types import Batch, Decision, GameSpec, Outcome, State
 def is_legal(action: Tensor, state: State) -> Tensor:
     """Whether each lane's action, int64 [B], is legal, bool [B]; for actions of any value."""
     inside = action.clamp(0, state.legal.shape[1] - 1)
-    return state.legal.gather(1, inside[:, None])[:, 0] & (inside == action)
+    return state.legal.gather(1, inside.unsqueeze(1)).squeeze(1) & (inside == action)
 
 
 def check_decision(decision: Decision, state: State, playing: Tensor | None = None) -> None:

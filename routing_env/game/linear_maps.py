@@ -54,7 +54,7 @@ class _ChosenMaps(torch.autograd.Function):
         inputs = v.index_select(0, order)
         ctx.save_for_backward(inputs, order, *weights)
         ctx.rows, ctx.biased = rows, bool(biases)
-        groups = zip(inputs.split(rows), weights, biases or [None] * len(rows), strict=True)
+        groups = zip(inputs.split_with_sizes(rows), weights, biases or [None] * len(rows), strict=True)
         output = torch.cat([F.linear(part, weight, bias) for part, weight, bias in groups])
         return torch.empty_like(output).index_copy_(0, order, output)
 
@@ -62,13 +62,15 @@ class _ChosenMaps(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         inputs, order, *weights = ctx.saved_tensors
-        grads = grad_outputs[0].index_select(0, order).split(ctx.rows)
+        grad = grad_outputs[0].index_select(0, order)
+        grads = grad.split_with_sizes(ctx.rows)
         grad_v = None
         if ctx.needs_input_grad[0]:
-            grad_inputs = torch.cat([grad @ weight for grad, weight in zip(grads, weights, strict=True)])
+            grad_inputs = torch.cat([part @ weight for part, weight in zip(grads, weights, strict=True)])
             grad_v = torch.empty_like(inputs).index_copy_(0, order, grad_inputs)
-        grad_weights = [grad.t() @ part for grad, part in zip(grads, inputs.split(ctx.rows), strict=True)]
-        grad_biases = [grad.sum(0) for grad in grads] if ctx.biased else []
+        columns = zip(grad.t().split_with_sizes(ctx.rows, 1), inputs.split_with_sizes(ctx.rows), strict=True)
+        grad_weights = [column @ part for column, part in columns]
+        grad_biases = [part.sum(0) for part in grads] if ctx.biased else []
         return (grad_v, None, None, *grad_weights, *grad_biases)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -88,6 +88,7 @@ class BlockTrainer:
         if apart:
             groups.append({"params": [one for one in self._parameters if one in apart]})
         self._own_optimizer = callable(optimizer)
+        self._alike = len({(one.dtype, one.device) for one in self._parameters}) == 1
         if callable(optimizer):
             self.optimizer = optimizer(self._parameters)
         elif optimizer == "sgd":
@@ -130,7 +131,12 @@ class BlockTrainer:
     @property
     def captures(self) -> bool:
         """Whether a step can be captured as a CUDA graph: plain SGD, which leaves blocks alone whose gradient is 0."""
-        plain = isinstance(self.optimizer, torch.optim.SGD) and not self._own_optimizer and self._average is None
+        return self._is_plain and self._average is None
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether a step is p - lr grad for every parameter, and nothing else."""
+        plain = isinstance(self.optimizer, torch.optim.SGD) and not self._own_optimizer and self._alike
         return plain and not any(group["momentum"] or group["weight_decay"] for group in self.optimizer.param_groups)
 
     def step(self, loss: Tensor, backward: Callable[[], None] | None = None, *, diverged: Tensor | None = None) -> None:
@@ -151,9 +157,8 @@ class BlockTrainer:
             raise self.divergence(mean.item())
         if not mean.requires_grad:
             return
-        for parameter in self._parameters:
-            if parameter.grad is not None:
-                parameter.grad = None
+        for parameter in [one for one in self._parameters if one.grad is not None]:
+            parameter.grad = None
         if backward is None:
             mean.backward()
         else:
@@ -161,6 +166,8 @@ class BlockTrainer:
         if self._own_optimizer:
             if self._pace > 0:
                 self.optimizer.step()
+        elif self._is_plain:
+            self._descend()
         else:
             self._step_what_has_gradients()
         if self._average is not None:
@@ -182,8 +189,26 @@ class BlockTrainer:
         groups: list[list[nn.Parameter]] = []
         for number, group in enumerate(self.optimizer.param_groups):
             moves = self._pace > 0 or (number > 0 and not self._own_optimizer)
-            groups.append([one for one in group["params"] if moves and one.grad is not None])
+            groups.append([one for one in group["params"] if one.grad is not None] if moves else [])
         return groups
+
+    def _descend(self) -> None:
+        """The step of plain SGD, bit for bit, in the one call that torch's optimiser comes to in the end."""
+        for group, moving in zip(self.optimizer.param_groups, self._moving(), strict=True):
+            if moving:
+                gradients = [cast(Tensor, one.grad) for one in moving]
+                torch._fused_sgd_(  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+                    cast(list[Tensor], moving),
+                    gradients,
+                    [],
+                    weight_decay=0.0,
+                    momentum=0.0,
+                    lr=group["lr"],
+                    dampening=0.0,
+                    nesterov=False,
+                    maximize=False,
+                    is_first_step=False,
+                )
 
     def _step_what_has_gradients(self) -> None:
         """Step as if there were no other parameters: the optimiser's own work then follows the blocks on the routes."""
