@@ -85,6 +85,21 @@ def draw_action(probability: Tensor, generator: torch.Generator) -> Tensor:
     return (probability / torch.empty_like(probability).exponential_(generator=generator)).argmax(-1)
 
 
+MANY = 100
+"""From so many actions on, one uniform number per lane draws an action, and not an exponential one per action."""
+
+
+def draw_from_many(probability: Tensor, generator: torch.Generator) -> Tensor:
+    """One action per row of [..., A], int64 [...]: the first whose cumulative probability exceeds a uniform number.
+
+    A number that rounding has moved to the sum of all draws the last action that is possible.
+    """
+    cumulative = probability.cumsum(-1)
+    whole = cumulative[..., -1:]
+    drawn = torch.rand(whole.shape, generator=generator, device=whole.device) * whole
+    return torch.minimum((cumulative <= drawn).sum(-1), (cumulative < whole).sum(-1))
+
+
 def uniform(legal: Tensor) -> Tensor:
     """Equal probability for every legal action, float32 [..., A]."""
     return legal / legal.sum(-1, keepdim=True)
@@ -193,7 +208,8 @@ class PolicyRouter(Router):
         if greedy:
             return Decision(best_action(self.preference(state), state.legal))
         probability = self.probability(state)
-        return Decision(draw_action(probability, self.generator), probability)
+        draw = draw_from_many if probability.shape[-1] >= MANY else draw_action
+        return Decision(draw(probability, self.generator), probability)
 
     def learn(self, trace: Trace) -> dict[str, float]:
         """Count the samples."""

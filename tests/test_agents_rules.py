@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import is_dataclass, replace
 from inspect import signature
 from math import exp, log
@@ -14,7 +15,7 @@ from torch import Tensor
 from routing_env.agents import ROUTERS, make_router, router_class
 from routing_env.agents.actor_critic import ActorCritic, AdvantageActorCritic, generalized_advantage
 from routing_env.agents.advantage_learning import advantage_target
-from routing_env.agents.base import rate_at
+from routing_env.agents.base import draw_action, draw_from_many, rate_at
 from routing_env.agents.exp3 import EXP3, exp3_policy, exp3_update
 from routing_env.agents.giga_wolf import giga_wolf_update
 from routing_env.agents.gumbel import GumbelSoftmax, straight_through
@@ -325,6 +326,18 @@ def test_gumbel_softmax() -> None:
     weights = row(0.04 * exp(4.0), 0.25, 0.09)
     y = weights / weights.sum()
     torch.testing.assert_close(logits.grad, (2 * y[0] * (row(1, 0, 0) - y))[None])
+
+
+@pytest.mark.parametrize("draw", [draw_action, draw_from_many])
+def test_actions_are_drawn_by_their_probability(draw: Callable[[Tensor, torch.Generator], Tensor]) -> None:
+    lanes, generator = 20_000, torch.Generator().manual_seed(0)
+    policy = torch.tensor([[0.0, 0.3, 0.0, 0.6, 0.1, 0.0], [0.0, 0.0, 0.0, 1.0, 0.0, 0.0]])
+    drawn = draw(policy.repeat(lanes, 1), generator).view(lanes, 2)
+    share = torch.stack([torch.bincount(column, minlength=6) for column in drawn.unbind(1)]) / lanes
+    torch.testing.assert_close(share, policy, atol=0.015, rtol=0)
+    assert not share[policy == 0].any()
+    generator.manual_seed(0)
+    assert draw(policy.repeat(lanes, 1), generator).view(lanes, 2).equal(drawn)
 
 
 def test_gumbel_softmax_draws_from_the_policy() -> None:
