@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from math import isnan
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from routing_env.maintenance.speed.plain import Plain, ordinary_step, plain_netw
 from routing_env.maintenance.speed.processes import FIRST_PLAIN_STEP, FIRST_STEP, process_time
 from routing_env.maintenance.speed.rows import PLAIN, ROWS
 from routing_env.maintenance.speed.seeds import many_seeds
-from routing_env.maintenance.speed.speed_table import CSV_FIELDS, save_speed, speed_markdown
+from routing_env.maintenance.speed.speed_table import CSV_FIELDS, distances, save_speed, speed_markdown
 from routing_env.maintenance.speed.workloads import Workload, deal_step, workload_on
 from routing_env.types import State
 
@@ -81,6 +82,23 @@ def test_who_takes_too_long_is_left_out_and_named(monkeypatch: pytest.MonkeyPatc
     assert "left out" in speed_markdown([result], SMALL)
     assert isnan(result.ratio.median)
     assert result.holds is None
+
+
+def test_the_distance_to_the_plain_network_is_one_line_for_each_kind_of_network() -> None:
+    contests = [
+        Contest("a", f"training step, {kind}, batch {batch}", partial(_two_sides, ratio))
+        for kind, batch, ratio in (("conv + fc", 10, 1.5), ("conv + fc", 64, 1.25), ("fc alone", 10, 6.0))
+    ]
+    other = Contest("d", "episode, fc alone, 20 agents", partial(_two_sides, 1.1))
+    results = [compare(contest, Effort(seconds=0.0, least=1))[0] for contest in [*contests, other]]
+    first, second = distances(results)
+    assert first.endswith("conv + fc: batch 10 1.50, batch 64 1.25")
+    assert second.endswith("fc alone: batch 10 6.00")
+    assert distances(results[3:]) == []
+
+
+def _two_sides(ratio: float) -> list[Side]:
+    return [Side("plain", given([2.0, 2.0])), Side("routed", given([2.0 * ratio] * 2))]
 
 
 def test_as_many_rounds_as_the_time_allows() -> None:

@@ -10,7 +10,14 @@ import tyro
 from rich.console import Console
 
 from routing_env.maintenance.speed.measure import QUICK, Effort
-from routing_env.maintenance.speed.speed_table import machine, measure_rows, save_speed, speed_table
+from routing_env.maintenance.speed.speed_table import (
+    distances,
+    machine,
+    measure_rows,
+    outside_reference,
+    save_speed,
+    speed_table,
+)
 from routing_env.maintenance.speed.workloads import workload_on
 
 
@@ -42,6 +49,8 @@ def speed(
         console.print("\ninterrupted; nothing was saved")
         sys.exit(130)
     console.print(speed_table(results))
+    if lines := distances(results):
+        console.print("\n".join(["", *lines, outside_reference(), ""]), highlight=False, soft_wrap=True)
     console.print(machine(workload), style="dim", highlight=False)
     for path in save_speed(results, workload, run_dir):
         console.print(f"saved  {path}", soft_wrap=True, highlight=False, markup=False)

@@ -29,10 +29,10 @@ from routing_env.runs.directory import RunDirectory
 from routing_env.runs.run import Run
 from routing_env.types import Router, Trace
 
-STEP_BARS = {(True, 10): 1.5, (True, 64): 1.15, (True, 256): 1.08, (False, 256): 3.0}
+STEP_BARS = {(True, 10): 1.4, (True, 64): 1.15, (True, 256): 1.05, (False, 256): 3.0}
 """Routed over plain training step, by (convolutional, batch size)."""
 GROWTH_BAR = 1.15
-"""500 blocks over 20, and 500 tasks over 20."""
+"""500 blocks over 20, and 500 tasks over 20, also where WPL routes them."""
 ROUTER_BAR = 0.15
 """Time of a table router over the training step of the blocks."""
 SHELL_BAR = 1.15
@@ -105,7 +105,9 @@ def _task_sides(workload: Workload) -> list[Side]:
             routed = _timed(own, own.routed_step())
             sides.append(Side(f"routed, {count} tasks", routed, _growth_bar(own, count), ("routed", count)))
         wpl = _timed(own, _wpl_step(replace(own, blocks=count)))
-        sides.append(Side(f"WPL, {count} tasks, a block each", wpl, point=("WPL, a block per task", count)))
+        sides.append(
+            Side(f"WPL, {count} tasks, a block each", wpl, _growth_bar(own, count), ("WPL, a block per task", count))
+        )
         stitched = _timed(own, _baseline_step(own, "cross_stitch"))
         sides.append(Side(f"cross-stitch, {count} tasks", stitched, point=("cross-stitch", count)))
     return sides
@@ -165,18 +167,22 @@ def _act_and_learn(router: Router, game: RoutingGame, deals: int = 8) -> Callabl
 
 
 def shells(workload: Workload) -> list[Contest]:
-    """d) The loops of PettingZoo and of a Stable-Baselines3 VecEnv over the game's own, with one sample per task."""
-    per_task = replace(workload, batch=workload.tasks)
-    both = [replace(per_task, convolutional=convolutional) for convolutional in (True, False)]
-    return [Contest("d", f"episode, {_kind(own)}, {own.tasks} agents", partial(_shell_sides, own)) for own in both]
+    """d) The loops of environments over the game's own: one sample per task, and in Gymnasium's one per lane."""
+    contests: list[Contest] = []
+    for convolutional in (True, False):
+        own = replace(workload, convolutional=convolutional)
+        per_task = replace(own, batch=own.tasks)
+        title = f"episode, {_kind(own)}"
+        contests.append(Contest("d", f"{title}, {own.tasks} agents", partial(_shell_sides, per_task), weight=3))
+        contests.append(Contest("d", f"{title}, {own.batch} lanes", partial(_vector_sides, own)))
+    return contests
 
 
 def _shell_sides(workload: Workload) -> list[Side]:
     from routing_env.envs.sb3 import RoutingVecEnv  # slow to import, and no other row needs it
     from routing_env.routing_v0 import parallel_env
 
-    data, bar = workload.data(), SHELL_BAR if workload.convolutional else None
-    settings = workload.settings
+    data, settings = workload.data(), workload.settings
     game = make_game(data=data, batch_size=workload.tasks, dealer="per_task", **settings)
     parallel, lanes = parallel_env(data=data, **settings), RoutingVecEnv(data=data, **settings)
     routes = [route.cpu().numpy() for route in random_routes(game, workload.tasks)]
@@ -196,9 +202,26 @@ def _shell_sides(workload: Workload) -> list[Side]:
 
     return [
         Side("game", _timed(workload, deal_step(game, workload.tasks))),
-        Side("PettingZoo", _timed(workload, episode), bar),
-        Side("Stable-Baselines3 VecEnv", _timed(workload, vector_episode), bar),
+        Side("PettingZoo", _timed(workload, episode), SHELL_BAR),
+        Side("Stable-Baselines3 VecEnv", _timed(workload, vector_episode), SHELL_BAR),
     ]
+
+
+def _vector_sides(workload: Workload) -> list[Side]:
+    from routing_env.envs.vector import RoutingVectorEnv
+
+    data = workload.data()
+    game = workload.game(data)
+    lanes = RoutingVectorEnv(workload.batch, data=data, autoreset_mode="SameStep", **workload.settings)
+    routes = cycle([route.cpu().numpy() for route in random_routes(game, workload.batch)])
+    lanes.reset()
+
+    def episode() -> None:
+        for actions in next(routes):
+            lanes.step(actions)
+
+    step = _timed(workload, deal_step(game, workload.batch))
+    return [Side("game", step), Side("Gymnasium's make_vec", _timed(workload, episode), SHELL_BAR)]
 
 
 def evaluation(workload: Workload) -> list[Contest]:

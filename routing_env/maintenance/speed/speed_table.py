@@ -93,6 +93,29 @@ def speed_table(results: Sequence[Result]) -> Group:
     return Group(*parts)
 
 
+AUTHORS = {10: (1267, 324), 64: (2147, 429), 256: (1943, 508)}
+"""Samples per second by batch size, ours and those of the authors' code on the same shapes; docs/speed.md has the rest.
+
+Measured side by side on two cores of another day, with one thread: the comparison holds, the rates alone do not.
+"""
+
+
+def distances(results: Sequence[Result]) -> list[str]:
+    """How far the routed step is from the plain network's, a line per kind of network; none without row a."""
+    lines: dict[str, list[str]] = {}
+    for result in results:
+        if result.row == "a" and result.rounds:
+            kind, batch = result.title.removeprefix("training step, ").split(", batch ")
+            lines.setdefault(kind, []).append(f"batch {batch} {result.ratio.median:.2f}")
+    return [f"times the plain network's step, {kind}: {', '.join(line)}" for kind, line in lines.items()]
+
+
+def outside_reference() -> str:
+    """What the authors' code came to, in one line."""
+    rates = ", ".join(f"batch {batch} {ours / theirs:.1f}" for batch, (ours, theirs) in AUTHORS.items())
+    return f"times as fast as the authors' code, measured on another day: {rates}"
+
+
 def save_speed(results: Sequence[Result], workload: Workload, folder: Path) -> list[Path]:
     """Save ``speed.csv``, ``speed.md`` and the figures into a folder and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
