@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from routing_env import make_game
@@ -18,12 +19,13 @@ def test_it_does_what_every_router_must() -> None:
     check_router(router_class(f"{FILE}:Greedy"))
 
 
-def test_the_router_of_the_readme_does_too() -> None:
-    blocks = (FILE.parent.parent / "README.md").read_text().split("```python\n")[1:]
-    (code,) = [block.split("```")[0] for block in blocks if "class First(Router)" in block]
+@pytest.mark.parametrize(("page", "router"), [("README.md", "First"), ("docs/howto/benchmark-my-algorithm.md", "Mine")])
+def test_the_routers_of_the_pages_do_too(page: str, router: str) -> None:
+    blocks = (FILE.parent.parent / page).read_text().split("```python\n")[1:]
+    (code,) = [block.split("```")[0] for block in blocks if f"class {router}(Router)" in block]
     names: dict[str, Any] = {}
     exec(code, names)
-    check_router(names["First"])
+    check_router(names[router])
 
 
 def test_it_learns_and_is_short() -> None:
