@@ -52,6 +52,17 @@ def test_tasks_begin_with_routes_of_their_own(algorithm: str) -> None:
     assert torch.special.entr(policy).sum(1).mean() < 1  # uniform is 2.3
 
 
+def test_quantiles_of_an_action_begin_alike_and_those_of_other_actions_apart() -> None:
+    model = SB3Router(make_game(**SMALL, batch_size=6, dealer="endless"), 6, "QRDQN").model
+    policy: Any = model.policy
+    pairs = torch.eye(6)[:3] + torch.eye(6)[3:]
+    for net in (policy.quantile_net, policy.quantile_net_target):
+        values = net(pairs)
+        assert values.shape == (3, 25, 3)
+        assert torch.equal(values, values[:, :1].expand_as(values))
+        assert values.std(2).min() > 0.01
+
+
 def test_a_table_has_a_feature_for_each_task_and_depth() -> None:
     env = RoutingVecEnv(**SMALL, parts=("task", "depth"))
     tasks, depth = env.game.spec.tasks, env.game.spec.depth
