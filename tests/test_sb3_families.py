@@ -186,3 +186,12 @@ def test_an_lstm_remembers_the_route_that_it_is_on() -> None:
     assert differs
     with pytest.raises(ValueError, match=r"1 lanes at depth 2 do not go on .* from depth 0 on"):
         reader(State(state.v[:1], state.task[:1], state.depth, state.legal[:1]))
+
+
+def test_a_model_with_an_lstm_that_ends_within_a_route_goes_on_routing() -> None:
+    envs = independent_envs(**SMALL)
+    recurrent = RecurrentPPO("MlpLstmPolicy", envs[0], n_steps=4, batch_size=4, n_epochs=1)
+    others = [A2C("MlpPolicy", env, n_steps=30) for env in envs[1:]]
+    learn_together([recurrent, *others], 16)
+    assert [model.num_timesteps for model in (recurrent, *others)] == [16, 30, 30]  # a route has three steps
+    assert envs[0].game.samples == 3 * 10
