@@ -216,6 +216,32 @@ def test_an_error_in_code_of_your_own_is_a_line_with_its_place(
     assert not isinstance(raised.value, SystemExit)
 
 
+@pytest.mark.parametrize(
+    ("library", "options", "extra"),
+    [
+        ("plotly", ["--html"], "html"),
+        ("mlflow", ["--log", "mlflow"], "mlflow"),
+        ("torchjd", ["--router", "pcgrad"], "torchjd"),
+    ],
+)
+def test_an_extra_that_is_missing_is_named_with_its_remedy(
+    library: str,
+    options: list[str],
+    extra: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.setattr(sys, "argv", ["routing-env", "train", "--data", "planted", "--epochs", "1", *options])
+    with pytest.raises(SystemExit):
+        main()
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ")
+    assert error.endswith(f"pip install 'routing-env[{extra}]'")
+
+
 def test_other_parts_of_your_own_are_named_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -58,7 +58,8 @@ def explained(error: BaseException) -> str:
     if own:
         place = own[-1]
         return f"{place.filename}, line {place.lineno}, in {place.name}: {_told(error)}"
-    if isinstance(error, _OF_THE_INPUT):
+    of_an_extra = isinstance(error, ImportError) and isinstance(error.__cause__, ImportError)  # ours says which
+    if of_an_extra or isinstance(error, _OF_THE_INPUT):
         return str(error)
     return f"{_told(error)}; set ROUTING_ENV_TRACEBACK=1 to see where, and please report it"
 
