@@ -6,9 +6,15 @@ environments in the registries of others, as those expect.
 
 from __future__ import annotations
 
-from routing_env import interrupts
+import _signal  # pyright: ignore[reportMissingImports]  # built in, so that no Ctrl-C comes before the next line
+
+_mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, {_signal.SIGINT}) if hasattr(_signal, "pthread_sigmask") else None
+
+from routing_env import interrupts  # noqa: E402
 
 interrupts.exit_at_once(only_in_command=True)  # before the slow imports
+if _mask is not None:  # not on Windows
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, _mask)
 
 from typing import TYPE_CHECKING  # noqa: E402
 

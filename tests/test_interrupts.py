@@ -98,6 +98,29 @@ MOMENTS: dict[str, tuple[tuple[str, ...], Moment, bool]] = {
 linux = pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="looks into /proc for the right moment")
 
 
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="no signal can be held back")
+def test_ctrl_c_while_the_first_line_of_the_package_is_read_is_one_line() -> None:
+    code = """
+import os, signal, sys
+
+class Interrupting:
+    def find_spec(self, name, *_):
+        if name == "routing_env.interrupts":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.argv[0] = "routing-env"
+sys.meta_path.insert(0, Interrupting())
+import routing_env
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "\ninterrupted\n")
+
+
 @linux
 @pytest.mark.parametrize("name", MOMENTS)
 def test_ctrl_c_is_one_line(tmp_path: Path, name: str) -> None:

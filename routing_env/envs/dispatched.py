@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import copy
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
 from routing_env.envs.observation import Masks, Observation
-from routing_env.envs.parallel import Infos, Returned, RoutingParallelEnv
+from routing_env.envs.parallel import Infos, Returned, RoutingParallelEnv, T
 from routing_env.envs.shell import AgentPolicy
 from routing_env.names import as_integer
 from routing_env.types import State
 
-T = TypeVar("T")
 DISPATCHER = "dispatcher_0"
 
 

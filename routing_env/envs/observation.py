@@ -147,8 +147,6 @@ def integers_in(actions: object) -> list[int] | None:
         actions = actions.tolist()
     if not isinstance(actions, list | tuple):
         return None
-    if set(map(type, cast(Sequence[object], actions))) == {int}:  # the usual case
-        return cast(list[int], list(actions))
     chosen = [as_integer(one) for one in cast(Sequence[object], actions)]
     return None if None in chosen else cast(list[int], chosen)
 

@@ -202,7 +202,6 @@ class RoutingParallelEnv(Shell, ParallelEnv[str, Observation, Any]):
             actions: the size of every agent's action space.
         """
         self.possible_agents = list(actions)
-        self._sizes = dict(actions)
         self._observation_spaces = {agent: self.lanes.format.space(size) for agent, size in actions.items()}
         generators = np.random.default_rng(self.settings.seed).spawn(len(actions))
         sized = zip(actions.items(), generators, strict=True)
@@ -224,7 +223,7 @@ class RoutingParallelEnv(Shell, ParallelEnv[str, Observation, Any]):
         return [self._read_one(agent, actions[agent]) for agent in deciding]
 
     def _read_one(self, agent: str, action: object) -> int:
-        return read_action(agent, action, self._sizes[agent])
+        return read_action(agent, action, int(self._action_spaces[agent].n))
 
     def _returned(self, rewards: NDArray[Any]) -> Returned:
         """What a step returns; ``rewards`` are those of the lanes."""

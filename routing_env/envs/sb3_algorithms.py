@@ -21,7 +21,7 @@ ALGORITHMS = {
 
 _CONTINUOUS = "its action space is continuous; routing is discrete"
 UNFIT = {
-    "ARS": "it compares policies by evaluations in turn, between which the blocks change",
+    "ARS": "it compares policies that it evaluates one after another, and the blocks change in between",
     "RecurrentPPO": "its policy has an LSTM, and a router may be asked for any decision by itself",
     **dict.fromkeys(("CrossQ", "DDPG", "SAC", "TD3", "TQC"), _CONTINUOUS),
 }

@@ -138,7 +138,7 @@ class TaskAndDepth(BaseFeaturesExtractor):
 
 
 def decide(model: BaseAlgorithm, deviation: float) -> None:
-    """Let each task prefer a route of its own from the start, by new logits or by quantiles that agree.
+    """Give each task a different preferred route at the start, by new logits or by quantiles that agree.
 
     Stable-Baselines3 begins with nearly uniform policies. Blocks that all tasks train alike name the commonest class,
     and then no route is better than another. DQN is left alone: its values differ enough, and it explores little. The
@@ -170,8 +170,9 @@ def described_options(algorithm: str, *, tasks: int, depth: int, lanes: int) -> 
     docs, own = option_docs(SB3Router), inspect.signature(SB3Router).parameters
     rows = [(name, _shown(own[name].default), docs[name]) for name in ("parts", "decided")]
     meanings: dict[str, str] = dict(re.findall(r":param (\w+): ((?:.|\n(?!\s*:))*)", factory.__doc__ or ""))
+    parameters = inspect.signature(factory).parameters
     for name in _options(factory):
-        theirs = inspect.signature(factory).parameters[name].default
+        theirs = parameters[name].default
         meaning = " ".join(meanings.get(name, "").split())
         if name in usual and name != "policy":
             meaning += f" (Stable-Baselines3: {_shown(theirs)})"

@@ -76,7 +76,7 @@ class Shell:
             ValueError: the split is empty, or an action is illegal.
         """
         if _is_model(policy):
-            policy, batched = self._model_policy(policy, stacklevel=3), True
+            policy, batched = self._model_policy(policy), True
         if callable(policy) and not (batched or isinstance(policy, Router)):
             policy = self._by_agent(cast(AgentPolicy, policy))
         return self.game.evaluate(cast(Router | Policy, policy), split)
@@ -90,12 +90,12 @@ class Shell:
         Raises:
             TypeError: the model cannot be read, see :class:`~routing_env.envs.sb3_policies.ModelPolicy`.
         """
-        return self._model_policy(model, stacklevel=3)
+        return self._model_policy(model)
 
-    def _model_policy(self, model: BaseAlgorithm, *, stacklevel: int) -> ModelPolicy:
+    def _model_policy(self, model: BaseAlgorithm) -> ModelPolicy:
         from routing_env.envs.sb3_policies import ModelPolicy, warn_of_untrained_blocks
 
-        warn_of_untrained_blocks(model, self.game, stacklevel=stacklevel)
+        warn_of_untrained_blocks(model, self.game, stacklevel=3)
         return ModelPolicy(model, self.lanes.format)
 
     def _by_agent(self, policy: AgentPolicy) -> Policy:
