@@ -135,6 +135,18 @@ def test_importing_the_package_does_not_import_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_training_by_plain_sgd_does_not_import_torchs_compiler(tmp_path: Path) -> None:
+    code = """
+import sys
+from routing_env.cli import main
+
+sys.argv[1:] = "train --data planted --data-options samples=60 --epochs 1 --no-reference".split()
+main()
+sys.exit("torch._dynamo" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False).returncode == 0
+
+
 def test_the_package_imports_only_what_it_requires() -> None:
     distributions = importlib.metadata.packages_distributions()
     required = {"tensordict", "torchrl"}  # which come with benchmarl

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
+from inspect import unwrap
 from typing import Any, Literal, cast
 
 import torch
@@ -33,6 +34,17 @@ def squared_error(output: Tensor, target: Tensor) -> Tensor:
 
 
 LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "squared_error": squared_error}
+
+
+class LightSGD(torch.optim.SGD):
+    """Torch's SGD, whose bookkeeping does not load torch's compiler, which would take as long as torch itself to import.
+
+    Torch decorates these methods so that the compiler leaves them alone, and loads it at their first call.
+    """
+
+    add_param_group = unwrap(torch.optim.SGD.add_param_group)
+    state_dict = unwrap(torch.optim.SGD.state_dict)
+    load_state_dict = unwrap(torch.optim.SGD.load_state_dict)
 
 
 class BlockTrainer:
@@ -92,7 +104,7 @@ class BlockTrainer:
         if callable(optimizer):
             self.optimizer = optimizer(self._parameters)
         elif optimizer == "sgd":
-            self.optimizer = torch.optim.SGD(
+            self.optimizer = LightSGD(
                 groups,
                 lr=learning_rate,
                 momentum=momentum,

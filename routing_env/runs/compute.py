@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from math import nan
@@ -79,7 +80,9 @@ class ComputeMeter:
         self._first: tuple[int, int] = (0, 0)
 
     def _start(self) -> None:
-        self._counter = self._stack.enter_context(_Counter())
+        # the compiler takes as long to import as torch itself
+        counter = _CounterBesideCompiler if "torch._dynamo" in sys.modules else _Counter
+        self._counter = self._stack.enter_context(counter())
 
     def _stop(self) -> int:
         self._stack.close()
@@ -95,12 +98,28 @@ class _Counter(TorchDispatchMode):
         self.flops = 0
         self._formulas: Mapping[Any, Callable[..., int]] = FlopCounterMode(display=False).flop_registry
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Whether torch loads its compiler to keep it away from this class."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output = func(*args, **(kwargs or {}))
         formula = self._formulas.get(func.overloadpacket)
         if formula is not None:
             self.flops += formula(*args, **(kwargs or {}), out_val=output)
         return output
+
+
+class _CounterBesideCompiler(_Counter):
+    """The same where something may be compiled: the compiler, which is loaded then, keeps away from the counting."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return True
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return super().__torch_dispatch__(func, types, args, kwargs)
 
 
 def parameters_of(*owners: object) -> int:
