@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -38,6 +39,8 @@ def advantage_target(
 @dataclass(eq=False, kw_only=True)
 class AdvantageLearning(QLearning):
     """Advantage learning with tables."""
+
+    captures: ClassVar[bool] = True
 
     scale: float = 0.5
     """K dt of the source, in (0, 1]; the gaps between actions are widened by its inverse."""

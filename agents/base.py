@@ -6,9 +6,10 @@ Everything that a tabular router needs is in this file; ``gradient.py`` adds wha
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, fields, replace
-from typing import Any, ClassVar, Self, TypeGuard
+from typing import Any, ClassVar, Self, TypeGuard, cast
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from routing_env.agents.samples import Samples, in_turn, turn_table
 from routing_env.capturable import CapturableRouter
 from routing_env.names import Range, is_number, require
 from routing_env.state_dicts import check_state, restore_generator
-from routing_env.types import Decision, GameSpec, Router, State, Trace
+from routing_env.types import Decision, GameSpec, State, Trace
 
 Rate = float | Sequence[float]
 """A number, or a schedule (start, end, samples): linear from start to end over the first ``samples`` samples."""
@@ -109,7 +110,7 @@ def epsilon_greedy(preference: Tensor, legal: Tensor, epsilon: float) -> Tensor:
     """Probability epsilon spread over the legal actions, and the rest on the best one; float32 [B, A]."""
     best = best_action(preference, legal).unsqueeze(1)
     spread = epsilon * uniform(legal)
-    return spread.scatter_add(1, best, torch.full_like(best, 1 - epsilon, dtype=spread.dtype))
+    return spread.scatter_add(1, best, (1 - epsilon) * spread.new_ones(best.shape))
 
 
 _TINY = torch.finfo(torch.float32).tiny  # stands for 0: it vanishes next to larger numbers, and alone it is uniform
@@ -137,7 +138,7 @@ def project_onto_simplex(x: Tensor, legal: Tensor, minimum: float = 0.0) -> Tens
 
 
 @dataclass(eq=False)
-class PolicyRouter(Router):
+class PolicyRouter(CapturableRouter):
     """A router that draws its actions from a policy. Subclasses are dataclasses whose fields are their options.
 
     Attributes:
@@ -213,8 +214,12 @@ class PolicyRouter(Router):
 
     def learn(self, trace: Trace) -> dict[str, float]:
         """Count the samples."""
-        self.samples += len(trace.task)
+        self.count(len(trace.task))
         return {}
+
+    def count(self, lanes: int) -> None:
+        """Count the samples of a deal."""
+        self.samples += lanes
 
     def state_dict(self) -> dict[str, Any]:
         """The generator and the number of samples."""
@@ -243,12 +248,15 @@ class PolicyRouter(Router):
 
 
 @dataclass(eq=False, kw_only=True)
-class TableRouter(PolicyRouter, CapturableRouter):
+class TableRouter(PolicyRouter):
     """One agent per task (paper, Figure 3b), each with tables of shape [D, A] (Tables 3 and 4, "tabular").
 
     Attributes:
-        tables: Tensors by name that a checkpoint holds; a subclass adds its own.
+        tables: Tensors by name that a checkpoint holds, with a row for each agent; a subclass adds its own.
+        shared: Names of tables without rows, which belong to all agents.
     """
+
+    shared: ClassVar[tuple[str, ...]] = ()
 
     gamma: float = 1.0
     """Discount of the action rewards; the final reward is not discounted."""
@@ -257,6 +265,12 @@ class TableRouter(PolicyRouter, CapturableRouter):
         super().__post_init__()
         self.check_numbers("in [0, 1]", "gamma")
         self.tables: dict[str, Tensor] = {}
+        self._rates: dict[tuple[float, ...], Tensor] = {}
+
+    def now(self, rate: Rate) -> float:
+        """The present value of a rate; in a captured deal a tensor, float32 [], stands for that of a schedule."""
+        held = self._rates.get(tuple(rate)) if isinstance(rate, Sequence) else None
+        return super().now(rate) if held is None else cast(float, held)
 
     def new_table(self) -> Tensor:
         """Zeros, float32 [agents, D, A]."""
@@ -278,37 +292,39 @@ class TableRouter(PolicyRouter, CapturableRouter):
             self.update(samples)
         return super().learn(trace)
 
-    @property
-    def capturable(self) -> bool:
-        """As the base, once the rates do not change any more."""
-        return super().capturable and all(self._has_settled(getattr(self, field.name)) for field in fields(self))
-
-    def _has_settled(self, option: object) -> bool:
-        """Whether an option is no rate, or one that has come to its end."""
-        return not is_schedule(option) or self.samples >= option[2]
-
     def plan(self, task: Tensor) -> tuple[Tensor, ...]:
-        """The turns of the agents."""
-        return turn_table(task if self.spec.agents is None else torch.zeros_like(task), self.agents)
+        """The turns of the agents, and the present values of the schedules."""
+        agent = task if self.spec.agents is None else torch.zeros_like(task)
+        return *turn_table(agent, self.agents), torch.tensor([self.now(rate) for rate in self._schedules()])
 
-    def learn_captured(self, trace: Trace, *plan: Tensor) -> None:
+    @contextmanager
+    def planned(self, *plan: Tensor) -> Generator[None]:
+        """Inside, rates have the values of the plan."""
+        self._rates = dict(zip(self._schedules(), plan[-1].unbind(), strict=True))
+        try:
+            yield
+        finally:
+            self._rates = {}
+
+    def _schedules(self) -> list[tuple[float, ...]]:
+        return [tuple(option) for field in fields(self) if is_schedule(option := getattr(self, field.name))]
+
+    def learn_captured(self, trace: Trace, *plan: Tensor) -> Mapping[str, Tensor]:
         """Learn as by :meth:`learn`, with an update of every agent in every turn.
 
         Args:
             trace: Of a deal where the legal actions depend on the depth alone.
             plan: The lane of every agent in every turn, int64 [turns, agents], and whether it has one, bool [turns,
-                agents]; what an agent learns without one is put back.
+                agents]; what an agent learns without one is put back. Then the values of the schedules.
         """
         every = Samples.of(trace, acting_agent(trace.states[0], self.spec), self.gamma)
-        for lane, there in zip(*plan, strict=True):
-            before = [table.clone() for table in self.tables.values()]
-            self.update(every.of_every_agent(lane, self.spec.legal))
-            for table, old in zip(self.tables.values(), before, strict=True):
+        rows = [table for name, table in self.tables.items() if name not in self.shared]
+        for lane, there in zip(*plan[:2], strict=True):
+            before = [table.clone() for table in rows]
+            self.update(every.of_every_agent(lane, there, self.spec.legal))
+            for table, old in zip(rows, before, strict=True):
                 table.copy_(table.where(there.view(-1, *[1] * (table.dim() - 1)), old))
-
-    def count(self, lanes: int) -> None:
-        """Count the samples."""
-        self.samples += lanes
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """As the base, with the tables."""

@@ -42,7 +42,7 @@ WIDEN, NARROW = 0.1, 0.001
 """Shares of its width by which a return outside the range moves the end that it passes, and one inside moves both."""
 
 
-def follow_range(seen: Tensor, return_: Tensor) -> Tensor:
+def follow_range(seen: Tensor, return_: Tensor, present: Tensor | None = None) -> Tensor:
     """Move a range by the returns of a deal, so that a few outliers cannot stretch it.
 
     EXP3 needs rewards in [0, 1]. With the least and the greatest return ever seen as 0 and 1, a single return far
@@ -57,21 +57,27 @@ def follow_range(seen: Tensor, return_: Tensor) -> Tensor:
 
     Args:
         seen: The ends so far, float32 [2]; (inf, -inf) at first.
-        return_: float32 [...].
+        return_: float32 [N, ...].
+        present: bool [N], the rows of ``return_`` that count; by default all.
 
     Returns:
         The new ends, float32 [2].
     """
     least, greatest = seen
     width = greatest - least
-    if not width > 0:
-        return torch.stack([least.minimum(return_.min()), greatest.maximum(return_.max())])
+    lowest, highest = return_, return_
+    if present is not None:
+        absent = ~present.view(-1, *[1] * (return_.dim() - 1))
+        return_ = return_.masked_fill(absent, torch.nan)  # neither below nor above nor inside
+        lowest, highest = return_.masked_fill(absent, torch.inf), return_.masked_fill(absent, -torch.inf)
+    first, last = lowest.min(), highest.max()
     below, above = (return_ < least).sum(), (return_ > greatest).sum()
     inside = ((return_ > least) & (return_ < greatest)).sum()
     inwards = width * (1 - (1 - NARROW) ** inside) / 2
-    down = (least - WIDEN * width * below).maximum(return_.min())
-    up = (greatest + WIDEN * width * above).minimum(return_.max())
-    return torch.stack([torch.where(below > 0, down, least + inwards), torch.where(above > 0, up, greatest - inwards)])
+    down = (least - WIDEN * width * below).maximum(first)
+    up = (greatest + WIDEN * width * above).minimum(last)
+    moved = torch.stack([torch.where(below > 0, down, least + inwards), torch.where(above > 0, up, greatest - inwards)])
+    return torch.where(width > 0, moved, torch.stack([least.minimum(first), greatest.maximum(last)]))
 
 
 @dataclass(eq=False, kw_only=True)
@@ -83,6 +89,8 @@ class EXP3(TableRouter):
         seen_range: The returns that count as 0 and 1, float32 [2].
     """
 
+    captures: ClassVar[bool] = True
+    shared: ClassVar[tuple[str, ...]] = ("reward_range",)
     space: ClassVar[SearchSpace] = {"exploration": Choices((0.03, 0.1, 0.2, 0.3, 0.5))}
 
     exploration: float = 0.1
@@ -114,7 +122,7 @@ class EXP3(TableRouter):
         """Update every depth as a separate bandit."""
         return_ = samples.return_
         if self.reward_range is None:
-            self.seen_range.copy_(follow_range(self.seen_range, return_))
+            self.seen_range.copy_(follow_range(self.seen_range, return_, samples.present))
         least, greatest = self.seen_range
         reward = ((return_ - least) / (greatest - least)).nan_to_num(0.5).clamp(0, 1)
         count = samples.legal.sum(-1)

@@ -60,6 +60,7 @@ class Hedge(TableRouter):
         evidence: G, float32 [agents, D, A].
     """
 
+    captures: ClassVar[bool] = True
     space: ClassVar[SearchSpace] = {
         "rate": Choices((0.1, 0.3, 1.0, 3.0)),
         "discount": Choices((0.99, 0.998, 1.0)),
@@ -90,8 +91,9 @@ class Hedge(TableRouter):
 
     def pooled_evidence(self) -> Tensor:
         """Each agent's evidence mixed with that of all agents, float32 [agents, D, A]."""
-        share = self.now(self.pooled)
-        return torch.lerp(self.evidence, self.evidence.sum(0, keepdim=True), share) if share else self.evidence
+        if self.pooled == 0:
+            return self.evidence
+        return torch.lerp(self.evidence, self.evidence.sum(0, keepdim=True), self.now(self.pooled))
 
     def probability(self, state: State) -> Tensor:
         """The exponential weights and uniform exploration."""

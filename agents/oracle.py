@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 
 from routing_env.agents.rules import RuleRouter, certain
@@ -23,8 +25,10 @@ class Oracle(RuleRouter):
         ValueError: The data know neither, or the network cannot represent what they know.
     """
 
+    captures: ClassVar[bool] = True
+
     def __init__(self, spec: GameSpec, *, seed: int = 0) -> None:
-        self._kinds, self._layers = spec.kinds, spec.layers
+        self._kinds, self._first = spec.kinds, torch.tensor(spec.layers[0], device=spec.device)
         if spec.kinds is not None:
             _require_blocks(spec, spec.kinds, "kinds")
             if spec.depth > 1:
@@ -48,8 +52,7 @@ class Oracle(RuleRouter):
     def decide(self, state: State) -> Decision:
         """Take the known action of each lane's task or kind; where a group's block is illegal, the first legal one."""
         if self._kinds is not None:
-            layer = torch.tensor(self._layers[0], device=state.task.device)
-            return certain(layer[state.v[:, : self._kinds].argmax(1)], state.legal)
+            return certain(self._first[state.v[:, : self._kinds].argmax(1)], state.legal)
         legal = state.legal if self._by_groups else torch.ones_like(state.legal)
         return certain(self._action[state.depth][state.task], legal)
 

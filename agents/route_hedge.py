@@ -35,6 +35,7 @@ class RouteHedge(PolicyRouter):
     them, in turn, and a greedy evaluation averages the answers of all.
     """
 
+    captures: ClassVar[bool] = True
     space: ClassVar[SearchSpace] = {
         "rate": Choices((10.0, 20.0, 50.0, 100.0)),
         "memory": Choices((20.0, 50.0, 200.0)),
@@ -82,7 +83,12 @@ class RouteHedge(PolicyRouter):
         self.evidence = torch.zeros(self.agents, self.columns, device=device)
         self.counts = torch.zeros(self.agents, device=device)
         self.legal = torch.zeros_like(self.spec.legal)  # in the last deal
-        self.deals = 0
+        self.deals = torch.zeros((), dtype=torch.int64, device=device)
+
+    @property
+    def asks_for_routes(self) -> bool:
+        """Whether there are several columns."""
+        return self.columns > 1
 
     def weights(self) -> Tensor:
         """The exploring policy over the columns, float32 [agents, C]."""
@@ -112,9 +118,8 @@ class RouteHedge(PolicyRouter):
             return certainty(self._action(state, state.agent), state.legal)
         weights = self.weights()[self._agent(state.task)]
         probability = torch.zeros(state.legal.shape, device=state.legal.device)
-        for number, weight in enumerate(weights.unbind(1), start=self._copy * self.columns):
-            action = self._action(state, torch.full_like(state.task, number))
-            probability.scatter_add_(1, action[:, None], weight[:, None])
+        for column, weight in zip(self._columns(state.task), weights.unbind(1), strict=True):
+            probability.scatter_add_(1, self._action(state, column)[:, None], weight[:, None])
         return probability
 
     def preference(self, state: State) -> Tensor:
@@ -131,12 +136,10 @@ class RouteHedge(PolicyRouter):
 
     def other_routes(self, trace: Trace) -> Tensor | None:
         """The columns of this deal's copy, int64 [C, B, D]; None where there is nothing to choose."""
-        self.legal = torch.stack([state.legal.any(0) for state in trace.states])
+        self.legal.copy_(torch.stack([state.legal.any(0) for state in trace.states]))
         if self.columns == 1:
             return None
-        first = self._copy * self.columns
-        columns = [torch.full_like(trace.task, first + number) for number in range(self.columns)]
-        return torch.stack([self._route(trace.task, column) for column in columns])
+        return torch.stack([self._route(trace.task, column) for column in self._columns(trace.task)])
 
     def learn(self, trace: Trace) -> dict[str, float]:
         """Learn from what every column would have cost; where the trace does not say it, from the routes taken.
@@ -144,23 +147,21 @@ class RouteHedge(PolicyRouter):
         Raises:
             ValueError: The decisions do not say which columns were followed, as for the part of a per-layer router.
         """
-        if trace.route_outcomes is not None:
-            return self._learn(trace, trace.route_outcomes.loss)
-        if trace.decisions[0].agent is None:
+        if trace.route_outcomes is None and trace.decisions[0].agent is None:
             raise ValueError(
                 "the decisions do not name the columns that were followed (Decision.agent), so there is nothing to "
                 "learn from; let route-hedge route whole routes by itself"
             )
-        return self._learn(trace, trace.final_reward.new_full((self.columns, len(trace.task)), torch.nan))
+        told = self.learn_captured(trace)
+        return super().learn(trace) | {name: float(value) for name, value in told.items()}
 
-    def _learn(self, trace: Trace, loss: Tensor) -> dict[str, float]:
-        """Average the evidence of a deal into the tables.
-
-        Args:
-            trace: of the deal.
-            loss: float32 [C, B], of the columns after the step of the blocks; NaN where it is not known.
-        """
-        agent, loss = self._agent(trace.task), loss.t().clone()
+    def learn_captured(self, trace: Trace, *plan: Tensor) -> Mapping[str, Tensor]:
+        """Average the evidence of a deal into the tables; a loss is that after the step of the blocks."""
+        if trace.route_outcomes is None:
+            loss = trace.final_reward.new_full((len(trace.task), self.columns), torch.nan)
+        else:
+            loss = trace.route_outcomes.loss.t().clone()
+        agent = self._agent(trace.task)
         if (own := trace.decisions[0].agent) is not None:  # its loss from before the step is known, as of the others
             loss.scatter_(1, own[:, None] % self.columns, trace.outcome.loss[:, None])
         known = ~loss.isnan()
@@ -168,20 +169,25 @@ class RouteHedge(PolicyRouter):
         number.index_add_(0, agent, known.float())
         total.index_add_(0, agent, (-loss).exp().where(known, 0.0))
         kept = (1 - 1 / self.memory) ** number
-        self.evidence = kept * self.evidence + (1 - kept) * total / number.clamp_min(1)
-        self.counts += torch.bincount(agent, minlength=len(self.counts))
+        self.evidence.copy_(kept * self.evidence + (1 - kept) * total / number.clamp_min(1))
+        self.counts.index_add_(0, agent, torch.ones_like(self.counts[agent]))
         self.deals += 1
-        shared = torch.bincount(self.evidence.argmax(1), minlength=self.columns)
-        return super().learn(trace) | {"columns": float((shared > 0).sum())}
+        shared = torch.zeros_like(self.evidence[0]).scatter(0, self.evidence.argmax(1), 1.0)
+        return {"columns": shared.sum()}
 
     def _agent(self, task: Tensor) -> Tensor:
         """The learner of each lane, int64 [B]: the task's, or the only one."""
         return task if self.spec.agents is None else torch.zeros_like(task)
 
     @property
-    def _copy(self) -> int:
-        """The copy in which this deal is played."""
+    def _copy(self) -> Tensor:
+        """The copy in which this deal is played, int64 []."""
         return self.deals % self.copies
+
+    def _columns(self, task: Tensor) -> Tensor:
+        """The columns of this deal's copy for every lane, int64 [C, B]."""
+        columns = self._copy * self.columns + torch.arange(self.columns, device=task.device)
+        return columns[:, None].expand(-1, len(task))
 
     def _action(self, state: State, column: Tensor) -> Tensor:
         """The action of each lane's column, int64 [B]."""
@@ -201,25 +207,27 @@ class RouteHedge(PolicyRouter):
     def _route(self, task: Tensor, column: Tensor) -> Tensor:
         """The whole route of each lane's column where the same is legal as in the last deal, int64 [B, D]."""
         legal = self.legal[:, None].expand(-1, len(task), -1)
-        states = [State(torch.empty(len(task), 0), task, depth, legal[depth]) for depth in range(self.spec.depth)]
+        nothing = torch.empty(len(task), 0, device=task.device)
+        states = [State(nothing, task, depth, legal[depth]) for depth in range(self.spec.depth)]
         return torch.stack([self._action(state, column) for state in states], dim=1)
 
     def state_dict(self) -> dict[str, Any]:
         """As the base, with the evidence."""
         tables = {"evidence": self.evidence.clone(), "counts": self.counts.clone(), "legal": self.legal.clone()}
-        return {**super().state_dict(), **tables, "deals": self.deals}
+        return {**super().state_dict(), **tables, "deals": int(self.deals)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore from :meth:`state_dict`."""
         super().load_state_dict(state)
         for name in ("evidence", "counts", "legal"):
             getattr(self, name).copy_(state[name])
-        self.deals = state["deals"]
+        self.deals.fill_(state["deals"])
 
     def grow(self, spec: GameSpec) -> Self:
         """As the base, with the evidence of the known tasks."""
         grown = super().grow(spec)
         grown.evidence[: len(self.evidence)] = self.evidence
         grown.counts[: len(self.counts)] = self.counts
-        grown.legal, grown.deals = self.legal.clone(), self.deals
+        grown.legal.copy_(self.legal)
+        grown.deals.copy_(self.deals)
         return grown

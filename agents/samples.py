@@ -31,6 +31,7 @@ class Samples:
         probability: float32 [N, D], the probabilities with which the actions were drawn.
         others: float32 [N, D, A], the returns R_i if the action at depth i had been another one, NaN where that is not
             legal; None where the trace does not say.
+        present: bool [N], whether a route is there; what is learned from the others does not count. None: all are.
     """
 
     agent: Tensor
@@ -41,6 +42,7 @@ class Samples:
     legal: Tensor
     probability: Tensor
     others: Tensor | None = None
+    present: Tensor | None = None
 
     @classmethod
     def of(cls, trace: Trace, agent: Tensor, gamma: float) -> Samples:
@@ -62,17 +64,18 @@ class Samples:
             None if trace.counterfactuals is None else trace.counterfactual_returns(gamma),
         )
 
-    def of_every_agent(self, lanes: Tensor, legal: Tensor) -> Samples:
+    def of_every_agent(self, lanes: Tensor, present: Tensor, legal: Tensor) -> Samples:
         """One route for each of N agents.
 
         Args:
             lanes: int64 [N].
+            present: bool [N], whether the agent has one; others stand in for it where not.
             legal: bool [D, A], the legal actions, of every state.
         """
         rows = {field.name: getattr(self, field.name) for field in fields(self)}
         taken: dict[str, Any] = {name: None if of is None else of[lanes] for name, of in rows.items()}
         taken["agent"] = torch.arange(len(lanes), device=lanes.device)
-        return Samples(**{**taken, "legal": legal.expand(len(lanes), -1, -1)})
+        return Samples(**{**taken, "legal": legal.expand(len(lanes), -1, -1), "present": present})
 
     def split(self, groups: Sequence[Tensor]) -> Iterator[Samples]:
         """The same routes in groups of lane numbers."""

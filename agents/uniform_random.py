@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -14,6 +15,8 @@ from routing_env.types import State
 @dataclass(eq=False, kw_only=True)
 class UniformRandom(PolicyRouter):
     """Uniformly random: every legal action with equal probability, also in evaluation."""
+
+    captures: ClassVar[bool] = True
 
     def probability(self, state: State) -> Tensor:
         """The uniform policy over the legal actions."""

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._device import _device_constructors  # pyright: ignore[reportPrivateUsage]
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
@@ -15,7 +17,8 @@ class Tape:
     """Writes down the operations of a step with their arguments, and runs just these again.
 
     As in a CUDA graph, tensors keep their places, Python values their values, and an operation that tells Python about
-    a tensor's numbers, or makes a tensor whose shape depends on them, is an error.
+    a tensor's numbers, makes a tensor whose shape depends on them, or copies numbers from Python, is an error. So is a
+    new tensor of which the device is not given.
 
     Args:
         generators: Those that the step draws from; on the CPU they need no preparation.
@@ -27,13 +30,14 @@ class Tape:
 
     def capture(self, step: Callable[[], Any]) -> Any:
         """Write a step down, and undo what it has done."""
-        drawn = [generator.get_state() for generator in self._generators]
-        with _Writer(self._operations) as writer:
+        generators = [torch.default_generator, *self._generators]
+        drawn = [generator.get_state() for generator in generators]
+        with _Blindfold(), _Writer(self._operations) as writer:
             results = step()
         with torch.no_grad():
             for tensor, before in reversed(writer.changed):
                 tensor.copy_(before)
-        for generator, state in zip(self._generators, drawn, strict=True):
+        for generator, state in zip(generators, drawn, strict=True):
             generator.set_state(state)
         return results
 
@@ -44,6 +48,18 @@ class Tape:
                 for old, new in zip(results, tree_flatten(function(*args, **kwargs))[0], strict=True):
                     if isinstance(new, Tensor) and new.data_ptr() != old.data_ptr():
                         old.copy_(new)
+
+
+class _Blindfold(TorchFunctionMode):
+    """Refuses what reads a tensor's memory without an operation, and new tensors that nobody puts on a device."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in READING:
+            raise RuntimeError(f"{func} waits for the device")
+        if func in _device_constructors() and "device" not in kwargs and args != (0,):
+            raise RuntimeError(f"{func} makes a tensor on the CPU; give its device")
+        return func(*args, **kwargs)
 
 
 class _Writer(TorchDispatchMode):
@@ -81,8 +97,12 @@ WAITING = frozenset(
         _ATEN._unique2,
         _ATEN.bincount,
         _ATEN.multinomial,
+        _ATEN.repeat_interleave,
+        _ATEN.allclose,
+        _ATEN.lift_fresh,
     }
 )
-"""Operations that wait for a CUDA device."""
+"""Operations that wait for a CUDA device; ``lift_fresh`` is what ``torch.tensor`` does with numbers of Python."""
+READING = frozenset({Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.cpu})
 INDEXING = frozenset({_ATEN.index, _ATEN.index_put, _ATEN.index_put_})
 """Operations that wait where an index is a mask."""

@@ -19,19 +19,38 @@ from routing_env.runs.run import Run
 from routing_env.types import Decision, GameSpec, Router, State
 
 CAPTURING = sorted(name for name in ROUTERS if vars(router_class(name)).get("captures"))
-SETTLED: dict[str, dict[str, Any]] = {
-    "q-learning": {"epsilon": 0.1},
-    "sarsa": {"epsilon": 0.1},
-    "hysteretic-q": {"epsilon": 0.1},
+ANNEALED: dict[str, dict[str, Any]] = {
+    "q-learning": {"epsilon": (1.0, 0.1, 200)},
+    "sarsa": {"epsilon": (1.0, 0.1, 200)},
+    "hysteretic-q": {"epsilon": (1.0, 0.1, 200)},
+    "advantage-learning": {"epsilon": (1.0, 0.1, 200)},
+    "wpl": {"step": (0.1, 0.01, 200)},
+    "wolf-phc": {"exploration": (0.5, 0.0, 200), "step": (0.1, 0.01, 100)},
+    "giga-wolf": {"step": (0.1, 0.01, 200)},
+    "pga-app": {"step": (0.1, 0.01, 200)},
+    "hedge": {"pooled": (1.0, 0.0, 200), "exploration": (0.3, 0.02, 100)},
+    "route-hedge": {"anneal": 10, "copies": 2},
 }
-SMALL: dict[str, Any] = {"data": "planted", "batch_size": 20, "hidden": 8, "learning_rate": 0.1, "decay_every": 0}
+"""Options that change on the way, and settle before the end."""
+SMALL: dict[str, Any] = {
+    "data": "planted",
+    "layers": 2,
+    "blocks": 4,
+    "hidden": 8,
+    "batch_size": 20,
+    "learning_rate": 0.1,
+    "decay_every": 0,
+    "final_reward": "negative_loss",
+}
 
 
-def played(name: str, samples: int, *, captured: bool, **settings: Any) -> tuple[RoutingGame, Router, list[Any]]:
+def played(
+    name: str, samples: int, *, captured: bool, options: dict[str, Any] | None = None, **settings: Any
+) -> tuple[RoutingGame, Router, list[Any]]:
     """A game that a router has played, and copies of its traces."""
     game = make_game(**{**SMALL, **settings})
     game.make_graph = Tape if captured else None
-    router = make_router(name, game.spec, **SETTLED.get(name, {}))
+    router = make_router(name, game.spec, **ANNEALED.get(name, {}) | (options or {}))
     losses: list[Any] = []
     game.observers.append(lambda trace: losses.append((trace.actions.clone(), trace.outcome.loss.clone())))
     router.play(game, samples)
@@ -41,17 +60,39 @@ def played(name: str, samples: int, *, captured: bool, **settings: Any) -> tuple
 
 @pytest.mark.parametrize("name", CAPTURING)
 def test_captured_deals_are_the_plain_ones(name: str) -> None:
-    (plain, router, seen), (fast, twin, again) = (played(name, 300, captured=captured) for captured in (False, True))
+    assert_alike(name, 900)
+
+
+def test_captured_deals_tell_what_all_actions_would_have_earned() -> None:
+    assert_alike("wpl", 600, options={"rule": "full-vector", "information": "full"})
+
+
+@pytest.mark.parametrize(
+    "settings", [{"dropout": 0.2}, {"rho": (0.3, 0.0)}, {"rho": 0.5, "collaboration": "count"}], ids=str
+)
+def test_captured_deals_of_other_games_are_the_plain_ones(settings: dict[str, Any]) -> None:
+    assert_alike("wpl", 900, **settings)
+
+
+def assert_alike(name: str, samples: int, **settings: Any) -> None:
+    """Play plainly and captured, and compare all that comes of it."""
+    (plain, router, seen), (fast, twin, again) = (
+        played(name, samples, captured=captured, **settings) for captured in (False, True)
+    )
     assert [actions.tolist() for actions, _ in seen] == [actions.tolist() for actions, _ in again]
     torch.testing.assert_close([loss for _, loss in seen], [loss for _, loss in again], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(plain.network.state_dict(), fast.network.state_dict(), rtol=1e-4, atol=1e-5)
     assert (plain.samples, plain.epoch) == (fast.samples, fast.epoch)
     torch.testing.assert_close(router.state_dict(), twin.state_dict(), rtol=1e-4, atol=1e-5)
+    assert plain.drain_log().keys() == fast.drain_log().keys()
+    torch.testing.assert_close(plain.collaboration.state_dict(), fast.collaboration.state_dict())
 
 
 @pytest.mark.parametrize("name", sorted(name for name in BASELINES if vars(baseline_class(name)).get("captures")))
-def test_captured_steps_of_baselines_are_the_plain_ones(name: str) -> None:
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_captured_steps_of_baselines_are_the_plain_ones(name: str, dropout: float) -> None:
     given = {"data": "planted", "router": name, "batch_size": 20, "optimizer": "sgd", "learning_rate": 0.1}
+    given["dropout"] = dropout
     plain, fast = (Run.of({**given, "reference": False}).learner for _ in range(2))
     assert isinstance(fast, BaselineLearner)
     fast.step.make_graph = Tape
@@ -74,19 +115,10 @@ def test_captured_deals_leave_blocks_alone_that_no_lane_chose() -> None:
 
 
 def test_the_learning_rate_falls_in_captured_deals_too() -> None:
-    settings = {"decay_every": 1, "batch_size": 100, "fraction": 0.05}
+    settings: dict[str, Any] = {"decay_every": 1, "batch_size": 100, "fraction": 0.05}
     (plain, *_), (fast, *_) = (played("wpl", 1500, captured=captured, **settings) for captured in (False, True))
     assert fast.trainer.learning_rate == plain.trainer.learning_rate < 0.1
     torch.testing.assert_close(plain.network.state_dict(), fast.network.state_dict(), rtol=1e-4, atol=1e-5)
-
-
-def test_schedules_are_played_plainly_until_they_end() -> None:
-    game = make_game(**SMALL)
-    game.make_graph = Tape
-    router = make_router("q-learning", game.spec, epsilon=(1.0, 0.1, 200))
-    assert captured_deals(game, router, None) is None
-    router.play(game, 200)
-    assert captured_deals(game, router, None) is not None
 
 
 class Illegal(RuleRouter):
@@ -121,8 +153,6 @@ def test_faults_of_captured_deals_are_told() -> None:
 PLAIN: list[dict[str, Any]] = [
     {"momentum": 0.9},
     {"optimizer": "adam"},
-    {"rho": 0.3},
-    {"dropout": 0.2},
     {"block_batch": 64},
     {"weight_average": 0.9},
     {"recursive": True},
@@ -132,6 +162,6 @@ PLAIN: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("settings", PLAIN, ids=str)
 def test_what_cannot_be_captured_is_played_plainly(settings: dict[str, Any]) -> None:
-    game = make_game(**SMALL, **settings)
+    game = make_game(**{**SMALL, **settings})
     game.make_graph = Tape
     assert captured_deals(game, make_router("wpl", game.spec), None) is None

@@ -13,8 +13,9 @@ or a loss that is not finite, is noticed before the next deal.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -22,8 +23,9 @@ from torch import Tensor, nn
 
 from routing_env.capturable import CapturableRouter
 from routing_env.game.blocks import BlockBank
+from routing_env.game.dropout import SeededDropout
 from routing_env.game.network import RoutedNetwork
-from routing_env.game.rewards import FINAL_REWARDS, Collaboration
+from routing_env.game.rewards import FINAL_REWARDS, Collaboration, correct_or_not, negative_loss
 from routing_env.types import Batch, Router, Trace
 
 if TYPE_CHECKING:
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 
 WARM_UP = 3
 """Steps of a shape before it is captured, in which libraries choose kernels and reserve memory."""
+
+MANY_BLOCKS = 64
+"""Blocks per layer up to which other routes are captured: all blocks then apply to all lanes of all routes."""
 
 
 class Graph(Protocol):
@@ -76,14 +81,21 @@ class CapturedStep:
 
     Args:
         step: From tensors to whatever holds tensors; the next steps of the same shapes overwrite them.
+        network: What the step trains.
         generators: Those that the step draws from.
         make_graph: Makes a graph.
     """
 
     def __init__(
-        self, step: Callable[..., Any], generators: Sequence[torch.Generator], make_graph: MakeGraph = CudaGraph
+        self,
+        step: Callable[..., Any],
+        network: nn.Module,
+        generators: Sequence[torch.Generator],
+        make_graph: MakeGraph = CudaGraph,
     ) -> None:
         self._step = step
+        self._network = network
+        self._dropouts = [part for part in network.modules() if isinstance(part, SeededDropout)]
         self._generators = generators
         self._make_graph = make_graph
         self._constant: object = None
@@ -94,24 +106,38 @@ class CapturedStep:
         """Take the step.
 
         Args:
-            given: What the step is given.
+            given: What the step is given, for B lanes at first.
             constant: The present value of what the step reads in Python; when it changes, the step is captured anew.
         """
         if self._constant != constant:
             self._captured.clear()
             self._constant = constant
+        lanes, device = len(given[0]), given[0].device
+        given = (*given, *(dropout.draw(lanes).to(device) for dropout in self._dropouts))
         shapes = tuple(one.shape for one in given)
         if shapes not in self._captured:
             self._warm[shapes] = self._warm.get(shapes, 0) + 1
             if self._warm[shapes] <= WARM_UP:
-                return self._step(*given)
+                return self._run(*given)
             held, graph = [one.clone() for one in given], self._make_graph(self._generators)
-            self._captured[shapes] = held, graph, graph.capture(lambda: self._step(*held))
+            self._captured[shapes] = held, graph, graph.capture(lambda: self._run(*held))
         held, graph, result = self._captured[shapes]
         for mine, one in zip(held, given, strict=True):
             mine.copy_(one)
         graph.replay()
         return result
+
+    def _run(self, *given: Tensor) -> Any:
+        """Take the step itself, with what dropout has drawn at the end of what is given."""
+        own = len(given) - len(self._dropouts)
+        for dropout, drawn in zip(self._dropouts, given[own:], strict=True):
+            dropout.drawn = drawn
+        try:
+            with all_at_once(self._network):
+                return self._step(*given[:own])
+        finally:
+            for dropout in self._dropouts:
+                dropout.drawn = None
 
 
 class CapturedDeals:
@@ -130,7 +156,7 @@ class CapturedDeals:
         self.router = router
         self._game = game
         generators = [one for one in vars(router).values() if isinstance(one, torch.Generator)]
-        self._step = CapturedStep(self._deal, generators, make_graph)
+        self._step = CapturedStep(self._deal, game.network, generators, make_graph)
         self._faults = torch.zeros(2, dtype=torch.bool, device=game.spec.device)
 
     def play(self, samples: int) -> int:
@@ -145,14 +171,18 @@ class CapturedDeals:
             ValueError: The router has taken an illegal action.
             FloatingPointError: A loss was not finite.
         """
-        game, router, dealt = self._game, self.router, 0
+        game, router, dealt, told = self._game, self.router, 0, {}
         while dealt < samples and router.capturable and can_capture(game):
             batch = game.dealer.next_batch()
             plan = [one.to(batch.task.device) for one in router.plan(self._settled(batch.task))]
-            game.attend(*self._step(batch.x, batch.task, batch.target, *plan, constant=game.trainer.learning_rate))
+            constant = game.trainer.learning_rate
+            trace, samples_dealt, told = self._step(batch.x, batch.task, batch.target, *plan, constant=constant)
+            game.attend(trace, samples_dealt)
             router.count(len(batch))
             dealt += len(batch)
         self._settled(self._faults.new_empty(0, dtype=torch.int64))
+        if told:
+            game.log({name: float(value) for name, value in told.items()})
         return dealt
 
     def _settled(self, task: Tensor) -> Tensor:
@@ -168,26 +198,31 @@ class CapturedDeals:
 
     def _deal(
         self, x: Tensor, task: Tensor, target: Tensor, *plan: Tensor
-    ) -> tuple[Trace, tuple[Batch, Tensor] | None]:
+    ) -> tuple[Trace, tuple[Batch, Tensor] | None, Mapping[str, Tensor]]:
         game, router = self._game, self.router
         game.faults = self._faults
         try:
-            with all_at_once(game.network):
+            with router.planned(*plan):
                 state = game.reset(Batch(x, task, target))
                 while state is not None:
                     state = game.step(router.act(state))
+                trace = game.trace
+                with torch.no_grad():
+                    if (routes := router.other_routes(trace)) is not None:
+                        trace = replace(trace, route_outcomes=game.counterfactual_outcomes(routes))
+                    told = router.learn_captured(trace, *plan)
         finally:
             game.faults = None
-        with torch.no_grad():
-            router.learn_captured(game.trace, *plan)
-        return game.trace, game.dealt
+        return game.trace, game.dealt, told
 
 
 def captured_deals(game: RoutingGame, router: Router, before: CapturedDeals | None) -> CapturedDeals | None:
     """The captured deals of a router, ``before`` where they are the same router's; None if the next must be plain."""
     if game.make_graph is None or not isinstance(router, CapturableRouter) or not router.capturable:
         return None
-    if not can_capture(game):
+    if not can_capture(game) or (router.asks_for_routes and game.spec.actions > MANY_BLOCKS):
+        return None
+    if router.needs_counterfactuals and game.final_reward not in (correct_or_not, negative_loss):
         return None
     return before if before is not None and before.router is router else CapturedDeals(game, router, game.make_graph)
 
@@ -196,9 +231,9 @@ def can_capture(game: RoutingGame) -> bool:
     """Whether the next deal of a game can be captured, if its router can.
 
     The network must be layered, of torch's modules and linear blocks. The blocks must learn by plain SGD from every
-    deal, rewards must not depend on a history, and nobody may count operations.
+    deal, rewards must be built-in ones that follow from the deal's outcome, and nobody may count operations.
     """
-    network, collaboration = game.network, game.collaboration
+    network = game.network
     return (
         type(network) is RoutedNetwork
         and not network.recursive
@@ -208,8 +243,7 @@ def can_capture(game: RoutingGame) -> bool:
         and torch_alone(network.stem)
         and game.trainer.captures
         and not game.collects
-        and isinstance(collaboration, Collaboration)
-        and not any(collaboration.rho)
+        and isinstance(game.collaboration, Collaboration)
         and game.final_reward in FINAL_REWARDS.values()
         and not is_watched()
     )
@@ -221,9 +255,10 @@ def is_watched() -> bool:
 
 
 def torch_alone(module: nn.Module) -> bool:
-    """Whether a module consists of torch's own modules, without hooks; these can be captured."""
+    """Whether a module consists of torch's own modules and our dropout, without hooks; these can be captured."""
     return all(
-        type(part).__module__.startswith("torch.nn.modules.") and not (part._forward_hooks or part._forward_pre_hooks)  # pyright: ignore[reportPrivateUsage]
+        (type(part) is SeededDropout or type(part).__module__.startswith("torch.nn.modules."))
+        and not (part._forward_hooks or part._forward_pre_hooks)  # pyright: ignore[reportPrivateUsage]
         for part in module.modules()
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -16,6 +17,16 @@ def is_legal(action: Tensor, state: State) -> Tensor:
     """Whether each lane's action, int64 [B], is legal, bool [B]; for actions of any value."""
     inside = action.clamp(0, state.legal.shape[1] - 1)
     return state.legal.gather(1, inside.unsqueeze(1)).squeeze(1) & (inside == action)
+
+
+def noted(decision: Decision, state: State, illegal: Tensor) -> Decision:
+    """Note in bool [] whether an action is illegal, without waiting for the device.
+
+    Returns:
+        The decision, with the nearest action there is where one does not exist.
+    """
+    illegal.logical_or_(~is_legal(decision.action, state).all())
+    return replace(decision, action=decision.action.clamp(0, state.legal.shape[1] - 1))
 
 
 def check_decision(decision: Decision, state: State, playing: Tensor | None = None) -> None:

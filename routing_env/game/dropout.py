@@ -44,6 +44,9 @@ class SeededDropout(SeededModule):
     Args:
         p: Probability that a feature is dropped in training, in [0, 1). The others are divided by 1 - p.
 
+    Attributes:
+        drawn: What :meth:`draw` gave beforehand, for calls that must not draw; None: every call draws.
+
     Raises:
         ValueError: ``p`` is out of range.
     """
@@ -52,13 +55,20 @@ class SeededDropout(SeededModule):
         check({"dropout": p}, Settings)
         super().__init__()
         self.p = p
+        self.drawn: Tensor | None = None
+        self._sample: tuple[int, ...] = ()  # the shape of the last call's samples
+
+    def draw(self, lanes: int) -> Tensor:
+        """Draw for samples of the last call's shape: 1 for features that are kept, float32 [lanes, ...] on the CPU."""
+        kept = torch.empty(lanes, *self._sample, dtype=torch.float32, device="cpu")
+        return kept.bernoulli_(1 - self.p, generator=self._generator)
 
     def forward(self, v: Tensor) -> Tensor:
         """Drop features of float [B, ...] in training, each with probability p; return them as they are otherwise."""
+        self._sample = tuple(v.shape[1:])
         if not self.training:
             return v
-        kept = torch.empty(v.shape, dtype=torch.float32, device="cpu")
-        kept.bernoulli_(1 - self.p, generator=self._generator)
+        kept = self.draw(len(v)) if self.drawn is None else self.drawn
         return v * kept.to(v) / (1 - self.p)
 
     def extra_repr(self) -> str:

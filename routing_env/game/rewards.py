@@ -154,7 +154,7 @@ class Collaboration:
         self.rho = weights
         self.kind = kind
         self.average = torch.zeros(depth, actions, device=device)
-        self._seen = [0] * depth
+        self._seen = torch.zeros(depth, dtype=torch.int64, device=device)
         self._pass_action = pass_action
 
     def reward(self, depth: int, action: Tensor) -> Tensor:
@@ -184,13 +184,14 @@ class Collaboration:
             return
         average = self.average[depth]
         if self.kind == "count" or probability is None:
-            probability = torch.nn.functional.one_hot(action, len(average)).to(average.dtype)
+            probability = torch.zeros(len(action), len(average), device=average.device)
+            probability.scatter_(1, action[:, None], 1.0)
         self._seen[depth] += len(action)
         average += (probability.detach().sum(0) - len(action) * average) / self._seen[depth]
 
     def state_dict(self) -> dict[str, Any]:
         """The history."""
-        return {"average": self.average.clone(), "seen": list(self._seen)}
+        return {"average": self.average.clone(), "seen": self._seen.tolist()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore from :meth:`state_dict`.
@@ -200,7 +201,7 @@ class Collaboration:
         """
         check_state(state, self.state_dict())
         self.average.copy_(state["average"])
-        self._seen = list(state["seen"])
+        self._seen.copy_(torch.tensor(state["seen"]))
 
 
 def by_probability(spec: GameSpec, rho: float | Sequence[float]) -> Collaboration:

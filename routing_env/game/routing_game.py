@@ -18,7 +18,7 @@ from routing_env.data import MultiTaskData, SplitName
 from routing_env.data.dealers import Dealer
 from routing_env.evaluations import Evaluation
 from routing_env.game.captured import CapturedDeals, CudaGraph, MakeGraph, captured_deals
-from routing_env.game.checks import check_batch, check_decision, check_learned, check_routes, check_shapes, is_legal
+from routing_env.game.checks import check_batch, check_decision, check_learned, check_routes, check_shapes, noted
 from routing_env.game.collecting import CollectedDeals
 from routing_env.game.counterfactuals import one_step_outcomes, outcomes_along, replay_routes
 from routing_env.game.deal import Deal
@@ -198,7 +198,7 @@ class RoutingGame:
         if self.faults is None:
             check_decision(decision, state, playing)
         else:
-            self.faults[0].logical_or_(~is_legal(decision.action, state).all())
+            decision = noted(decision, state, self.faults[0])
         if decision.gate is not None and self.collects and decision.gate.requires_grad:
             raise ValueError("a gate's gradient needs every deal to be a step of the blocks; leave block_batch out")
 
@@ -225,7 +225,7 @@ class RoutingGame:
         self._deal = None
         self._trace = self._end(deal)
         if deal.train and self.faults is None:
-            self._ended(self._trace)
+            self.attend(self._trace, self.dealt)
         return None
 
     def play_captured(self, router: Router, samples: int) -> int:
@@ -238,11 +238,8 @@ class RoutingGame:
         return 0 if self._captured is None else self._captured.play(samples)
 
     def attend(self, trace: Trace, dealt: tuple[Batch, Tensor] | None) -> None:
-        """Do what a deal has left out that only noted its faults: count it, and show it to the observers."""
+        """Count a deal that has ended, and show it to the observers; one that only noted its faults left this out."""
         self._trace, self.dealt = trace, dealt
-        self._ended(trace)
-
-    def _ended(self, trace: Trace) -> None:
         self.trainer.count(len(trace.task), self.dealer.pass_size)
         for observer in self.observers:
             observer(trace)
@@ -308,9 +305,11 @@ class RoutingGame:
         if self.dealt is None:
             raise RuntimeError("nothing has been dealt yet; call reset first")
         batch, x = self.dealt
-        check_routes(routes, len(batch), self.spec)
+        if waits := self.faults is None:
+            check_routes(routes, len(batch), self.spec)
         with network_mode(self.network, train=False):
-            return outcomes_along(Route(self.network, x, batch.task), routes, batch, self.judge, self.collaboration)
+            start = Route(self.network, x, batch.task)
+            return outcomes_along(start, routes, batch, self.judge, self.collaboration, waits=waits)
 
     def log(self, values: Mapping[str, float]) -> None:
         """Keep the values that a router logs until :meth:`drain_log`.
@@ -354,8 +353,9 @@ class RoutingGame:
     def _counterfactuals(self, deal: Deal, outcome: Outcome) -> Counterfactuals:
         """What other actions would have led to in a deal that has ended."""
         refuse_shared_rewards(self.final_reward, outcome)
+        waits = self.faults is None
         with network_mode(self.network, train=False):
-            return one_step_outcomes(deal.route, deal.batch, self.judge, deal.offers)
+            return one_step_outcomes(deal.route, deal.batch, self.judge, deal.offers, waits=waits)
 
     def _end(self, deal: Deal) -> Trace:
         """Score the routes, reward them, and train their blocks."""

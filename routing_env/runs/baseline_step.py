@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from routing_env.baselines import Baseline
-from routing_env.game.captured import CapturedStep, CudaGraph, MakeGraph, all_at_once, is_watched, torch_alone
+from routing_env.game.captured import CapturedStep, CudaGraph, MakeGraph, is_watched, torch_alone
 from routing_env.game.evaluation import Score
 from routing_env.game.training import BlockTrainer
 from routing_env.types import Batch
@@ -47,7 +47,7 @@ class BaselineStep:
         if self.make_graph is None or not self.capturable:
             return self._train(batch)
         if self._captured is None:
-            self._captured = CapturedStep(self._train_unattended, [], self.make_graph)
+            self._captured = CapturedStep(self._train_unattended, self._network, [], self.make_graph)
         summed = self._captured(batch.x, batch.task, batch.target, constant=self._trainer.learning_rate)
         if self._diverged:
             self._diverged.zero_()
@@ -62,8 +62,7 @@ class BaselineStep:
         return own and torch_alone(network.stem) and self._trainer.captures and not is_watched()
 
     def _train_unattended(self, x: Tensor, task: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        with all_at_once(self._network):
-            return self._train(Batch(x, task, target), self._diverged)
+        return self._train(Batch(x, task, target), self._diverged)
 
     def _train(self, batch: Batch, diverged: Tensor | None = None) -> tuple[Tensor, Tensor]:
         loss, correct = self._network.training_loss(batch, self._score)

@@ -325,7 +325,7 @@ def _captured_sides(workload: Workload) -> list[Side]:
         F.cross_entropy(network(x), target).backward()
         optimizer.step()
 
-    recorded = CapturedStep(step, [])
+    recorded = CapturedStep(step, network, [])
 
     def captured_step() -> None:
         batch = dealer.next_batch()
