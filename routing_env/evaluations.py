@@ -1,11 +1,20 @@
-"""What an evaluation of a split returns."""
+"""What an evaluation of a split returns, and the rows of a run that keep it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
+
+Rows = Sequence[Mapping[str, Any]]
+"""The metrics of a run, a row for each epoch."""
+
+
+def measured_split(rows: Rows) -> str:
+    """The split that figures and tables of a run show: test, or validation where the test split was not measured."""
+    return "test" if "test_accuracy" in rows[-1] else "validation"
 
 
 @dataclass(frozen=True, repr=False)

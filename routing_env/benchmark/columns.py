@@ -32,7 +32,7 @@ from routing_env.benchmark.statistics import (
     probability_of_improvement,
     worst_task,
 )
-from routing_env.drawing.training_figures import Rows
+from routing_env.evaluations import Rows
 from routing_env.runs.behaviour import switch_rate
 
 

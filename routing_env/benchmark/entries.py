@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routing_env.benchmark.statistics import CensoredMedian, Comparison, Interval
-from routing_env.drawing.training_figures import Rows
+from routing_env.evaluations import Rows
 
 Value = float | Interval | CensoredMedian | None
 """A value of a column; None where the column does not apply to the entrant."""

@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from routing_env.drawing.style import line_colour, plain, shown
-from routing_env.drawing.training_figures import Rows, measured_split
+from routing_env.evaluations import Rows, measured_split
 
 
 def accuracy_matrix(

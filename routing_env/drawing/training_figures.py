@@ -15,14 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from routing_env.drawing.style import legend_beside, plain, shown, spread, task_colours
-
-Rows = Sequence[Mapping[str, Any]]
-"""The metrics of a run, a row for each epoch."""
-
-
-def measured_split(rows: Rows) -> str:
-    """The split that figures and tables of a run show: test, or validation where the test split was not measured."""
-    return "test" if "test_accuracy" in rows[-1] else "validation"
+from routing_env.evaluations import Rows, measured_split
 
 
 def learning_curve(rows: Rows, references: Mapping[str, Rows], subject: str) -> Figure:

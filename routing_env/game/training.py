@@ -37,7 +37,7 @@ LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "squared_error": squa
 
 
 class LightSGD(torch.optim.SGD):
-    """Torch's SGD, whose bookkeeping does not load torch's compiler, which would take as long as torch itself to import.
+    """SGD whose bookkeeping does not load torch's compiler, which takes as long to import as torch itself.
 
     Torch decorates these methods so that the compiler leaves them alone, and loads it at their first call.
     """

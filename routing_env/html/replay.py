@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from routing_env.drawing.map_layout import shares_of
 from routing_env.drawing.style import lightness, task_colours
-from routing_env.drawing.training_figures import Rows, measured_split
+from routing_env.evaluations import Rows, measured_split
 from routing_env.html.page import embedded, text
 from routing_env.names import printable
 from routing_env.types import GameSpec

@@ -12,10 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from rich.table import Table
 from rich.text import Text
 from torch import nn
@@ -24,9 +23,7 @@ from routing_env.agents import make_router
 from routing_env.baselines.base import PerTask
 from routing_env.data import MultiTaskData, SplitName
 from routing_env.data.arrivals import TaskSequence, arriving, parse_stages
-from routing_env.drawing.arrival_figures import accuracy_matrix, arrival_curve
-from routing_env.drawing.training_figures import Rows, measured_split
-from routing_env.evaluations import Evaluation
+from routing_env.evaluations import Evaluation, Rows, measured_split
 from routing_env.names import parse_options, printable
 from routing_env.runs.learners import BaselineLearner, Image, Learner, RouterLearner
 from routing_env.runs.routers import spec_of_first
@@ -39,6 +36,9 @@ from routing_env.runs.transfer import (
     forgetting,
     forward_transfer,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 from routing_env.types import Router, Tick
 
 EPOCHS_OF_A_STAGE = 5
@@ -150,6 +150,8 @@ class StagedLearner(Learner):
 
     def figures(self, rows: Rows, references: Mapping[str, Rows], subject: str) -> dict[str, Figure | Image]:
         """As without arrivals; the learning curve tells the tasks of each stage apart."""
+        from routing_env.drawing.arrival_figures import accuracy_matrix, arrival_curve
+
         drawn = super().figures(rows, references, subject)
         matrix = matrix_of(rows, f"{measured_split(rows)}_task_accuracy")
         if matrix is not None:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import entr
 
 Floats = NDArray[np.float64]
 
@@ -31,7 +31,7 @@ class Collapse:
 
 def policy_entropy(policy: ArrayLike) -> Floats:
     """Entropy of each policy: [..., A] to [...]."""
-    return entr(np.asarray(policy, dtype=np.float64)).sum(-1)
+    return _entropies(policy).sum(-1)
 
 
 def usage(routes: ArrayLike) -> Floats:
@@ -66,7 +66,8 @@ def mutual_information(routes: ArrayLike) -> Floats:
     counts = np.asarray(routes, dtype=np.float64).transpose(1, 0, 2)
     joint = counts / counts.sum((1, 2), keepdims=True)
     task, block = joint.sum(2, keepdims=True), joint.sum(1, keepdims=True)
-    return (entr(task).sum((1, 2)) + entr(block).sum((1, 2)) - entr(joint).sum((1, 2))).clip(0)
+    task_entropy, block_entropy, joint_entropy = (_entropies(part).sum((1, 2)) for part in (task, block, joint))
+    return (task_entropy + block_entropy - joint_entropy).clip(0)
 
 
 def route_overlap(routes: ArrayLike) -> Floats:
@@ -118,3 +119,8 @@ def routing_measures(routes: ArrayLike, legal: ArrayLike) -> dict[str, float]:
         "route_overlap": float(overlap[others].mean()) if others.any() else 1.0,
         "dead_blocks": float(dead_blocks(routes, legal).sum()),
     }
+
+
+def _entropies(probabilities: ArrayLike) -> Floats:
+    """-p log p of each probability p."""
+    return torch.special.entr(torch.from_numpy(np.array(probabilities, dtype=np.float64))).numpy()

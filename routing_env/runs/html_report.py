@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from routing_env.drawing.training_figures import Rows, measured_split
+from routing_env.evaluations import Rows, measured_split
 from routing_env.html import charts, page
 from routing_env.html.replay import TrainingReplay, replay_of
 from routing_env.runs.directory import RunDirectory

@@ -6,11 +6,10 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from math import nan
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.table import Table
 from torch import Tensor, nn
@@ -22,15 +21,7 @@ from routing_env.agents.per_layer import PerLayer
 from routing_env.baselines import BASELINES, Baseline, make_baseline, plan_beside
 from routing_env.data import MultiTaskData, SplitName
 from routing_env.data.planted import partition_score
-from routing_env.drawing.routing_map import routing_map
-from routing_env.drawing.training_figures import (
-    Rows,
-    block_probability,
-    learning_curve,
-    measured_split,
-    policy_over_time,
-)
-from routing_env.evaluations import Evaluation
+from routing_env.evaluations import Evaluation, Rows, measured_split
 from routing_env.game.build import as_built, build_dealer, build_network, build_trainer
 from routing_env.game.evaluation import Score, evaluate
 from routing_env.game.routing_game import RoutingGame
@@ -46,6 +37,9 @@ from routing_env.runs.settings import SB3_PREFIX, RunSettings
 from routing_env.scenarios import best_sharing
 from routing_env.state_dicts import Stateful, restore
 from routing_env.types import Batch, Tick, Trace
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FINEST_SNAPSHOTS = 2000
 """The first snapshots of the policy are this share of a run apart."""
@@ -129,6 +123,8 @@ class Learner(ABC):
             references: metrics of the routers to compare with, by their names; some may be empty.
             subject: who and on what, for the titles.
         """
+        from routing_env.drawing.training_figures import learning_curve
+
         return {"learning_curve": learning_curve(rows, references, subject)}
 
     def tables(self, rows: Rows) -> list[Table]:
@@ -193,6 +189,9 @@ class GameLearner(Learner):
 
     def figures(self, rows: Rows, references: Mapping[str, Rows], subject: str) -> dict[str, Figure | Image]:
         """The learning curve, and the paper's Figures 9, 10 and 11; 9 and 10 only where the policy is known."""
+        from routing_env.drawing.routing_map import routing_map
+        from routing_env.drawing.training_figures import block_probability, policy_over_time
+
         samples, policies = (part.numpy() for part in self.monitor.history())
         names, spec = self.data.task_names, self.game.spec
         legal = spec.legal.cpu().numpy()

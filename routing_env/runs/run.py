@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib.figure import Figure
-from PIL import Image
 
 from routing_env.agents import make_router
 from routing_env.baselines import baseline_class
@@ -206,6 +204,9 @@ class Run:
     @usual_torch()
     def draw(self, directory: RunDirectory) -> list[Path]:
         """Draw the figures of the trained run into its directory, and return their paths."""
+        from matplotlib.figure import Figure
+        from PIL import Image
+
         directory.figures.mkdir(exist_ok=True)
         references = {name: RunDirectory(directory.references / name).read_metrics() for name in REFERENCES}
         subject = f"{self.settings.router} on {self.ground}"
