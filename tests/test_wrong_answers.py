@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +19,7 @@ from routing_env import Decision, Router, State, Trace, make_game
 from routing_env.agents import make_router
 from routing_env.baselines import BASELINES
 from routing_env.cli import main
+from routing_env.runs.process import explained
 from routing_env.testing import check_router
 
 
@@ -214,6 +217,20 @@ def test_an_error_in_code_of_your_own_is_a_line_with_its_place(
     with pytest.raises(BaseException) as raised:  # noqa: PT011
         main()
     assert not isinstance(raised.value, SystemExit)
+
+
+def test_a_library_installed_elsewhere_is_not_code_of_your_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "dist-packages"  # as that of a system whose packages the environment sees
+    folder.mkdir()
+    (folder / "calling_library.py").write_text("def call(function):\n    return function()\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(folder)
+    with pytest.raises(ValueError, match="oracle needs data") as raised:
+        importlib.import_module("calling_library").call(
+            functools.partial(make_router, "oracle", make_game(data="digits").spec)
+        )
+    assert raised.tb.tb_next is not None
+    error = raised.value.with_traceback(raised.tb.tb_next)  # without the frame of this test
+    assert explained(error) == str(error)
 
 
 @pytest.mark.parametrize(

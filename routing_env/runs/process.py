@@ -82,4 +82,6 @@ def _told(error: BaseException) -> str:
 
 def _is_own(file: str, others: list[Path]) -> bool:
     path = Path(file)
-    return path.is_file() and not any(path.resolve().is_relative_to(other) for other in others)
+    if not path.is_file() or not {"site-packages", "dist-packages"}.isdisjoint(path.resolve().parts):
+        return False  # what an environment sees may be installed in others: the user's folder, or the system's packages
+    return not any(path.resolve().is_relative_to(other) for other in others)
