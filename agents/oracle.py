@@ -58,13 +58,13 @@ class Oracle(RuleRouter):
 
 
 def _routes_of_groups(spec: GameSpec, groups: tuple[int, ...]) -> list[list[int]]:
-    """The actions [D, T] that give each group a separate block of each layer."""
+    """The actions [D, T] that give each group a separate block of each layer, and PASS where there is no layer left."""
     _require_blocks(spec, max(groups) + 1, "groups")
-    return [[layer[g] for g in groups] for layer in spec.layers]
+    return [[layer[0 if layer == (spec.pass_action,) else g] for g in groups] for layer in spec.layers]
 
 
 def _require_blocks(spec: GameSpec, needed: int, what: str) -> None:
-    blocks = min(map(len, spec.layers))
+    blocks = min(len(layer) for layer in spec.layers if layer != (spec.pass_action,))
     if blocks < needed:
         raise ValueError(f"a layer has {blocks} blocks for {needed} {what}; raise blocks")
 

@@ -120,3 +120,15 @@ def test_the_oracle_needs_groups_and_blocks_for_them() -> None:
         make_router("oracle", make_game(data="digits").spec)
     with pytest.raises(ValueError, match="2 blocks for 3 groups; raise blocks"):
         make_router("oracle", make_game(data="planted", blocks=2).spec)
+
+
+def test_the_oracle_passes_where_no_layer_is_left() -> None:
+    deep = {"data": "planted", "layers": 2, "recursive": True, "pass_action": True, "depth": 4}
+    game = make_game(**deep)
+    router = make_router("oracle", game.spec)
+    router.play(game, 100)
+    routes = game.evaluate(router).routes.argmax(2).tolist()
+    assert game.data.groups is not None
+    assert routes == [[group, 6, 6, 3 + group] for group in game.data.groups]
+    with pytest.raises(ValueError, match="2 blocks for 3 groups; raise blocks"):
+        make_router("oracle", make_game(**deep, blocks=2).spec)
