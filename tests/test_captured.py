@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -11,11 +12,13 @@ from tapes import Tape
 from routing_env.agents import ROUTERS, make_router, router_class
 from routing_env.agents.rules import RuleRouter
 from routing_env.baselines import BASELINES, baseline_class
-from routing_env.game.build import make_game
+from routing_env.game.build import build_trainer, make_game
 from routing_env.game.captured import captured_deals
+from routing_env.game.network import RoutedNetwork
 from routing_env.game.routing_game import RoutingGame
 from routing_env.runs.learners import BaselineLearner
 from routing_env.runs.run import Run
+from routing_env.state_dicts import same_state
 from routing_env.types import Decision, GameSpec, Router, State
 
 CAPTURING = sorted(name for name in ROUTERS if vars(router_class(name)).get("captures"))
@@ -60,18 +63,28 @@ def played(
 
 @pytest.mark.parametrize("name", CAPTURING)
 def test_captured_deals_are_the_plain_ones(name: str) -> None:
-    assert_alike(name, 900)
+    assert_alike(name, 600)
 
 
 def test_captured_deals_tell_what_all_actions_would_have_earned() -> None:
-    assert_alike("wpl", 600, options={"rule": "full-vector", "information": "full"})
+    assert_alike("wpl", 400, options={"rule": "full-vector", "information": "full"})
 
 
-@pytest.mark.parametrize(
-    "settings", [{"dropout": 0.2}, {"rho": (0.3, 0.0)}, {"rho": 0.5, "collaboration": "count"}], ids=str
-)
+SETTINGS: list[dict[str, Any]] = [
+    {"dropout": 0.2},
+    {"rho": (0.3, 0.0)},
+    {"rho": 0.5, "collaboration": "count"},
+    {"momentum": 0.9, "learning_rate": 0.01},
+    {"weight_decay": 0.01},
+    {"optimizer": "adam", "learning_rate": 0.01, "weight_decay": 0.01},
+    {"weight_average": 0.95},
+    {"momentum": 0.5, "weight_decay": 0.01, "weight_average": 0.9, "dropout": 0.1, "rho": 0.3},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_captured_deals_of_other_games_are_the_plain_ones(settings: dict[str, Any]) -> None:
-    assert_alike("wpl", 900, **settings)
+    assert_alike("wpl", 200, **{"batch_size": 5, "blocks": 12} | settings)
 
 
 def assert_alike(name: str, samples: int, **settings: Any) -> None:
@@ -86,32 +99,107 @@ def assert_alike(name: str, samples: int, **settings: Any) -> None:
     torch.testing.assert_close(router.state_dict(), twin.state_dict(), rtol=1e-4, atol=1e-5)
     assert plain.drain_log().keys() == fast.drain_log().keys()
     torch.testing.assert_close(plain.collaboration.state_dict(), fast.collaboration.state_dict())
+    torch.testing.assert_close(plain.trainer.state_dict(), fast.trainer.state_dict(), rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", sorted(name for name in BASELINES if vars(baseline_class(name)).get("captures")))
-@pytest.mark.parametrize("dropout", [0.0, 0.2])
-def test_captured_steps_of_baselines_are_the_plain_ones(name: str, dropout: float) -> None:
-    given = {"data": "planted", "router": name, "batch_size": 20, "optimizer": "sgd", "learning_rate": 0.1}
-    given["dropout"] = dropout
+@pytest.mark.parametrize("settings", [{}, {"optimizer": "adam", "learning_rate": 0.01, "dropout": 0.2}], ids=str)
+def test_captured_steps_of_baselines_are_the_plain_ones(name: str, settings: dict[str, Any]) -> None:
+    given = {"data": "planted", "router": name, "batch_size": 20, "optimizer": "sgd", "learning_rate": 0.1} | settings
     plain, fast = (Run.of({**given, "reference": False}).learner for _ in range(2))
     assert isinstance(fast, BaselineLearner)
     fast.step.make_graph = Tape
     for learner in (plain, fast):
-        learner.play(300, lambda: None)
+        learner.play(200, lambda: None)
+        learner.load_state_dict(deepcopy(learner.state_dict()))
+        learner.play(200, lambda: None)
     torch.testing.assert_close(plain.measures(), fast.measures(), rtol=1e-4, atol=1e-5, equal_nan=True)
     one, other = (learner.state_dict()["network"] for learner in (plain, fast))
     torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    one, other = (learner.state_dict()["trainer"] for learner in (plain, fast))
+    torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
     assert fast.step.capturable
 
 
-def test_captured_deals_leave_blocks_alone_that_no_lane_chose() -> None:
-    game = make_game(**SMALL)
+OPTIMIZERS: list[dict[str, Any]] = [
+    {},
+    {"momentum": 0.9, "weight_decay": 0.01},
+    {"optimizer": "adam", "weight_decay": 0.01},
+]
+
+
+@pytest.mark.parametrize("settings", OPTIMIZERS, ids=str)
+def test_captured_deals_leave_blocks_and_their_optimizer_alone_where_no_lane_chose_them(
+    settings: dict[str, Any],
+) -> None:
+    game = make_game(**SMALL, **settings, weight_average=0.9)
     game.make_graph = Tape
-    before = {name: value.clone() for name, value in game.network.state_dict().items()}
+    make_router("random", game.spec).play(game, 100)
+    names = [name for name, _ in game.network.named_parameters()]
+    before = deepcopy(game.state_dict())
     make_router("all-shared", game.spec).play(game, 200)
-    for name, value in game.network.state_dict().items():
-        untouched = ".blocks." in name and ".blocks.0." not in name
-        assert torch.equal(value, before[name]) == untouched, name
+    after = game.state_dict()
+    for number, name in enumerate(names):
+        untouched = ".blocks.0." not in name
+        assert torch.equal(after["network"][name], before["network"][name]) == untouched, name
+        rows = [state["trainer"]["optimizer"]["state"].get(number, {}) for state in (before, after)]
+        assert same_state(*rows) == (untouched or not settings), name
+        averages = [
+            [state["trainer"]["average"][part][number] for part in ("averages", "steps")] for state in (before, after)
+        ]
+        assert same_state(*averages) == untouched, name
+
+
+@pytest.mark.parametrize("settings", OPTIMIZERS[1:], ids=str)
+def test_blocks_that_no_deal_has_chosen_have_no_optimizer_state(settings: dict[str, Any]) -> None:
+    games = [played("all-shared", 200, captured=captured, **settings)[0] for captured in (False, True)]
+    rows, others = (game.trainer.state_dict()["optimizer"]["state"].keys() for game in games)
+    assert rows == others
+    assert len(rows) == 4, "weight and bias of the first block in both layers"
+    for game in games:
+        game.make_graph = None
+        make_router("random", game.spec).play(game, 100)
+    rows, others = (game.trainer.state_dict()["optimizer"]["state"].keys() for game in games)
+    assert len(rows) == len(others) == 16
+
+
+@pytest.mark.parametrize("settings", OPTIMIZERS, ids=str)
+def test_plain_and_captured_deals_may_alternate_and_be_resumed(settings: dict[str, Any]) -> None:
+    settings = {"batch_size": 5, "blocks": 12, "learning_rate": 0.01, "weight_average": 0.9} | settings
+    games = [make_game(**{**SMALL, **settings}) for _ in range(3)]
+    plain, fast, resumed = games
+    first, second, third = (make_router("wpl", game.spec) for game in games)
+    fast.make_graph = resumed.make_graph = Tape
+    first.play(plain, 180)
+    for graph in (Tape, None, Tape):
+        fast.make_graph = graph
+        second.play(fast, 40)
+    third.play(resumed, 30)  # captured with another state
+    resumed.load_state_dict(fast.state_dict())
+    third.load_state_dict(second.state_dict())
+    third.play(resumed, 60)
+    for name, state in plain.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[name], state, rtol=1e-3, atol=1e-5)
+
+
+def test_rates_of_all_parameter_groups_fall_in_captured_deals_too() -> None:
+    settings: dict[str, Any] = {"decay_every": 1, "batch_size": 100, "fraction": 0.05, "momentum": 0.5}
+    networks: list[dict[str, torch.Tensor]] = []
+    for make_graph in (None, Tape):
+        game = make_game(**{**SMALL, **settings})
+        assert game.settings is not None
+        assert isinstance(game.network, RoutedNetwork)
+        game.trainer = build_trainer(game.settings, game.network, apart=game.network.bank(1).parameters())
+        game.make_graph = make_graph
+        router = make_router("all-shared", game.spec)
+        router.play(game, 700)
+        before = deepcopy(game.network.state_dict())
+        game.trainer.slow_down(0.0)
+        router.play(game, 700)
+        networks.append(game.network.state_dict())
+        same = {name for name, value in networks[-1].items() if torch.equal(value, before[name])}
+        assert same == {name for name in before if ".0.blocks." in name or ".blocks.0." not in name}
+    torch.testing.assert_close(*networks, rtol=1e-4, atol=1e-5)
 
 
 def test_the_learning_rate_falls_in_captured_deals_too() -> None:
@@ -150,11 +238,14 @@ def test_faults_of_captured_deals_are_told() -> None:
         router.play(game, 20)
 
 
+def asgd(parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    """An optimiser of one's own."""
+    return torch.optim.ASGD(parameters, lr=0.1)
+
+
 PLAIN: list[dict[str, Any]] = [
-    {"momentum": 0.9},
-    {"optimizer": "adam"},
+    {"optimizer": asgd},
     {"block_batch": 64},
-    {"weight_average": 0.9},
     {"recursive": True},
     {"final_reward": "validation"},
 ]
@@ -162,6 +253,6 @@ PLAIN: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("settings", PLAIN, ids=str)
 def test_what_cannot_be_captured_is_played_plainly(settings: dict[str, Any]) -> None:
-    game = make_game(**{**SMALL, **settings})
+    game = make_game(**{name: value for name, value in (SMALL | settings).items() if name != "learning_rate"})
     game.make_graph = Tape
     assert captured_deals(game, make_router("wpl", game.spec), None) is None

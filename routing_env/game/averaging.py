@@ -34,18 +34,32 @@ class WeightAverage:
         self._decay = decay
         self._weights: list[Tensor] = [*parameters, *(one for one in statistics if one.is_floating_point())]
         self._averages = [weight.detach().clone() for weight in self._weights]
-        self._steps = [0] * len(self._weights)
+        self._steps = torch.zeros(len(self._weights), dtype=torch.int64, device=self._weights[0].device)
 
     @torch.no_grad()
     def update(self, trained: Iterable[nn.Parameter]) -> None:
         """Move the averages after a step that has trained these parameters."""
         these = {id(parameter) for parameter in trained}
-        for number, (weight, average) in enumerate(zip(self._weights, self._averages, strict=True)):
-            if isinstance(weight, nn.Parameter) and id(weight) not in these:
-                continue
-            steps = self._steps[number]
-            average.lerp_(weight, 1 - min(self._decay, steps / (steps + 1)))
-            self._steps[number] = steps + 1
+        moving = [not isinstance(weight, nn.Parameter) or id(weight) in these for weight in self._weights]
+        for weight, average, moves, steps in zip(
+            self._weights, self._averages, moving, self._steps.tolist(), strict=True
+        ):
+            if moves:
+                average.lerp_(weight, 1 - min(self._decay, steps / (steps + 1)))
+        self._steps += torch.tensor(moving, device=self._steps.device)
+
+    @torch.no_grad()
+    def update_masked(self, taking: Mapping[nn.Parameter, Tensor]) -> None:
+        """Move the averages after a step in which these parameters took part where bool [] says so, without waiting."""
+        never, always = torch.zeros_like(self._steps[0]).bool(), torch.ones_like(self._steps[0]).bool()
+        moving = torch.stack(
+            [taking.get(weight, never) if isinstance(weight, nn.Parameter) else always for weight in self._weights]
+        )
+        steps = self._steps.double()
+        shares = (1 - (steps / (steps + 1)).clamp_max(self._decay)) * moving
+        for weight, average, share in zip(self._weights, self._averages, shares.unbind(), strict=True):
+            average.lerp_(weight, share.to(average.dtype))
+        self._steps += moving
 
     @contextmanager
     def applied(self) -> Generator[None]:
@@ -61,7 +75,7 @@ class WeightAverage:
 
     def state_dict(self) -> dict[str, Any]:
         """The averages, and the number of steps of each."""
-        return {"averages": [average.clone() for average in self._averages], "steps": list(self._steps)}
+        return {"averages": [average.clone() for average in self._averages], "steps": self._steps.tolist()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore from :meth:`state_dict`.
@@ -72,4 +86,4 @@ class WeightAverage:
         check_state(state, self.state_dict())
         for average, value in zip(self._averages, state["averages"], strict=True):
             average.copy_(value)
-        self._steps = list(state["steps"])
+        self._steps.copy_(torch.tensor(state["steps"]))

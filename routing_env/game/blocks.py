@@ -55,6 +55,8 @@ class BlockBank(nn.Module):
         at_once: whether linear blocks all apply to all rows, of which each keeps its own block's. That costs K times
             the products and spares the wait for a device to tell which blocks were chosen. Blocks that nobody chose
             then get gradients of zeros rather than none.
+        chosen: bool [K], the blocks that have been chosen so since somebody set it to None; calls without gradients do
+            not count.
 
     Raises:
         ValueError: no blocks, a block that cannot take ``in_shape``, or blocks whose output shapes differ.
@@ -67,6 +69,7 @@ class BlockBank(nn.Module):
             raise ValueError("a layer needs at least one block; got none")
         self.blocks = nn.ModuleList(blocks)
         self.at_once = False
+        self.chosen: Tensor | None = None
         self.in_shape = () if in_shape is None else tuple(in_shape)
         self.out_shape = () if in_shape is None else _common_output_shape(blocks, self.in_shape)
         self._linears = _as_linears(blocks)
@@ -88,7 +91,9 @@ class BlockBank(nn.Module):
             float [B, *out_shape], or what the blocks return.
         """
         if self.at_once and (linears := self._linear_maps(list(range(len(self))), v)) is not None:
-            return self._activated(all_maps(v, choice.clamp(0, len(self) - 1), _weights_and_biases(linears)))
+            choice = choice.clamp(0, len(self) - 1)
+            self._note(choice)
+            return self._activated(all_maps(v, choice, _weights_and_biases(linears)))
         order = torch.argsort(choice, stable=True)
         counts = torch.bincount(choice, minlength=len(self)).tolist()
         chosen = [k for k, count in enumerate(counts) if count]
@@ -107,6 +112,11 @@ class BlockBank(nn.Module):
     def is_linear(self) -> bool:
         """Whether all blocks were linear maps, with or without an activation, when the bank was built."""
         return self._linears is not None
+
+    def _note(self, choice: Tensor) -> None:
+        if torch.is_grad_enabled():
+            chosen = torch.zeros(len(self), dtype=torch.bool, device=choice.device).index_fill_(0, choice, True)
+            self.chosen = chosen if self.chosen is None else self.chosen | chosen
 
     def _activated(self, output: Tensor) -> Tensor:
         return output if self._activation is None else self._activation(output)

@@ -5,17 +5,18 @@ several milliseconds; started as one graph they cost little more than their own 
 itself: ``game.reset``, ``router.act``, ``game.step`` and the router's learning. It must leave the device alone while it
 runs: tensors keep their shapes, nothing waits for a result, and whatever is learned is written in place.
 
-Captured deals differ from plain ones in three ways. All blocks of a layer apply to all lanes, which keep the output of
-the one that they chose, since nobody waits to hear which these are. A table router updates all agents in every turn,
-and puts back what those have learned that had no lane left. And what a plain deal refuses beforehand, an illegal action
+Captured deals differ from plain ones in four ways. All blocks of a layer apply to all lanes, which keep the output of
+the one that they chose, since nobody waits to hear which these are. The optimiser is told by a mask on the device which
+blocks to step (:mod:`routing_env.game.masked_steps`). A table router updates all agents in every turn, and puts back
+what those have learned that had no lane left. And what a plain deal refuses beforehand, an illegal action
 or a loss that is not finite, is noticed before the next deal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -26,6 +27,7 @@ from routing_env.game.blocks import BlockBank
 from routing_env.game.dropout import SeededDropout
 from routing_env.game.network import RoutedNetwork
 from routing_env.game.rewards import FINAL_REWARDS, Collaboration, correct_or_not, negative_loss
+from routing_env.game.unattended import Unattended
 from routing_env.types import Batch, Router, Trace
 
 if TYPE_CHECKING:
@@ -80,10 +82,14 @@ class CapturedStep:
     """A step that is captured once for each shape of what it is given.
 
     Args:
-        step: From tensors to whatever holds tensors; the next steps of the same shapes overwrite them.
+        step: From an :class:`Unattended` and tensors to whatever holds tensors; the next steps of the same shapes
+            overwrite them.
         network: What the step trains.
         generators: Those that the step draws from.
         make_graph: Makes a graph.
+
+    Attributes:
+        unattended: What has happened in the steps.
     """
 
     def __init__(
@@ -94,8 +100,7 @@ class CapturedStep:
         make_graph: MakeGraph = CudaGraph,
     ) -> None:
         self._step = step
-        self._network = network
-        self._dropouts = [part for part in network.modules() if isinstance(part, SeededDropout)]
+        self.unattended = Unattended(network)
         self._generators = generators
         self._make_graph = make_graph
         self._constant: object = None
@@ -112,32 +117,25 @@ class CapturedStep:
         if self._constant != constant:
             self._captured.clear()
             self._constant = constant
-        lanes, device = len(given[0]), given[0].device
-        given = (*given, *(dropout.draw(lanes).to(device) for dropout in self._dropouts))
+        draws = self.unattended.draws(len(given[0]))
+        run, given = partial(self._run, len(draws)), (*draws, *given)
         shapes = tuple(one.shape for one in given)
         if shapes not in self._captured:
             self._warm[shapes] = self._warm.get(shapes, 0) + 1
             if self._warm[shapes] <= WARM_UP:
-                return self._run(*given)
+                return run(*given)
             held, graph = [one.clone() for one in given], self._make_graph(self._generators)
-            self._captured[shapes] = held, graph, graph.capture(lambda: self._run(*held))
+            self._captured[shapes] = held, graph, graph.capture(lambda: run(*held))
         held, graph, result = self._captured[shapes]
         for mine, one in zip(held, given, strict=True):
             mine.copy_(one)
         graph.replay()
         return result
 
-    def _run(self, *given: Tensor) -> Any:
-        """Take the step itself, with what dropout has drawn at the end of what is given."""
-        own = len(given) - len(self._dropouts)
-        for dropout, drawn in zip(self._dropouts, given[own:], strict=True):
-            dropout.drawn = drawn
-        try:
-            with all_at_once(self._network):
-                return self._step(*given[:own])
-        finally:
-            for dropout in self._dropouts:
-                dropout.drawn = None
+    def _run(self, draws: int, *given: Tensor) -> Any:
+        """Take the step itself, given at first what dropout has drawn for it."""
+        with self.unattended.running(given[:draws]):
+            return self._step(self.unattended, *given[draws:])
 
 
 class CapturedDeals:
@@ -157,7 +155,6 @@ class CapturedDeals:
         self._game = game
         generators = [one for one in vars(router).values() if isinstance(one, torch.Generator)]
         self._step = CapturedStep(self._deal, game.network, generators, make_graph)
-        self._faults = torch.zeros(2, dtype=torch.bool, device=game.spec.device)
 
     def play(self, samples: int) -> int:
         """Play deals, and let the router learn from them, until so many samples are dealt or a deal must be plain.
@@ -175,21 +172,22 @@ class CapturedDeals:
         while dealt < samples and router.capturable and can_capture(game):
             batch = game.dealer.next_batch()
             plan = [one.to(batch.task.device) for one in router.plan(self._settled(batch.task))]
-            constant = game.trainer.learning_rate
+            constant = game.trainer.prepare_captured()
             trace, samples_dealt, told = self._step(batch.x, batch.task, batch.target, *plan, constant=constant)
             game.attend(trace, samples_dealt)
             router.count(len(batch))
             dealt += len(batch)
-        self._settled(self._faults.new_empty(0, dtype=torch.int64))
+        self._settled(torch.empty(0, dtype=torch.int64, device=game.spec.device))
         if told:
             game.log({name: float(value) for name, value in told.items()})
         return dealt
 
     def _settled(self, task: Tensor) -> Tensor:
         """Tasks on the CPU: the one moment of a deal that waits for the device, and tells what was wrong before it."""
-        illegal, diverged, *_ = told = torch.cat([self._faults, task]).cpu()
+        faults = self._step.unattended.faults
+        illegal, diverged, *_ = told = torch.cat([faults, task]).cpu()
         if illegal or diverged:
-            self._faults.zero_()
+            faults.zero_()
         if illegal:
             raise ValueError(f"{type(self.router).__name__} has taken an illegal action; its deal has trained blocks")
         if diverged:
@@ -197,22 +195,22 @@ class CapturedDeals:
         return told[2:]
 
     def _deal(
-        self, x: Tensor, task: Tensor, target: Tensor, *plan: Tensor
+        self, unattended: Unattended, x: Tensor, task: Tensor, target: Tensor, *plan: Tensor
     ) -> tuple[Trace, tuple[Batch, Tensor] | None, Mapping[str, Tensor]]:
         game, router = self._game, self.router
-        game.faults = self._faults
+        game.unattended = unattended
         try:
             with router.planned(*plan):
                 state = game.reset(Batch(x, task, target))
                 while state is not None:
                     state = game.step(router.act(state))
                 trace = game.trace
+                if (routes := router.other_routes(trace)) is not None:
+                    trace = replace(trace, route_outcomes=game.counterfactual_outcomes(routes))
                 with torch.no_grad():
-                    if (routes := router.other_routes(trace)) is not None:
-                        trace = replace(trace, route_outcomes=game.counterfactual_outcomes(routes))
                     told = router.learn_captured(trace, *plan)
         finally:
-            game.faults = None
+            game.unattended = None
         return game.trace, game.dealt, told
 
 
@@ -230,7 +228,7 @@ def captured_deals(game: RoutingGame, router: Router, before: CapturedDeals | No
 def can_capture(game: RoutingGame) -> bool:
     """Whether the next deal of a game can be captured, if its router can.
 
-    The network must be layered, of torch's modules and linear blocks. The blocks must learn by plain SGD from every
+    The network must be layered, of torch's modules and linear blocks. The blocks must learn by SGD or Adam from every
     deal, rewards must be built-in ones that follow from the deal's outcome, and nobody may count operations.
     """
     network = game.network
@@ -243,7 +241,7 @@ def can_capture(game: RoutingGame) -> bool:
         and torch_alone(network.stem)
         and game.trainer.captures
         and not game.collects
-        and isinstance(game.collaboration, Collaboration)
+        and type(game.collaboration) is Collaboration
         and game.final_reward in FINAL_REWARDS.values()
         and not is_watched()
     )
@@ -261,16 +259,3 @@ def torch_alone(module: nn.Module) -> bool:
         and not (part._forward_hooks or part._forward_pre_hooks)  # pyright: ignore[reportPrivateUsage]
         for part in module.modules()
     )
-
-
-@contextmanager
-def all_at_once(network: nn.Module) -> Generator[None]:
-    """Inside, linear blocks all apply to all lanes."""
-    banks = [part for part in network.modules() if isinstance(part, BlockBank)]
-    for bank in banks:
-        bank.at_once = True
-    try:
-        yield
-    finally:
-        for bank in banks:
-            bank.at_once = False

@@ -37,6 +37,7 @@ from routing_env.game.routed_forward import routed_forward
 from routing_env.game.routed_model import Route, RoutedModel
 from routing_env.game.settings import Settings
 from routing_env.game.training import BlockTrainer, Loss, network_mode
+from routing_env.game.unattended import Unattended
 from routing_env.state_dicts import ANYTHING, Stateful, check_state, restore
 from routing_env.torch_settings import usual_torch
 from routing_env.types import Batch, Counterfactuals, Decision, GameSpec, Outcome, Policy, Router, State, Trace
@@ -67,8 +68,8 @@ class RoutingGame:
             detaches v.
         counterfactuals: whether the traces of training deals say what other actions would have led to.
         dealt: the samples of the present or last deal, and what the network has made of them before the first decision.
-        faults: where given, bool [2], a deal does not wait for the device: an illegal action and a loss that is not
-            finite are noted in it rather than raised, and the deal is not counted.
+        unattended: where given, a deal does not wait for the device: an illegal action and a loss that is not finite
+            are noted in it rather than raised, and the deal is not counted.
         make_graph: makes the graphs of captured deals; None, the default on all devices but CUDA, captures none.
     """
 
@@ -102,7 +103,7 @@ class RoutingGame:
         self._logged = LoggedMeans()
         self.make_graph: MakeGraph | None = CudaGraph if self.spec.device.type == "cuda" else None
         self._captured: CapturedDeals | None = None
-        self.faults: Tensor | None = None
+        self.unattended: Unattended | None = None
         self._deal: Deal | None = None
         self._trace: Trace | None = None
         self.dealt: tuple[Batch, Tensor] | None = None
@@ -163,7 +164,7 @@ class RoutingGame:
             check_together(self.final_reward, self.collects, self.counterfactuals, router_loss)
         if batch is None:
             batch = self.dealer.next_batch()
-        elif self.faults is None:
+        elif self.unattended is None:
             check_batch(batch, self.data, next(self.network.parameters()).dtype)
         with network_mode(self.network, train=train and not self.collects):
             route = self.network.start(batch.x, batch.task)
@@ -195,10 +196,10 @@ class RoutingGame:
         if forfeit is not None and forfeit.any():
             playing = ~forfeit if playing is None else playing & ~forfeit
         state = deal.route.states[-1]
-        if self.faults is None:
+        if self.unattended is None:
             check_decision(decision, state, playing)
         else:
-            decision = noted(decision, state, self.faults[0])
+            decision = noted(decision, state, self.unattended.illegal)
         if decision.gate is not None and self.collects and decision.gate.requires_grad:
             raise ValueError("a gate's gradient needs every deal to be a step of the blocks; leave block_batch out")
 
@@ -224,7 +225,7 @@ class RoutingGame:
             return deal.route.observe(attached=deal.train and self.router_loss is not None)
         self._deal = None
         self._trace = self._end(deal)
-        if deal.train and self.faults is None:
+        if deal.train and self.unattended is None:
             self.attend(self._trace, self.dealt)
         return None
 
@@ -305,7 +306,7 @@ class RoutingGame:
         if self.dealt is None:
             raise RuntimeError("nothing has been dealt yet; call reset first")
         batch, x = self.dealt
-        if waits := self.faults is None:
+        if waits := self.unattended is None:
             check_routes(routes, len(batch), self.spec)
         with network_mode(self.network, train=False):
             start = Route(self.network, x, batch.task)
@@ -353,9 +354,8 @@ class RoutingGame:
     def _counterfactuals(self, deal: Deal, outcome: Outcome) -> Counterfactuals:
         """What other actions would have led to in a deal that has ended."""
         refuse_shared_rewards(self.final_reward, outcome)
-        waits = self.faults is None
         with network_mode(self.network, train=False):
-            return one_step_outcomes(deal.route, deal.batch, self.judge, deal.offers, waits=waits)
+            return one_step_outcomes(deal.route, deal.batch, self.judge, deal.offers, waits=self.unattended is None)
 
     def _end(self, deal: Deal) -> Trace:
         """Score the routes, reward them, and train their blocks."""
@@ -385,7 +385,7 @@ class RoutingGame:
     def _train_blocks(self, loss: Tensor, playing: Tensor | None) -> None:
         with torch.enable_grad():  # libraries switch gradients off while they play
             if playing is None:
-                self.trainer.step(loss, diverged=None if self.faults is None else self.faults[1])
+                self.trainer.step(loss, unattended=self.unattended)
             elif playing.any():
                 self.trainer.step(loss[playing])
 

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from routing_env.game.averaging import WeightAverage
+from routing_env.game.masked_steps import MaskedSteps
 from routing_env.game.settings import SettingError, Settings, check
+from routing_env.game.unattended import Unattended
 from routing_env.names import as_integer, is_number
 from routing_env.state_dicts import check_state, like_optimizer
 
@@ -118,6 +120,8 @@ class BlockTrainer:
         for group in self.optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
         self._average = average
+        self._masked: MaskedSteps | None = None
+        self._loads = 0
         self.samples = 0
         self.epoch = 0
         self._decay_every = decay_every
@@ -142,8 +146,19 @@ class BlockTrainer:
 
     @property
     def captures(self) -> bool:
-        """Whether a step can be captured as a CUDA graph: plain SGD, which leaves blocks alone whose gradient is 0."""
-        return self._is_plain and self._average is None
+        """Whether a step can be captured as a CUDA graph: with the named optimisers."""
+        return not self._own_optimizer and self._alike
+
+    def prepare_captured(self) -> object:
+        """Prepare for steps that are captured, outside of them.
+
+        Returns:
+            What such steps hold as Python values: when it changes, they must be captured anew.
+        """
+        optimizer = self.optimizer
+        if self._masked is None and not self._is_plain and isinstance(optimizer, torch.optim.SGD | torch.optim.Adam):
+            self._masked = MaskedSteps(optimizer)
+        return self._loads, *(group["lr"] for group in optimizer.param_groups)
 
     @property
     def _is_plain(self) -> bool:
@@ -151,20 +166,23 @@ class BlockTrainer:
         plain = isinstance(self.optimizer, torch.optim.SGD) and not self._own_optimizer and self._alike
         return plain and not any(group["momentum"] or group["weight_decay"] for group in self.optimizer.param_groups)
 
-    def step(self, loss: Tensor, backward: Callable[[], None] | None = None, *, diverged: Tensor | None = None) -> None:
+    def step(
+        self, loss: Tensor, backward: Callable[[], None] | None = None, *, unattended: Unattended | None = None
+    ) -> None:
         """Backpropagate along the routes taken and step their blocks (Algorithm 2, line 3).
 
         Args:
             loss: float32 [B], of the lanes that train; their mean is minimised.
             backward: gives the parameters their gradients, where these are not those of the mean.
-            diverged: bool [], set where the loss is not finite, instead of waiting for the device to tell.
+            unattended: where given, the step does not wait for the device: it notes there whether the loss is not
+                finite, and reads there which blocks were chosen. It needs :meth:`prepare_captured`.
 
         Raises:
             FloatingPointError: the loss is not finite; nothing has been changed.
         """
         mean = loss.mean()
-        if diverged is not None:
-            diverged.logical_or_(~mean.isfinite())
+        if unattended is not None:
+            unattended.diverged.logical_or_(~mean.isfinite())
         elif not torch.isfinite(mean):
             raise self.divergence(mean.item())
         if not mean.requires_grad:
@@ -180,10 +198,16 @@ class BlockTrainer:
                 self.optimizer.step()
         elif self._is_plain:
             self._descend()
+        elif self._masked is not None and unattended is not None:
+            self._masked.step(self._moving(), unattended.taking(self._parameters))
         else:
             self._step_what_has_gradients()
         if self._average is not None:
-            self._average.update(one for group in self._moving() for one in group)
+            moved = [one for group in self._moving() for one in group]
+            if unattended is None:
+                self._average.update(moved)
+            else:
+                self._average.update_masked(unattended.taking(moved))
 
     def divergence(self, loss: float) -> FloatingPointError:
         """What to raise for a loss that is not finite."""
@@ -224,10 +248,12 @@ class BlockTrainer:
 
     def _step_what_has_gradients(self) -> None:
         """Step as if there were no other parameters: the optimiser's own work then follows the blocks on the routes."""
-        groups = self.optimizer.param_groups
+        groups, moving = self.optimizer.param_groups, self._moving()
         parameters = [group["params"] for group in groups]
-        for group, moving in zip(groups, self._moving(), strict=True):
-            group["params"] = moving
+        if self._masked is not None:
+            self._masked.has_stepped(moving)
+        for group, part in zip(groups, moving, strict=True):
+            group["params"] = part
         try:
             self.optimizer.step()
         finally:
@@ -263,11 +289,10 @@ class BlockTrainer:
 
     def state_dict(self) -> dict[str, Any]:
         """Optimiser, samples, schedule and, where there is one, the average of the weights."""
-        state = {
-            "optimizer": deepcopy(self.optimizer.state_dict()),
-            "samples": self.samples,
-            "epoch": self.epoch,
-        }
+        optimizer = deepcopy(self.optimizer.state_dict())
+        for number in [] if self._masked is None else self._masked.unstepped():
+            optimizer["state"].pop(number, None)
+        state = {"optimizer": optimizer, "samples": self.samples, "epoch": self.epoch}
         return state if self._average is None else {**state, "average": self._average.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -281,6 +306,7 @@ class BlockTrainer:
         if self._average is not None:
             self._average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(deepcopy(dict(state["optimizer"])))
+        self._masked, self._loads = None, self._loads + 1
         self.samples, self.epoch = state["samples"], state["epoch"]
 
 

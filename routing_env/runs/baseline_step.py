@@ -11,6 +11,7 @@ from routing_env.baselines import Baseline
 from routing_env.game.captured import CapturedStep, CudaGraph, MakeGraph, is_watched, torch_alone
 from routing_env.game.evaluation import Score
 from routing_env.game.training import BlockTrainer
+from routing_env.game.unattended import Unattended
 from routing_env.types import Batch
 
 
@@ -31,7 +32,6 @@ class BaselineStep:
         self._network = network
         self._trainer = trainer
         self._score = score
-        self._diverged = torch.zeros((), dtype=torch.bool, device=device)
         self._captured: CapturedStep | None = None
         self.make_graph: MakeGraph | None = CudaGraph if device.type == "cuda" else None
 
@@ -48,9 +48,10 @@ class BaselineStep:
             return self._train(batch)
         if self._captured is None:
             self._captured = CapturedStep(self._train_unattended, self._network, [], self.make_graph)
-        summed = self._captured(batch.x, batch.task, batch.target, constant=self._trainer.learning_rate)
-        if self._diverged:
-            self._diverged.zero_()
+        summed = self._captured(batch.x, batch.task, batch.target, constant=self._trainer.prepare_captured())
+        faults = self._captured.unattended.faults
+        if faults.any():
+            faults.zero_()
             raise self._trainer.divergence(float(summed[0] / len(batch)))
         return summed
 
@@ -61,10 +62,12 @@ class BaselineStep:
         own = bool(vars(type(network)).get("captures"))
         return own and torch_alone(network.stem) and self._trainer.captures and not is_watched()
 
-    def _train_unattended(self, x: Tensor, task: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        return self._train(Batch(x, task, target), self._diverged)
+    def _train_unattended(
+        self, unattended: Unattended, x: Tensor, task: Tensor, target: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        return self._train(Batch(x, task, target), unattended)
 
-    def _train(self, batch: Batch, diverged: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def _train(self, batch: Batch, unattended: Unattended | None = None) -> tuple[Tensor, Tensor]:
         loss, correct = self._network.training_loss(batch, self._score)
-        self._trainer.step(loss, partial(self._network.backward, loss, batch.task), diverged=diverged)
+        self._trainer.step(loss, partial(self._network.backward, loss, batch.task), unattended=unattended)
         return loss.detach().sum(), correct.sum()

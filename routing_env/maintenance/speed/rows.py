@@ -20,6 +20,7 @@ from routing_env.baselines import make_baseline, plan_beside
 from routing_env.game.build import make_game
 from routing_env.game.captured import CapturedStep
 from routing_env.game.routing_game import RoutingGame
+from routing_env.game.unattended import Unattended
 from routing_env.maintenance.speed.measure import Contest, Side, Timed
 from routing_env.maintenance.speed.plain import ordinary_evaluation, ordinary_step, plain_network
 from routing_env.maintenance.speed.processes import memory, start_up
@@ -320,7 +321,7 @@ def _captured_sides(workload: Workload) -> list[Side]:
     dealer = workload.game(data).dealer
     optimizer = torch.optim.SGD(network.parameters(), lr=LEARNING_RATE)
 
-    def step(x: Tensor, target: Tensor) -> None:
+    def step(_: Unattended, x: Tensor, target: Tensor) -> None:
         optimizer.zero_grad()
         F.cross_entropy(network(x), target).backward()
         optimizer.step()
