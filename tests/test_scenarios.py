@@ -14,10 +14,12 @@ import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
 from pettingzoo.test import parallel_api_test
+from rich.console import Console
 from worlds import little_data
 
 from routing_env import make_game, parallel_env
 from routing_env.agents import make_router
+from routing_env.benchmark.found import found_jobs
 from routing_env.benchmark.jobs import plan_jobs
 from routing_env.benchmark.scenario_scores import ScenarioScores, overall, scenario_scores, terminal_scores
 from routing_env.benchmark.suites import SUITES, suite_of
@@ -27,6 +29,7 @@ from routing_env.data.planted import plant
 from routing_env.game.build import resolve
 from routing_env.game.settings import Settings
 from routing_env.runs.directory import RunDirectory
+from routing_env.runs.display import Display
 from routing_env.runs.run import Run, resolve_run
 from routing_env.scenarios import FREE, SCENARIOS, VERSION, Scenario
 from routing_env.state_dicts import same_state
@@ -206,6 +209,20 @@ def test_only_agents_with_a_choice_count(tmp_path: Path) -> None:
         RunDirectory(job.path).save_checkpoint({"epoch": job.epochs})
     (scores,) = scenario_scores(jobs)
     assert scores.floor == scores.top == 0.5
+
+
+@pytest.mark.parametrize(
+    "scenario", ["planted-3x4", "overlap"]
+)  # the oracle knows the routing of one, not of the other
+def test_a_report_on_folders_knows_the_best_routing(scenario: str, tmp_path: Path) -> None:
+    best = SCENARIOS[scenario].best
+    assert best is not None
+    for router, options in (best, ("random-fixed", ())):
+        run = Run.of({"scenario": scenario, "router": router, "router_options": options, "epochs": 1})
+        run.train(RunDirectory.create(tmp_path, router, run.settings, run.data), Display(Console(quiet=True)))
+    (scores,) = scenario_scores(found_jobs([tmp_path]))
+    assert scores.top_is_known
+    assert set(scores.accuracy) == {"best known", "random-fixed"}
 
 
 def test_the_suites_play_all_scenarios() -> None:

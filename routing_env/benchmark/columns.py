@@ -128,7 +128,7 @@ def samples_to(goal: float) -> Column:
         f"samples_to_{goal:g}",
         f"to {goal:g} %",
         f"training samples until a measured test accuracy is at least {goal:g} %, median over seeds; (2 of 3) if one "
-        "of 3 seeds never gets there, and > the samples of a whole run if half of them do not",
+        "of 3 seeds never gets there, and > the samples of a whole run if more than half of them do not",
         value,
         samples_text,
         _EVERYWHERE,

@@ -7,18 +7,21 @@ from pathlib import Path
 
 from routing_env.benchmark.damage import damage_in
 from routing_env.benchmark.jobs import FAIRNESS, Job, telling_settings
-from routing_env.benchmark.suites import Arena, Entrant
+from routing_env.benchmark.suites import BEST_KNOWN, Arena, Entrant
 from routing_env.game.settings import Settings
 from routing_env.names import by_number
 from routing_env.runs.directory import RunDirectory
+from routing_env.runs.settings import RunSettings
+from routing_env.scenarios import SCENARIOS
 
 
 def found_jobs(paths: Sequence[Path], damaged: dict[Path, str] | None = None) -> list[Job]:
     """The runs in folders, whoever made them: an arena for each data set, with its first tasks or share of samples.
 
-    An entrant is a router or baseline with its options; its name says in which other settings its runs differ, and how
-    long it was trained and what validates it where others in the arena differ in that. Of several runs of an entrant
-    with the same seed the last that has finished counts, by the names of the folders.
+    An entrant is a router or baseline with its options, or the best known routing of a scenario; its name says in which
+    other settings its runs differ, and how long it was trained and what validates it where others in the arena differ
+    in that. Of several runs of an entrant with the same seed the last that has finished counts, by the names of the
+    folders.
 
     Args:
         paths: folders of runs, or above them.
@@ -41,7 +44,7 @@ def found_jobs(paths: Sequence[Path], damaged: dict[Path, str] | None = None) ->
     arenas: dict[str, list[Path]] = {}
     alike: dict[tuple[str, str], list[Path]] = {}
     for folder, run in runs.items():
-        arena, name = _arena_name(run.game), " ".join((run.router, *run.router_options))
+        arena, name = _arena_name(run.game), _entrant_name(run)
         arenas.setdefault(arena, []).append(folder)
         alike.setdefault((arena, name), []).append(folder)
     jobs: dict[tuple[str, str, int], Job] = {}
@@ -75,6 +78,13 @@ def _runs_in(path: Path) -> list[Path]:
     if not found:
         raise FileNotFoundError(f"there is no run in {path}: no folder in it has a config.json")
     return found
+
+
+def _entrant_name(run: RunSettings) -> str:
+    """Router or baseline with its options; a scenario's best known routing has the name that benchmarks give it."""
+    who = run.router, tuple(run.router_options)
+    scenario = run.game.scenario
+    return BEST_KNOWN if scenario is not None and who == SCENARIOS[scenario].best else " ".join((who[0], *who[1]))
 
 
 def _arena_name(game: Settings) -> str:
