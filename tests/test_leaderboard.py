@@ -172,7 +172,8 @@ def test_references_are_listed_but_do_not_compete(tmp_path: Path) -> None:
         ("mmoe", False),
     ]
     assert whole.best_router == "wpl"
-    assert verdict(whole).startswith("The best router, wpl, is 10.00 points above the best baseline, mmoe")
+    best = "The best router by validation accuracy, wpl, is 10.00 points above the best baseline, mmoe"
+    assert verdict(whole).startswith(best)
     alone = board(("oracle", 0.9), ("mmoe", 0.5))
     assert alone.best_router is None
     assert verdict(alone) == ""
@@ -202,7 +203,7 @@ def test_the_verdict_in_words(tmp_path: Path, scores: list[float], said: str) ->
         pretend(tmp_path / f"wpl-{seed}", "wpl", tested, seed=seed)
         pretend(tmp_path / f"mmoe-{seed}", "mmoe", 0.5, seed=seed)
     (board,) = leaderboards(found_jobs([tmp_path]))
-    assert verdict(board) == f"The best router, wpl, is {said}"
+    assert verdict(board) == f"The best router by validation accuracy, wpl, is {said}"
 
 
 def board_of(folder: Path, scores: dict[str, list[float]]) -> Leaderboard:
@@ -227,7 +228,7 @@ def test_p_values_are_corrected_for_every_comparison_with_a_baseline(tmp_path: P
     board = board_of(tmp_path, SCORES)
     pairs = [(a, b) for b in ("mmoe", "dense") for a in ("wpl", "exp3", "oracle")] + [("dense", "mmoe")]
     expected = dict(zip(pairs, holm([paired_comparison(SCORES[a], SCORES[b]).p for a, b in pairs]), strict=True))
-    assert board.against == "mmoe"
+    assert (board.against, board.criterion) == ("mmoe", "training")
     for row in board.standings:
         if row.name == "mmoe":
             assert row.versus is None
@@ -254,7 +255,7 @@ def test_everyone_is_compared_with_whoever_is_named(tmp_path: Path) -> None:
     better = {row.name: row.values["improvement"] for row in board.standings}
     assert better["dense"] == probability_of_improvement(tasks["dense"], tasks["exp3"])
     assert [row[1] for row in cells(board)] == ["oracle", "wpl", "exp3 *", "mmoe", "dense"]
-    assert verdict(board).startswith("The best router, wpl, is 6.67 points above exp3: ")
+    assert verdict(board).startswith("The best router by validation accuracy, wpl, is 6.67 points above exp3: ")
     assert "from exp3 with 80 % power, Holm-corrected over 4 comparisons" in power(board)
     with pytest.raises(ValueError, match=r"against is 'nobody'.*name one of .*dense"):
         leaderboards(found_jobs([tmp_path]), against="nobody")
@@ -354,4 +355,4 @@ def test_whoever_lacks_a_validation_split_is_not_chosen_by_another_measure(tmp_p
     write("mmoe", {"validation_accuracy": 0.4, "train_accuracy": 0.9})
     write("dense", {"train_accuracy": 0.8})
     (board,) = leaderboards(found_jobs([tmp_path]))
-    assert board.against == "mmoe"
+    assert (board.against, board.criterion) == ("mmoe", "training")

@@ -52,6 +52,7 @@ class Leaderboard:
             baseline.
         named: Whether ``against`` was named.
         best_router: Router chosen in the same way among those that learn; None without such a router.
+        criterion: What they were chosen by, "validation" or "training" accuracy.
         columns: The columns of which the standings have values.
         standings: The rows.
     """
@@ -62,6 +63,7 @@ class Leaderboard:
     against: str | None
     named: bool
     best_router: str | None
+    criterion: str
     columns: tuple[Column, ...]
     standings: tuple[Standing, ...]
 
@@ -142,7 +144,15 @@ def _leaderboard(arena: str, jobs: Sequence[Job], columns: tuple[Column, ...], n
     by_accuracy = sorted(runs, key=lambda name: -entries[name].mean("test_accuracy"))
     standings = tuple(map(standing, by_accuracy))
     return Leaderboard(
-        arena, scale(jobs), differences(jobs), against, named is not None, best_router, columns, standings
+        arena=arena,
+        scale=scale(jobs),
+        differences=differences(jobs),
+        against=against,
+        named=named is not None,
+        best_router=best_router,
+        criterion="validation" if validated else "training",
+        columns=columns,
+        standings=standings,
     )
 
 

@@ -112,7 +112,7 @@ def verdict(board: Leaderboard) -> str:
         family = f" (Holm-corrected over {versus.comparisons} comparisons)" if versus.comparisons > 1 else ""
         trust = f"{chance}, p {'' if p < LEAST_P else '= '}{p_value(p)}{family}"
     opponent = board.against if board.named else f"the best baseline, {board.against}"
-    return f"The best router, {board.best_router}, is {where} {opponent}: {trust}."
+    return f"The best router by {board.criterion} accuracy, {board.best_router}, is {where} {opponent}: {trust}."
 
 
 def power(board: Leaderboard) -> str:
