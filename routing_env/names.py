@@ -14,7 +14,7 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
 from itertools import pairwise
-from numbers import Real
+from numbers import Integral, Real
 from operator import index
 from pathlib import Path
 from textwrap import dedent
@@ -227,7 +227,11 @@ def as_integer(value: object) -> int | None:
     """
     if type(value) is int:  # the usual case
         return value
-    if isinstance(value, bool) or getattr(value, "ndim", 0) or str(getattr(value, "dtype", "")) == "torch.bool":
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, Integral):  # NumPy's integers, as action spaces sample them
+        return int(value)
+    if getattr(value, "ndim", 0) or str(getattr(value, "dtype", "")) == "torch.bool":
         return None
     try:
         return index(value)  # pyright: ignore[reportArgumentType]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -134,6 +134,49 @@ def test_what_is_not_a_policy_is_refused(shell: str) -> None:
         env.evaluate(Similar())
     with pytest.raises(ValueError, match="illegal at depth 3"):
         env.evaluate(lambda state: torch.full_like(state.task, PASS), batched=True)
+
+
+def returned_by(env: Any) -> Iterator[Any]:
+    """All that an environment returns in two episodes."""
+    dispatched = isinstance(env, DispatchedParallelEnv)
+    for _ in range(2):
+        yield env.reset()
+        for action in [0] * dispatched + [PASS, PASS, 1]:
+            if isinstance(env, RoutingParallelEnv):
+                yield env.step(dict.fromkeys(env.agents[-1:] if dispatched else env.agents, action))
+            elif isinstance(env, RoutingEnv):
+                yield env.step(action)
+            else:
+                yield env.step(np.full(6, action))
+
+
+def overwrite(returned: Any) -> None:
+    """Change every array, list and dict in what was returned."""
+    if isinstance(returned, np.ndarray):
+        returned[...] = ~returned if returned.dtype == np.bool_ else returned + 1
+    elif isinstance(returned, dict | list | tuple):
+        for part in returned.values() if isinstance(returned, dict) else returned:
+            overwrite(part)
+        if not isinstance(returned, tuple):
+            returned.clear()
+
+
+@pytest.mark.filterwarnings("ignore:a second world")
+@pytest.mark.parametrize("shell", SHELLS)
+def test_what_an_environment_returns_is_the_callers_own(shell: str) -> None:
+    """It stays as it was, and whoever overwrites it changes neither what comes later nor the game."""
+    env, other = SHELLS[shell](), SHELLS[shell]()
+    rewards: list[list[Any]] = [[], []]
+    for each, earned in zip((env, other), rewards, strict=True):
+        each.game.observers.append(lambda trace, earned=earned: earned.append(trace.action_rewards))
+    kept: list[tuple[Any, Any]] = []
+    for one, another in zip(returned_by(env), returned_by(other), strict=True):
+        assert same(one, another)
+        kept.append((one, copy.deepcopy(one)))
+        overwrite(another)
+    assert same(*map(list, zip(*kept, strict=True)))
+    assert same(*rewards)
+    assert same(env.game.state_dict(), other.game.state_dict())
 
 
 def test_a_model_of_stable_baselines3_routes_greedily() -> None:

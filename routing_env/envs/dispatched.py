@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import copy
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from routing_env.envs.observation import Masks, Observation
+from routing_env.envs.observation import Masks, Observation, read_action
 from routing_env.envs.parallel import Infos, Returned, RoutingParallelEnv, T
 from routing_env.envs.shell import AgentPolicy
 from routing_env.names import as_integer
@@ -68,11 +68,11 @@ class DispatchedParallelEnv(RoutingParallelEnv):
             RuntimeError: no episode is in progress.
             ValueError: as in :meth:`RoutingParallelEnv.step`; nothing has changed.
         """
-        chosen = self._read(actions)
+        given = self._in_order(actions)
         if self._picked is None:
-            self._picked = chosen[0]
+            self._picked = read_action(DISPATCHER, given[0], len(self._routers))
             return self._returned(np.zeros(1))
-        return self._returned(self.lanes.step(chosen, who=self._deciding))
+        return self._returned(self.lanes.step(given, who=self._deciding))
 
     def state(self) -> NDArray[np.float32]:
         """The observation vector of the sample, then the pick as a one-hot, float32 [n + m]; zeros before the pick.
@@ -107,7 +107,7 @@ class DispatchedParallelEnv(RoutingParallelEnv):
         observations, infos = super()._show()
         return OfPicked(observations), OfPicked(infos)
 
-    def _each(self, lanes: list[T]) -> list[T]:
+    def _each(self, lanes: Iterable[T]) -> Iterable[T]:
         return [copy(one) for _ in self._present for one in lanes]  # the dispatcher and the router share one lane
 
     def _agents_for(self, state: State, policy: AgentPolicy) -> list[str]:
@@ -115,7 +115,8 @@ class DispatchedParallelEnv(RoutingParallelEnv):
         form = self.lanes.format
         everyone = np.ones((len(state.task), len(self._routers)), np.int8)
         seen = form.observations(form.vectors(state), everyone)
-        return [self._routers[self._read_one(DISPATCHER, policy(DISPATCHER, observation))] for observation in seen]
+        routers = self._routers
+        return [routers[read_action(DISPATCHER, policy(DISPATCHER, one), len(routers))] for one in seen]
 
     def _pick(self, dtype: type[np.generic]) -> NDArray[Any]:
         """One-hot of the pick, [m]; zeros before it."""

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from routing_env.data import SplitName
 from routing_env.envs.deals import Deals, FixedDeals, TrainingDeals
-from routing_env.envs.observation import PARTS, Masks, ObservationFormat, Vectors, actions_in_words, integers_in, masks
+from routing_env.envs.observation import PARTS, Masks, ObservationFormat, Vectors, read_actions
 from routing_env.envs.processes import refuse_worker_processes
 from routing_env.envs.world import Role, World
 from routing_env.game.build import build_game, check_seed, resolve
@@ -47,7 +47,6 @@ class Lanes:
         state_format: the form in which :meth:`state` shows each lane.
         varies: whether ``number`` follows the deals, because not all tasks have arrived.
         vectors: float32 [B, n], what the lanes observe; a new array after every step.
-        masks: int8 [B, A], the legal actions; all ones when the routes have ended and nothing is left to choose.
         tasks: int64 [B].
         depth: decisions taken in this deal.
         illegal: the first illegal action of each lane that has lost its route in this deal.
@@ -72,8 +71,9 @@ class Lanes:
         self.format = ObservationFormat(self.spec, mask, parts)
         self.state_format = ObservationFormat(self.spec, "none", parts if state_parts is None else state_parts)
         self._mask, self._parts = mask, tuple(parts)
-        self._rows, self._known = np.arange(number), frozenset(range(self.spec.actions))
-        self._task_of_lane: NDArray[np.int64] | None = None
+        self._rows = np.arange(number)
+        self._task_of_lane: list[int] | None = None
+        self._blank_of = list[int]()
         self._deals: Deals = TrainingDeals()
         if split is not None:
             self._deals = FixedDeals(self.game.data, split, number, every_task=every_task)
@@ -140,7 +140,7 @@ class Lanes:
             world = World(build_game(settings, data), name=role.world, usual_batch=usual)
         shown: dict[str, Any] = {"mask": mask, "parts": parts, "state_parts": state_parts}
         made = cls(world, dealt, **shown, split=role.split, every_task=lanes is None)
-        made._task_of_lane = None if lanes is not None else np.arange(dealt) % data.tasks
+        made._task_of_lane = None if lanes is not None else [lane % data.tasks for lane in range(dealt)]
         made._copyable = role.world is None
         if role.train:
             world.admit(made._deals, settings)
@@ -155,7 +155,7 @@ class Lanes:
     @property
     def under_way(self) -> bool:
         """Whether a deal is under way."""
-        return bool(len(self.masks)) and self.ends is None
+        return bool(len(self.tasks)) and self.ends is None
 
     @property
     def settings(self) -> Settings:
@@ -168,8 +168,13 @@ class Lanes:
             raise ValueError("the game was put together by hand; only a game that was built from settings knows them")
         return self.game.settings
 
+    @property
+    def masks(self) -> Masks:
+        """The legal actions, int8 [B, A], a new array; all ones when the routes have ended."""
+        return self._legal.astype(np.int8) if self.ends is None else np.ones(self._legal.shape, np.int8)
+
     def legal(self) -> NDArray[np.bool_]:
-        """The legal actions, bool [B, A].
+        """The legal actions, bool [B, A], a new array; all of them when the routes have ended.
 
         Raises:
             RuntimeError: there is no deal.
@@ -183,13 +188,13 @@ class Lanes:
         Raises:
             RuntimeError: there is no deal.
         """
-        if not len(self.masks):
+        if not len(self.tasks):
             raise RuntimeError(f"there is no {what} before the first reset; call reset")
 
     @property
     def routes(self) -> NDArray[np.int64]:
         """The actions of this deal so far, int64 [B, depth]; -1 from where a route was lost."""
-        return np.stack(self._chosen, axis=1) if self._chosen else np.empty((len(self.tasks), 0), np.int64)
+        return np.array(self._chosen, np.int64).reshape(len(self._chosen), len(self.tasks)).T
 
     @property
     def correct(self) -> NDArray[np.bool_] | None:
@@ -217,17 +222,17 @@ class Lanes:
         state = self._deals.deal(self.world)
         if self.varies:
             self.number = len(state.task)
-            self._rows = self._task_of_lane = np.arange(self.number)
+            self._rows, self._task_of_lane = np.arange(self.number), list(range(self.number))
         if len(state.task) != self.number:
             raise ValueError(
                 f"the dealer deals {len(state.task)} samples to {self.number} lanes; it must deal one to each lane"
             )
-        tasks = state.task.cpu().numpy()
-        if self._task_of_lane is not None and not np.array_equal(tasks, self._task_of_lane):
+        tasks = state.task.tolist()
+        if self._task_of_lane is not None and tasks != self._task_of_lane:
             raise ValueError("the dealer must deal a sample of every task, lane b of task b modulo their number")
-        self.forget()
-        self.tasks = tasks
-        self._blank = self.format.blank(self.tasks)
+        self._begin(state.task.cpu().numpy())
+        if tasks != self._blank_of:
+            self._blank, self._blank_of = self.format.blank(self.tasks), tasks
         self._show(state)
 
     def step(self, actions: ArrayLike, *, who: Sequence[str] = ()) -> NDArray[np.float32]:
@@ -235,10 +240,10 @@ class Lanes:
 
         Args:
             actions: integers [B] in [0, A).
-            who: chose them, for the warning that an action was illegal.
+            who: chose them, for messages about wrong and illegal actions.
 
         Returns:
-            The rewards float32 [B], with the final reward in the last one.
+            The rewards float32 [B], a new array; the last ones include the final reward.
 
         Raises:
             RuntimeError: no deal is under way, or it is out of date because other lanes have trained the world.
@@ -246,14 +251,14 @@ class Lanes:
         """
         if not self.under_way:
             raise RuntimeError("the routes have ended; call reset to deal the next samples")
-        chosen = self._read(actions)
+        chosen = read_actions(actions, self.number, self.spec.actions, who)
         device = self.spec.device
-        legal, forfeit = self.masks[self._rows, chosen], None
-        if not legal.all():
-            forfeit = torch.from_numpy(legal == 0).to(device)
+        legal, forfeit = self._legal[self._rows, chosen], None
+        if not all(legal.tolist()):
+            forfeit = torch.from_numpy(~legal).to(device)
         state = self._deals.step(self.world, Decision(torch.from_numpy(chosen).to(device)), forfeit)
         if forfeit is not None:
-            lost = {lane: int(chosen[lane]) for lane in (legal == 0).nonzero()[0].tolist()}
+            lost = {lane: int(chosen[lane]) for lane in (~legal).nonzero()[0].tolist()}
             self.illegal = lost | self.illegal
             self._warn_once(who)
         if self.illegal:
@@ -265,7 +270,7 @@ class Lanes:
             self._show_end()
             return rewards + self._deals.game.trace.final_reward.cpu().numpy()
         self._show(state)
-        return rewards
+        return rewards.copy()
 
     def state(self) -> Vectors:
         """What all lanes show side by side, float32 [B * n] with the n of ``state_format``.
@@ -300,15 +305,11 @@ class Lanes:
 
     def forget(self) -> None:
         """Give the deal up that is on its way."""
+        self._begin(np.empty(0, np.int64))
         self.vectors: Vectors = np.empty((0, 0), np.float32)
-        self.masks: Masks = np.empty((0, 0), np.int8)
-        self.tasks: NDArray[np.int64] = np.empty(0, np.int64)
-        self._blank: Vectors = np.empty((0, 0), np.float32)
+        self._legal: NDArray[np.bool_] = np.empty((0, 0), np.bool_)
         self._v = torch.empty(0, 0)
-        self.illegal: dict[int, int] = {}
         self.depth = 0
-        self.ends: dict[str, NDArray[Any]] | None = None
-        self._chosen: list[NDArray[np.int64]] = []
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the deal under way, whose graph cannot be copied."""
@@ -347,17 +348,14 @@ class Lanes:
                 stacklevel=4,
             )
 
-    def _read(self, actions: ArrayLike) -> NDArray[np.int64]:
-        chosen = integers_in(actions)
-        if chosen is None or len(chosen) != self.number or not self._known.issuperset(chosen):
-            raise ValueError(
-                f"actions must be {self.number} integers from 0 to {self.spec.actions - 1}; "
-                f"got {actions_in_words(actions)}"
-            )
-        return np.array(chosen, np.int64)
+    def _begin(self, tasks: NDArray[np.int64]) -> None:
+        self.tasks = tasks
+        self.illegal: dict[int, int] = {}
+        self.ends: dict[str, NDArray[Any]] | None = None
+        self._chosen: list[NDArray[np.int64]] = []
 
     def _show(self, state: State) -> None:
-        self.depth, self._v, self.masks = state.depth, state.v, masks(state)
+        self.depth, self._v, self._legal = state.depth, state.v, state.legal.cpu().numpy()
         self.vectors = self.format.fill(self._blank, self._v, self.depth)
 
     def _show_end(self) -> None:
@@ -366,7 +364,6 @@ class Lanes:
         outcome = trace.outcome
         self.depth, self._v = self.spec.depth, outcome.output
         self.vectors = self.format.fill(self._blank, self._v, self.depth)
-        self.masks = np.ones_like(self.masks)
         ends = {
             "correct": outcome.correct,
             "prediction": outcome.prediction,

@@ -141,21 +141,37 @@ def read_action(agent: str, action: object, size: int) -> int:
     return chosen
 
 
-def integers_in(actions: object) -> list[int] | None:
-    """The actions of several lanes as Python integers; None if they are not a list, a tuple or an array of integers."""
-    if isinstance(actions, np.ndarray | Tensor):
-        actions = actions.tolist()
-    if not isinstance(actions, list | tuple):
+def read_actions(actions: object, lanes: int, size: int, who: Sequence[str] = ()) -> NDArray[np.int64]:
+    """The actions of all lanes, from a list, a tuple or an array, as a new int64 array [B].
+
+    Args:
+        actions: an integer for each lane.
+        lanes: B.
+        size: number of actions.
+        who: the agents that chose them, one for each action, so that the message names the first who is wrong.
+
+    Raises:
+        ValueError: they are not B integers from 0 to size - 1.
+    """
+    given = actions.tolist() if isinstance(actions, np.ndarray | Tensor) else actions
+    chosen = _integers(given)
+    if chosen is not None and len(chosen) == lanes and min(chosen) >= 0 and max(chosen) < size:
+        return np.array(chosen, np.int64)
+    if who:
+        for agent, action in zip(who, cast(Sequence[object], given), strict=True):
+            read_action(agent, action, size)  # refuses the first wrong one, by its name
+    found = f"{actions.dtype} {given}" if isinstance(actions, np.ndarray | Tensor) else repr(actions)
+    raise ValueError(f"actions must be {lanes} integers from 0 to {size - 1}; got {found}")
+
+
+def _integers(given: object) -> list[int] | None:
+    """Python integers; None for anything else than a list or a tuple of integers."""
+    if not isinstance(given, list | tuple):
         return None
-    chosen = [as_integer(one) for one in cast(Sequence[object], actions)]
+    if set(map(type, given)) == {int}:  # the usual case
+        return list(cast(Sequence[int], given))
+    chosen = [as_integer(one) for one in cast(Sequence[object], given)]
     return None if None in chosen else cast(list[int], chosen)
-
-
-def actions_in_words(actions: object) -> str:
-    """Several actions as error messages show them."""
-    if isinstance(actions, np.ndarray | Tensor):
-        return f"{actions.dtype} {actions.tolist()}"
-    return repr(actions)
 
 
 def check_choice(name: str, value: str, known: Iterable[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, TypeVar
 
 import gymnasium
@@ -15,7 +15,7 @@ from routing_env.drawing.deal import mark
 from routing_env.drawing.routing_map import routes_text
 from routing_env.drawing.window import Window
 from routing_env.envs.lanes import Lanes
-from routing_env.envs.observation import PARTS, Masks, Observation, check_choice, read_action
+from routing_env.envs.observation import PARTS, Masks, Observation, check_choice
 from routing_env.envs.shell import AgentPolicy, Shell
 from routing_env.names import printable
 from routing_env.types import State
@@ -125,8 +125,8 @@ class RoutingParallelEnv(Shell, ParallelEnv[str, Observation, Any]):
             ValueError: an agent is missing or does not take part, or an action is not an integer in its space; nothing
                 has changed.
         """
-        chosen = self._read(actions)
-        return self._returned(self.lanes.step(chosen, who=self._deciding))
+        given = self._in_order(actions)
+        return self._returned(self.lanes.step(given, who=self._deciding))
 
     def state(self) -> NDArray[np.float32]:
         """The observation vectors of all lanes side by side, with the parts in ``state_parts``: float32 [B * n].
@@ -184,9 +184,9 @@ class RoutingParallelEnv(Shell, ParallelEnv[str, Observation, Any]):
     def _begin(self) -> None:
         """Prepare an episode whose samples have just been dealt."""
 
-    def _masks(self) -> list[Masks]:
+    def _masks(self) -> Iterable[Masks]:
         """A new action mask for each agent present, int8 of the size of its action space."""
-        return list(self.lanes.masks.copy())
+        return self.lanes.masks
 
     def _agents_for(self, state: State, policy: AgentPolicy) -> list[str]:
         agents = self.possible_agents  # one per task, or one for all
@@ -207,23 +207,20 @@ class RoutingParallelEnv(Shell, ParallelEnv[str, Observation, Any]):
         sized = zip(actions.items(), generators, strict=True)
         self._action_spaces = {agent: spaces.Discrete(size, seed=generator) for (agent, size), generator in sized}
 
-    def _read(self, actions: Mapping[str, int]) -> list[int]:
-        """The actions of the agents that decide, in the order of their lanes."""
+    def _in_order(self, actions: Mapping[str, int]) -> list[int]:
+        """The actions of the agents that decide, as they were given, in the order of their lanes."""
         if not self.agents:
             raise RuntimeError("no episode is under way; call reset to deal the next samples")
         deciding = self._deciding
-        if list(actions) != deciding:
-            missing = [agent for agent in deciding if agent not in actions]
-            extra = [agent for agent in actions if agent not in self.agents]
-            if missing or extra:
-                raise ValueError(
-                    "actions must name every agent and no other; "
-                    f"missing: {missing or 'none'}, extra: {extra or 'none'}"
-                )
-        return [self._read_one(agent, actions[agent]) for agent in deciding]
-
-    def _read_one(self, agent: str, action: object) -> int:
-        return read_action(agent, action, int(self._action_spaces[agent].n))
+        if list(actions) == deciding:
+            return list(actions.values())
+        missing = [agent for agent in deciding if agent not in actions]
+        extra = [agent for agent in actions if agent not in self.agents]
+        if missing or extra:
+            raise ValueError(
+                f"actions must name every agent and no other; missing: {missing or 'none'}, extra: {extra or 'none'}"
+            )
+        return [actions[agent] for agent in deciding]
 
     def _returned(self, rewards: NDArray[Any]) -> Returned:
         """What a step returns; ``rewards`` are those of the lanes."""
@@ -238,14 +235,14 @@ class RoutingParallelEnv(Shell, ParallelEnv[str, Observation, Any]):
     def _show(self) -> tuple[dict[str, Observation], Infos]:
         """The observations and infos of the agents present."""
         form, present, masks = self.lanes.format, self._present, self._masks()
-        seen = form.observations(self._each(list(self.lanes.vectors)), masks)
+        seen = form.observations(self._each(self.lanes.vectors), masks)
         infos: Infos = dict(zip(present, self._each(self.lanes.infos()), strict=True))
         if form.in_info:
             for info, mask in zip(infos.values(), masks, strict=True):
                 info["action_mask"] = mask.copy()
         return dict(zip(present, seen, strict=True)), infos
 
-    def _each(self, lanes: list[T]) -> list[T]:
+    def _each(self, lanes: Iterable[T]) -> Iterable[T]:
         """What belongs to the lanes, for the agents present; here agent i has lane i."""
         return lanes
 

@@ -118,10 +118,10 @@ class RoutingEnv(Shell, gymnasium.Env[Observation, np.int64]):
         return f"{name}  {' → '.join(str(names.get(a, a)) for a in lanes.routes[:1].ravel().tolist())}  {mark}".rstrip()
 
     def _observation(self) -> Observation:
-        return self.lanes.format.observations(self.lanes.vectors, self.lanes.masks.copy())[0]
+        return self.lanes.format.observations(self.lanes.vectors, self.lanes.masks)[0]
 
     def _info(self) -> dict[str, Any]:
         (info,) = self.lanes.infos()
         if self.lanes.format.in_info:
-            info["action_mask"] = self.lanes.masks[0].copy()
+            info["action_mask"] = self.lanes.masks[0]
         return info

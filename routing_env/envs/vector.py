@@ -141,7 +141,8 @@ class RoutingVectorEnv(Shell, VectorEnv[NumpyArrays, ArrayLike, NumpyArrays]):
     def _infos(self) -> dict[str, Any]:
         """Infos in Gymnasium's vector form: `_name` says for which lanes the entry `name` is valid."""
         lanes, every = self.lanes, np.ones(self.num_envs, np.bool_)
-        infos: dict[str, Any] = {"action_mask": lanes.masks.copy(), **(lanes.ends or {})}
+        infos: dict[str, Any] = {"action_mask": lanes.masks}
+        infos |= {name: values.copy() for name, values in (lanes.ends or {}).items()}  # the game has the others
         infos |= {f"_{name}": every for name in infos}
         if lanes.illegal:
             action = np.full(self.num_envs, -1)
