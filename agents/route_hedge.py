@@ -193,8 +193,7 @@ class RouteHedge(PolicyRouter):
         """The action of each lane's column, int64 [B]."""
         blocks, passes = state.legal, self.spec.pass_action
         if passes is not None:
-            blocks = blocks.clone()
-            blocks[:, passes] = False
+            blocks = blocks & (torch.arange(self.spec.actions, device=blocks.device) != passes)
         number = blocks.sum(1)
         part = (number // self.copies).clamp_min(1)
         place = state.task if self.own_last and state.depth == self.spec.depth - 1 else column % self.columns

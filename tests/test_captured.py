@@ -78,6 +78,9 @@ SETTINGS: list[dict[str, Any]] = [
     {"weight_decay": 0.01},
     {"optimizer": "adam", "learning_rate": 0.01, "weight_decay": 0.01},
     {"weight_average": 0.95},
+    {"recursive": True, "layers": 3, "depth": 4, "momentum": 0.9, "learning_rate": 0.01},
+    {"pass_action": True, "hidden": 128, "layers": 3, "momentum": 0.5, "learning_rate": 0.01},
+    {"recursive": True, "pass_action": True, "hidden": 128, "depth": 3, "weight_decay": 0.01},
     {"momentum": 0.5, "weight_decay": 0.01, "weight_average": 0.9, "dropout": 0.1, "rho": 0.3},
 ]
 
@@ -85,6 +88,11 @@ SETTINGS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_captured_deals_of_other_games_are_the_plain_ones(settings: dict[str, Any]) -> None:
     assert_alike("wpl", 200, **{"batch_size": 5, "blocks": 12} | settings)
+
+
+@pytest.mark.parametrize("name", ["oracle", "route-hedge", "hedge"])
+def test_captured_deals_with_programs_are_the_plain_ones(name: str) -> None:
+    assert_alike(name, 200, data="compose", layers=2, blocks=6, hidden=12, final_reward="correct")
 
 
 def assert_alike(name: str, samples: int, **settings: Any) -> None:
@@ -246,7 +254,7 @@ def asgd(parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
 PLAIN: list[dict[str, Any]] = [
     {"optimizer": asgd},
     {"block_batch": 64},
-    {"recursive": True},
+    {"recursive": True, "pass_action": True, "layers": 3, "depth": 4},
     {"final_reward": "validation"},
 ]
 

@@ -85,15 +85,15 @@ class BlockBank(nn.Module):
 
         Args:
             v: float [B, *in_shape], or a tuple of arguments.
-            choice: int64 [B], each in [0, K).
+            choice: int64 [B], each in [0, K). With ``at_once`` a row may choose another number, and gets the output of
+                some block, which must not be used.
 
         Returns:
             float [B, *out_shape], or what the blocks return.
         """
         if self.at_once and (linears := self._linear_maps(list(range(len(self))), v)) is not None:
-            choice = choice.clamp(0, len(self) - 1)
             self._note(choice)
-            return self._activated(all_maps(v, choice, _weights_and_biases(linears)))
+            return self._activated(all_maps(v, choice.clamp(0, len(self) - 1), _weights_and_biases(linears)))
         order = torch.argsort(choice, stable=True)
         counts = torch.bincount(choice, minlength=len(self)).tolist()
         chosen = [k for k, count in enumerate(counts) if count]
@@ -115,7 +115,8 @@ class BlockBank(nn.Module):
 
     def _note(self, choice: Tensor) -> None:
         if torch.is_grad_enabled():
-            chosen = torch.zeros(len(self), dtype=torch.bool, device=choice.device).index_fill_(0, choice, True)
+            blocks = torch.arange(len(self), device=choice.device)
+            chosen = (choice[:, None] == blocks).any(0)
             self.chosen = chosen if self.chosen is None else self.chosen | chosen
 
     def _activated(self, output: Tensor) -> Tensor:

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 WARM_UP = 3
 """Steps of a shape before it is captured, in which libraries choose kernels and reserve memory."""
 
-MANY_BLOCKS = 64
-"""Blocks per layer up to which other routes are captured: all blocks then apply to all lanes of all routes."""
+MANY_ACTIONS = 64
+"""Actions up to which other routes are captured: all blocks then apply to all lanes of all routes."""
 
 
 class Graph(Protocol):
@@ -218,7 +218,7 @@ def captured_deals(game: RoutingGame, router: Router, before: CapturedDeals | No
     """The captured deals of a router, ``before`` where they are the same router's; None if the next must be plain."""
     if game.make_graph is None or not isinstance(router, CapturableRouter) or not router.capturable:
         return None
-    if not can_capture(game) or (router.asks_for_routes and game.spec.actions > MANY_BLOCKS):
+    if not can_capture(game) or (router.asks_for_routes and game.spec.actions > MANY_ACTIONS):
         return None
     if router.needs_counterfactuals and game.final_reward not in (correct_or_not, negative_loss):
         return None
@@ -228,14 +228,14 @@ def captured_deals(game: RoutingGame, router: Router, before: CapturedDeals | No
 def can_capture(game: RoutingGame) -> bool:
     """Whether the next deal of a game can be captured, if its router can.
 
-    The network must be layered, of torch's modules and linear blocks. The blocks must learn by SGD or Adam from every
-    deal, rewards must be built-in ones that follow from the deal's outcome, and nobody may count operations.
+    The network must consist of torch's modules and linear blocks, and the depth alone must say what is legal. The
+    blocks must learn by SGD or Adam from every deal, rewards must be built-in ones that follow from the deal's outcome,
+    and nobody may count operations.
     """
     network = game.network
     return (
         type(network) is RoutedNetwork
-        and not network.recursive
-        and network.pass_action is None
+        and network.legality_follows_depth
         and network.visitors is None
         and all(bank.is_linear for bank in network.banks if isinstance(bank, BlockBank))
         and torch_alone(network.stem)

@@ -152,6 +152,11 @@ class RoutedNetwork(RoutedModel):
                     shape = shape.where(self.legal[depth + 1].any(1)[shape], after[0])
         return v
 
+    @property
+    def legality_follows_depth(self) -> bool:
+        """Whether v has one shape at each depth, so that the legal actions are the same for all lanes."""
+        return all(len(shapes) == 1 for shapes in self.reachable)
+
     def padded(self, v: Tensor) -> Tensor:
         """Flattened to [B, F], padded with zeros."""
         v = v.flatten(1)
@@ -262,11 +267,15 @@ class _Candidates:
         if not isinstance(v, Tensor):
             after = network.follow[depth][v[1], choice]
             return cast(Tensor, self(v[0], choice)), after
+        before = v
         for layer in network.candidates(depth):
             bank, block = network.bank(layer), choice - network.offsets[layer]
-            rows = ((block >= 0) & (block < len(bank))).nonzero().squeeze(1)
-            if len(rows):
-                inputs = v[rows, : prod(bank.in_shape)].unflatten(1, bank.in_shape)
+            own = (block >= 0) & (block < len(bank))
+            if bank.at_once:
+                inputs = before[:, : prod(bank.in_shape)].unflatten(1, bank.in_shape)
+                v = torch.where(own[:, None], network.padded(bank(inputs, block)), v)
+            elif len(rows := own.nonzero().squeeze(1)):
+                inputs = before[rows, : prod(bank.in_shape)].unflatten(1, bank.in_shape)
                 v = v.index_copy(0, rows, network.padded(bank(inputs, block[rows])))
         return v
 
