@@ -76,7 +76,8 @@ class _Writer(TorchDispatchMode):
         ):
             raise RuntimeError(f"{func} waits for the device")
         for number, argument in enumerate(func._schema.arguments):
-            if argument.alias_info is not None and argument.alias_info.is_write:
+            writes = argument.alias_info is not None and argument.alias_info.is_write
+            if writes or (func.overloadpacket, argument.name) in CHANGED:
                 given = args[number] if number < len(args) else kwargs.get(argument.name)
                 self.changed += [(one, one.detach().clone()) for one in tree_flatten(given)[0]]
         result = func(*args, **kwargs)
@@ -104,5 +105,7 @@ WAITING = frozenset(
 )
 """Operations that wait for a CUDA device; ``lift_fresh`` is what ``torch.tensor`` does with numbers of Python."""
 READING = frozenset({Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.cpu})
+CHANGED = frozenset((_ATEN.native_batch_norm, name) for name in ("running_mean", "running_var"))
+"""Arguments that an operation changes without saying so."""
 INDEXING = frozenset({_ATEN.index, _ATEN.index_put, _ATEN.index_put_})
 """Operations that wait where an index is a mask."""

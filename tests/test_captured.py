@@ -71,6 +71,7 @@ def test_captured_deals_tell_what_all_actions_would_have_earned() -> None:
 
 
 SETTINGS: list[dict[str, Any]] = [
+    {"data": "digits", "network": "simple_convnet", "filters": 4, "batch_size": 20},
     {"dropout": 0.2},
     {"rho": (0.3, 0.0)},
     {"rho": 0.5, "collaboration": "count"},

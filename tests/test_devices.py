@@ -87,18 +87,27 @@ def test_every_baseline_trains(name: str) -> None:
     assert bool(run.evaluate("validation").accuracy.isfinite().all())
 
 
-@pytest.mark.parametrize("name", ["wpl", "q-learning", "fixed"])
-@pytest.mark.parametrize("network", ["mlp", "simple_convnet"])
-def test_captured_deals_are_the_plain_ones(name: str, network: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    options: dict[str, Any] = {"epsilon": 0.1} if name == "q-learning" else {}
+NAMES = ("wpl", "q-learning", "fixed", "random", "exp3", "hedge", "route-hedge")
+CAPTURED: list[tuple[str, dict[str, Any]]] = [
+    *((name, {"network": network}) for name in NAMES for network in ("mlp", "simple_convnet")),
+    *(("wpl", settings) for settings in OPTIMIZERS),
+    ("wpl", {"rho": 0.3, "pass_action": True, "recursive": True, "hidden": 192}),
+    ("route-hedge", {"dropout": 0.3, "momentum": 0.5, "weight_average": 0.9}),
+]
+
+
+@pytest.mark.parametrize(("name", "settings"), CAPTURED, ids=str)
+def test_captured_deals_are_the_plain_ones(
+    name: str, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"epsilon": (1.0, 0.1, 200)} if name == "q-learning" else {}
     data = little_images()
     ends: list[Any] = []
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    given = {"network": "mlp", "hidden": 16, "learning_rate": 0.05, "batch_size": 20, "decay_every": 2} | settings
     for captured in (False, True):
-        game = make_game(
-            data=data, network=network, hidden=16, learning_rate=0.05, batch_size=20, decay_every=2, device="cuda"
-        )
+        game = make_game(data=data, device="cuda", **given)
         if not captured:
             game.make_graph = None
         router = make_router(name, game.spec, **options)
@@ -107,14 +116,16 @@ def test_captured_deals_are_the_plain_ones(name: str, network: str, monkeypatch:
         router.play(game, 400)
         assert (captured_deals(game, router, None) is not None) == captured
         evaluation = game.evaluate(router, "train")
-        ends.append([torch.cat(losses), game.network.state_dict(), router.state_dict(), evaluation.accuracy])
+        trained = [game.network.state_dict(), game.trainer.state_dict(), router.state_dict()]
+        ends.append([torch.cat(losses), *trained, evaluation.accuracy])
     torch.testing.assert_close(*ends, rtol=1e-2, atol=1e-3)
 
 
-def test_captured_steps_of_a_baseline_are_the_plain_ones() -> None:
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_captured_steps_of_a_baseline_are_the_plain_ones(optimizer: str) -> None:
     ends: list[Any] = []
     for captured in (False, True):
-        given = {"data": "planted", "router": "task_specific_1_fc", "optimizer": "sgd", "learning_rate": 0.1}
+        given = {"data": "planted", "router": "task_specific_1_fc", "optimizer": optimizer, "learning_rate": 0.01}
         learner = Run.of({**given, "device": "cuda", "reference": False}).learner
         assert isinstance(learner, BaselineLearner)
         if not captured:
