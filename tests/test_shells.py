@@ -148,11 +148,14 @@ def returned_by(env: Any) -> Iterator[Any]:
                 yield env.step(action)
             else:
                 yield env.step(np.full(6, action))
+            if not isinstance(env, RoutingParallelEnv):
+                yield env.env_method("action_masks") if isinstance(env, RoutingVecEnv) else env.action_masks()
 
 
 def overwrite(returned: Any) -> None:
-    """Change every array, list and dict in what was returned."""
+    """Change every array, which must lie in one piece, and every list and dict in what was returned."""
     if isinstance(returned, np.ndarray):
+        assert returned.flags.c_contiguous
         returned[...] = ~returned if returned.dtype == np.bool_ else returned + 1
     elif isinstance(returned, dict | list | tuple):
         for part in returned.values() if isinstance(returned, dict) else returned:

@@ -121,7 +121,7 @@ class TeamEnv(Shell, gymnasium.Env[Observations, Any]):
 
     def get_avail_agent_actions(self, agent_id: int) -> list[int]:
         """The available actions of one agent."""
-        return self.get_avail_actions()[agent_id]
+        return self.lanes.legal()[agent_id].astype(int).tolist()
 
     def get_total_actions(self) -> int:
         """The number of actions, A."""

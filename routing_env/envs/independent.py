@@ -101,7 +101,7 @@ class TaskEnv(gymnasium.Env[Vector, np.int64]):
         Raises:
             RuntimeError: nothing has been dealt yet.
         """
-        return self.turns.lanes.legal()[self.task]
+        return self.turns.lanes.legal()[self.task].copy()
 
 
 class TurnTaking:

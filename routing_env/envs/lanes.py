@@ -170,17 +170,17 @@ class Lanes:
 
     @property
     def masks(self) -> Masks:
-        """The legal actions, int8 [B, A], a new array; all ones when the routes have ended."""
-        return self._legal.astype(np.int8) if self.ends is None else np.ones(self._legal.shape, np.int8)
+        """:meth:`legal` as int8 [B, A], a new array."""
+        return self.legal().astype(np.int8, order="C")
 
     def legal(self) -> NDArray[np.bool_]:
-        """The legal actions, bool [B, A], a new array; all of them when the routes have ended.
+        """The legal actions, bool [B, A], not to be written to; all of them when the routes have ended.
 
         Raises:
             RuntimeError: there is no deal.
         """
         self.refuse_without_deal("action mask")
-        return self.masks.astype(np.bool_)
+        return self._legal if self.ends is None else np.ones_like(self._legal)
 
     def refuse_without_deal(self, what: str) -> None:
         """Raise where nothing has been dealt yet.

@@ -126,7 +126,7 @@ class ObservationFormat:
 
 def masks(state: State) -> Masks:
     """The legal actions as int8 [B, A], a copy."""
-    return state.legal.cpu().numpy().astype(np.int8)
+    return state.legal.cpu().numpy().astype(np.int8, order="C")  # the rows of an expanded tensor are one
 
 
 def read_action(agent: str, action: object, size: int) -> int:

@@ -46,7 +46,7 @@ class Lane:
         Raises:
             RuntimeError: the environment has not been reset yet.
         """
-        return self._lanes.legal()[self.number]
+        return self._lanes.legal()[self.number].copy()
 
     @property
     def task(self) -> int:

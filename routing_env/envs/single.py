@@ -102,7 +102,7 @@ class RoutingEnv(Shell, gymnasium.Env[Observation, np.int64]):
         Raises:
             RuntimeError: the environment has not been reset yet.
         """
-        return self.lanes.legal()[0]
+        return self.lanes.legal()[0].copy()
 
     def render(self) -> NDArray[np.uint8] | str | None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The route of this episode as a routing map, uint8 [height, width, 3], or as one line of text."""

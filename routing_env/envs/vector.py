@@ -136,7 +136,7 @@ class RoutingVectorEnv(Shell, VectorEnv[NumpyArrays, ArrayLike, NumpyArrays]):
         Raises:
             RuntimeError: the environment has not been reset yet.
         """
-        return self.lanes.legal()
+        return self.lanes.legal().copy()
 
     def _infos(self) -> dict[str, Any]:
         """Infos in Gymnasium's vector form: `_name` says for which lanes the entry `name` is valid."""
