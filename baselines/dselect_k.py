@@ -43,6 +43,7 @@ class DSelectK(Baseline):
         ValueError: There are less than two experts, less than one selector, or another option is out of range.
     """
 
+    captures: ClassVar[bool] = True
     space: ClassVar[SearchSpace] = {"k": Choices((1, 2)), "entropy": Choices((0.001, 0.01))}
 
     def __init__(

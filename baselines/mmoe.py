@@ -27,6 +27,7 @@ class MMoE(Baseline):
         ValueError: There is less than one expert.
     """
 
+    captures: ClassVar[bool] = True
     space: ClassVar[SearchSpace] = {"experts": Choices((2, 4, 8, 16))}
 
     def __init__(self, plan: Plan, *, experts: int | None = None) -> None:

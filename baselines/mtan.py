@@ -35,6 +35,7 @@ class MTAN(Baseline):
         ValueError: The bottleneck is less than 1.
     """
 
+    captures: ClassVar[bool] = True
     space: ClassVar[SearchSpace] = {"bottleneck": Choices((16, 32, 64))}
 
     def __init__(self, plan: Plan, *, bottleneck: int = 32) -> None:

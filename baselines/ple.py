@@ -34,6 +34,7 @@ class PLE(Baseline):
         ValueError: There is less than one expert of a kind.
     """
 
+    captures: ClassVar[bool] = True
     space: ClassVar[SearchSpace] = {"own": Choices((1, 2)), "shared": Choices((1, 2, 4))}
 
     def __init__(self, plan: Plan, *, own: int = 1, shared: int = 2) -> None:

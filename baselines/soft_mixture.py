@@ -41,6 +41,7 @@ class SoftMixture(Baseline):
         ValueError: Unknown kind of logits.
     """
 
+    captures: ClassVar[bool] = True
     space: ClassVar[SearchSpace] = {"logits": Choices(("task", "approximator"))}
 
     usual: ClassVar[Mapping[str, Any]] = {"optimizer": "adam", "learning_rate": 0.01}

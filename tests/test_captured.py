@@ -114,14 +114,15 @@ def assert_alike(name: str, samples: int, **settings: Any) -> None:
 @pytest.mark.parametrize("name", sorted(name for name in BASELINES if vars(baseline_class(name)).get("captures")))
 @pytest.mark.parametrize("settings", [{}, {"optimizer": "adam", "learning_rate": 0.01, "dropout": 0.2}], ids=str)
 def test_captured_steps_of_baselines_are_the_plain_ones(name: str, settings: dict[str, Any]) -> None:
-    given = {"data": "planted", "router": name, "batch_size": 20, "optimizer": "sgd", "learning_rate": 0.1} | settings
-    plain, fast = (Run.of({**given, "reference": False}).learner for _ in range(2))
+    sizes = {"data": "planted", "layers": 3, "hidden": 8, "batch_size": 10}
+    given = {"optimizer": "sgd", "learning_rate": 0.1, **settings, **sizes, "router": name, "reference": False}
+    plain, fast = (Run.of(given).learner for _ in range(2))
     assert isinstance(fast, BaselineLearner)
     fast.step.make_graph = Tape
     for learner in (plain, fast):
-        learner.play(200, lambda: None)
+        learner.play(100, lambda: None)
         learner.load_state_dict(deepcopy(learner.state_dict()))
-        learner.play(200, lambda: None)
+        learner.play(100, lambda: None)
     torch.testing.assert_close(plain.measures(), fast.measures(), rtol=1e-4, atol=1e-5, equal_nan=True)
     one, other = (learner.state_dict()["network"] for learner in (plain, fast))
     torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
