@@ -6,6 +6,7 @@ import csv
 import io
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -14,8 +15,12 @@ from routing_env.baselines import Baseline
 from routing_env.benchmark.jobs import asked_for
 from routing_env.benchmark.report import save_report
 from routing_env.benchmark.worker import train_in_worker
+from routing_env.runs.directory import RunDirectory
+from routing_env.runs.display import Display
 from routing_env.runs.learners import BaselineLearner
+from routing_env.runs.run import Run
 from routing_env.runs.settings import BenchmarkOptions
+from routing_env.runs.task_table import task_table
 
 DATA = """
 import numpy as np
@@ -90,3 +95,18 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_trained() -> None
     ):
         with pytest.raises(ValueError, match=why):
             asked_for("digits", BenchmarkOptions(data=data, network=network))
+
+
+@pytest.mark.parametrize("router", ["wpl", "mmoe"])
+def test_what_was_not_measured_is_no_number(router: str, tmp_path: Path) -> None:
+    few = {"arrivals": "1+1", "arrival_samples": 5}  # five rows in a stage of one deal
+    run = Run.of({"data": "my_data.py:regression", "network": "mlp", "router": router, "epochs": 1, **few})
+    directory = RunDirectory.create(tmp_path, router, run.settings, run.data)
+    run.train(directory, Display(Console(quiet=True)))
+    rows = directory.read_metrics()
+    dealt = np.diff([0, *(row["samples"] for row in rows)]) > 0
+    assert [row["train_loss"] is not None for row in rows] == dealt.tolist() == [True, True, *[False] * 4]
+    assert {row["train_accuracy"] for row in rows} == {None}
+    out = io.StringIO()
+    Console(file=out, width=160).print(task_table(run.evaluate("test"), run.data, ""))
+    assert "%" not in out.getvalue().partition("route:")[0]

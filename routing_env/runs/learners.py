@@ -328,9 +328,10 @@ class BaselineLearner(Learner):
             return evaluate(forward, self.data, self._score, split)
 
     def measures(self) -> dict[str, float]:
-        """Accuracy and loss on the training deals; a baseline has no policy."""
-        dealt = max(1, self._dealt)
-        row = {"train_accuracy": float(self._correct) / dealt, "train_loss": float(self._loss) / dealt}
+        """Accuracy and loss on the training deals, NaN where there is none; a baseline has no policy."""
+        dealt = self._dealt or nan
+        judged = nan if self.data.classes is None else dealt
+        row = {"train_accuracy": float(self._correct) / judged, "train_loss": float(self._loss) / dealt}
         self._clear()
         return row | {"policy_entropy": nan, "learning_rate": self.trainer.learning_rate}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import nan
 from typing import Any
 
 import torch
@@ -60,7 +61,7 @@ class Monitor:
         self._correct += outcome.correct.sum()
         self._loss += (outcome.loss.nan_to_num() * played).sum()
         self._played += played.sum()
-        self._dealt += len(task)
+        self._judged += 0 if outcome.prediction.is_floating_point() else len(task)
         self._samples += len(task)
         last = self.snapshot_samples[-1]
         if self._samples >= max(last + self._every, 1.02 * last):
@@ -71,9 +72,12 @@ class Monitor:
         return float(torch.special.entr(self.policy).sum(-1).mean())
 
     def drain(self) -> dict[str, float]:
-        """Accuracy and loss of the training deals since the last call, as routed while exploring."""
-        dealt, played = max(1, self._dealt), max(1, int(self._played))
-        means = {"train_accuracy": float(self._correct) / dealt, "train_loss": float(self._loss) / played}
+        """Accuracy and loss of the training deals since the last call, as routed while exploring.
+
+        NaN where there is none: the accuracy of regression, and both where nothing was dealt.
+        """
+        judged, played = self._judged or nan, float(self._played) or nan
+        means = {"train_accuracy": float(self._correct) / judged, "train_loss": float(self._loss) / played}
         self._clear()
         return means
 
@@ -124,4 +128,4 @@ class Monitor:
         self._correct = torch.zeros((), dtype=torch.int64, device=self.policy.device)
         self._loss = torch.zeros((), device=self.policy.device)
         self._played = torch.zeros((), device=self.policy.device)
-        self._dealt = 0
+        self._judged = 0

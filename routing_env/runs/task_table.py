@@ -32,7 +32,6 @@ def task_table(
     """
     table = Table(title=Text(printable(title)), title_justify="left", header_style="bold", footer_style="bold")
     table.show_footer = True
-    table.caption = "in %"
     table.caption_justify = "left"
     regression = bool(evaluation.accuracy.isnan().all())
     table.add_column("task", footer="all tasks", overflow="fold", max_width=40)
@@ -58,9 +57,11 @@ def task_table(
     for name, _, overall in columns:
         table.add_column(name, footer=_number(overall, regression), justify="right")
     routed = evaluation.routes.shape[1] > 0
+    notes = [] if regression else ["in %"]
     if routed:
-        table.caption = "in %; route: the action at depth 1 > 2 > ..., with its share where it is not always the same"
+        notes.append("route: the action at depth 1 > 2 > ..., with its share where it is not always the same")
         table.add_column("route", no_wrap=True)
+    table.caption = "; ".join(notes) or None
     for task, task_name in enumerate(data.task_names):
         values = [_number(float(column[task]), regression) for _, column, _ in columns]
         table.add_row(
