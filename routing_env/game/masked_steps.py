@@ -47,7 +47,7 @@ class MaskedSteps:
         self._stepped.logical_or_(takes)
         counts, skips = (dict(zip(self._parameters, part.float().unbind(), strict=True)) for part in (takes, ~takes))
         for group, parameters in zip(self._optimizer.param_groups, moving, strict=True):
-            if "betas" in group:
+            if parameters and "betas" in group:
                 steps = [self._optimizer.state[one]["step"] for one in parameters]
                 torch._foreach_add_(steps, [counts[one] for one in parameters])  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
             together: dict[int, list[nn.Parameter]] = {}
