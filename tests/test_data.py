@@ -77,7 +77,7 @@ def test_validation_is_a_share_of_the_training_inputs_and_shares_none(validation
 
 def test_a_cut_that_leaves_a_task_without_samples_is_refused() -> None:
     arrays = {"a": (RNG.normal(size=(50, 2)), np.arange(50) % 2), "b": (RNG.normal(size=(6, 2)), np.arange(6) % 2)}
-    with pytest.raises(ValueError, match=r"validation=0\.02 leaves a task of own without validation samples"):
+    with pytest.raises(ValueError, match=r"validation=0\.02 leaves task 'a' of own without validation samples"):
         MultiTaskData.from_arrays(arrays, validation=0.02)
     with pytest.raises(ValueError, match="must be a share"):
         MultiTaskData.from_arrays(arrays, validation=1.0)
@@ -160,7 +160,7 @@ X, Y = RNG.normal(size=(20, 3)), np.arange(20) % 2
         ({"a": (X, Y), "b": (X.copy(), Y - 1)}, {}, "targets of task 'b' hold -1; classes count from 0"),
         ({"a": (X, Y)}, {"classes": {"a": 1}}, r"has class 1; task 0 \(a\) has classes 0 to 0"),
         ({"a": (X, Y)}, {"classes": {"b": 2}}, r"classes names the tasks \['b'\]"),
-        ({"a": (X, Y), "b": (X, Y * 0.5)}, {}, "make all classes or all regression"),
+        ({"a": (X, Y), "b": (X, Y * 0.5)}, {}, "make all classes, or all regression of one width"),
         ({"a": (X, Y * 0)}, {}, "task 'a' has a single class"),
         ({"a": (X, Y[:, None])}, {}, r"classes must be of shape \[samples\]"),
         ({"a": (X[:, 0], Y)}, {}, r"inputs of task 'a' have shape \[20\]"),

@@ -169,8 +169,8 @@ def poisoned(value: float) -> Tensor:
         ({"index": torch.tensor([0, 1, 2, -1])}, "names input -1"),
         ({"validation": 1.0}, r"validation is 1.0; it must be a share .* in \[0, 1\)"),
         ({"validation": float("nan")}, "validation is nan"),
-        ({"validation": 0.25}, "validation=0.25 leaves a task of own without validation samples"),
-        ({"validation": 0.75}, "validation=0.75 leaves a task of own without training samples"),
+        ({"validation": 0.25}, "validation=0.25 leaves task '[ab]' of own without validation samples"),
+        ({"validation": 0.75}, "validation=0.75 leaves task '[ab]' of own without training samples"),
     ],
 )
 def test_data_that_cannot_be(change: dict[str, Any], message: str) -> None:

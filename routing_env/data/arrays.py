@@ -127,7 +127,8 @@ class _Store:
                 for name, part in zip(self._names, parts, strict=True)
             )
             raise ValueError(
-                f"{which} targets differ in kind or width ({described}); make all classes or all regression"
+                f"{which} targets differ in kind or width ({described}); make all classes, or all "
+                "regression of one width"
             )
         if kinds.pop()[0].is_floating_point:
             self._regression = True  # of a test split that follows, whatever the type of its targets

@@ -264,18 +264,26 @@ def make_data(
     generator = seeded(seed)
     used, row = train.index.unique(return_inverse=True)
     order, number = torch.randperm(len(used), generator=generator, device="cpu"), round(validation * len(used))
-    if len(train.task[~torch.isin(row, order[:number].to(row.device))].unique()) < len(task_names):
-        raise ValueError(f"validation={validation} leaves a task of {name} without training samples; lower it")
+    drawn = torch.isin(row, order[:number].to(row.device))
+    if (bare := _without_samples(train.task[~drawn], task_names)) is not None:
+        raise ValueError(f"validation={validation} leaves task {bare!r} of {name} without training samples; lower it")
     validates = torch.isin(train.index, used[hold_out(order, number, row.cpu(), train.label.cpu())])
     kept, cut = train[~validates], train[validates]
-    if validation and len(cut.task.unique()) < len(task_names):
+    if validation and (bare := _without_samples(cut.task, task_names)) is not None:
         raise ValueError(
-            f"validation={validation} leaves a task of {name} without validation samples; raise it or use 0"
+            f"validation={validation} leaves task {bare!r} of {name} without validation samples, as seed {seed} cuts "
+            "the inputs of all tasks together; raise it, give the task more samples, or use 0"
         )
     mean, std = channel_statistics(inputs, kept.index.unique())
     return MultiTaskData(
         name, inputs, kept, cut, test, tuple(task_names), None if classes is None else tuple(classes), mean, std
     )
+
+
+def _without_samples(task: Tensor, names: Sequence[str]) -> str | None:
+    """The first task that none of some samples, int64 [N], belongs to; None if each has one."""
+    missing = (task.bincount(minlength=len(names)) == 0).nonzero()
+    return names[int(missing[0])] if len(missing) else None
 
 
 _ROWS_AT_ONCE = 1024
