@@ -256,7 +256,7 @@ def test_faults_of_captured_deals_are_told() -> None:
 
 
 def asgd(parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    """An optimiser of one's own."""
+    """An optimiser that is not among the named ones."""
     return torch.optim.ASGD(parameters, lr=0.1)
 
 
@@ -268,7 +268,7 @@ PLAIN: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("settings", PLAIN, ids=str)
+@pytest.mark.parametrize("settings", PLAIN, ids=" ".join)
 def test_what_cannot_be_captured_is_played_plainly(settings: dict[str, Any]) -> None:
     game = make_game(**{name: value for name, value in (SMALL | settings).items() if name != "learning_rate"})
     game.make_graph = Tape

@@ -38,7 +38,7 @@ def squared_error(output: Tensor, target: Tensor) -> Tensor:
 LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "squared_error": squared_error}
 
 
-class LightSGD(torch.optim.SGD):
+class SGD(torch.optim.SGD):
     """SGD whose bookkeeping does not load torch's compiler, which takes as long to import as torch itself.
 
     Torch decorates these methods so that the compiler leaves them alone, and loads it at their first call.
@@ -106,7 +106,7 @@ class BlockTrainer:
         if callable(optimizer):
             self.optimizer = optimizer(self._parameters)
         elif optimizer == "sgd":
-            self.optimizer = LightSGD(
+            self.optimizer = SGD(
                 groups,
                 lr=learning_rate,
                 momentum=momentum,
