@@ -168,18 +168,17 @@ class CapturedDeals:
             ValueError: The router has taken an illegal action.
             FloatingPointError: A loss was not finite.
         """
-        game, router, dealt, told = self._game, self.router, 0, {}
+        game, router, dealt = self._game, self.router, 0
         while dealt < samples and router.capturable and can_capture(game):
             batch = game.dealer.next_batch()
             plan = [one.to(batch.task.device) for one in router.plan(self._settled(batch.task))]
             constant = game.trainer.prepare_captured()
             trace, samples_dealt, told = self._step(batch.x, batch.task, batch.target, *plan, constant=constant)
             game.attend(trace, samples_dealt)
+            game.logged.add(told)
             router.count(len(batch))
             dealt += len(batch)
         self._settled(torch.empty(0, dtype=torch.int64, device=game.spec.device))
-        if told:
-            game.log({name: float(value) for name, value in told.items()})
         return dealt
 
     def _settled(self, task: Tensor) -> Tensor:

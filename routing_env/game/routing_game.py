@@ -100,7 +100,7 @@ class RoutingGame:
         self.final_reward = final_reward or (negative_loss if data.classes is None else correct_or_not)
         self._score = Score(data, loss)
         self._collected = CollectedDeals(block_batch)
-        self._logged = LoggedMeans()
+        self.logged = LoggedMeans()  # the values of :meth:`log`
         self.make_graph: MakeGraph | None = CudaGraph if self.spec.device.type == "cuda" else None
         self._captured: CapturedDeals | None = None
         self.unattended: Unattended | None = None
@@ -318,11 +318,11 @@ class RoutingGame:
         Raises:
             ValueError: they are not floats by name.
         """
-        self._logged.add(check_learned(values))
+        self.logged.add(check_learned(values))
 
     def drain_log(self) -> dict[str, float]:
         """The mean of each value that was logged since the last call."""
-        return self._logged.drain()
+        return self.logged.drain()
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but a deal under way, as nested dicts and lists of tensors and numbers."""
