@@ -149,7 +149,10 @@ class Recording:
 
     def _end(self, error: BaseException | None) -> None:
         if error is None and self._learner.samples == self._began:
-            raise ValueError("nothing was recorded: no deal of samples has ended; let the loop play")
+            raise ValueError(
+                "nothing was recorded: no deal of samples has trained the blocks; let the loop play, in an environment "
+                "that trains (without split, and with train=True)"
+            )
         if error is None and not self._run.epoch:
             self._end_epoch()
         if self._run.epoch:
