@@ -167,10 +167,10 @@ def test_a_recording_of_nothing_says_so(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="no run directory yet"):
         _ = recording.directory
     frozen = RoutingVecEnv(**SMALL, train=False)
-    with pytest.raises(ValueError, match="has trained the blocks.*train=True"), Recording(frozen, "mine", first):
-        frozen.reset()
-        for _ in range(frozen.game.spec.depth):
-            frozen.step([0] * frozen.num_envs)
+    steps = [[0] * frozen.num_envs] * frozen.game.spec.depth
+    frozen.reset()
+    with pytest.raises(ValueError, match=r"has trained the blocks.*train=True"), Recording(frozen, "mine", first):
+        list(map(frozen.step, steps))
     assert not list(tmp_path.iterdir())
 
 

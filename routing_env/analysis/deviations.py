@@ -50,7 +50,8 @@ def earned(game: RoutingGame, policy: Router | Policy, split: SplitName = "test"
         game: The game; nothing is trained or recorded.
         policy: A router, or a function from a state to actions.
         split: "train", "validation" or "test".
-        greedy: Whether a router acts greedily. Otherwise a copy of it draws, so that the router stays as it is.
+        greedy: Whether a router acts greedily. Otherwise a copy of it draws, so that the router stays as it is, and the
+            same call draws the same again.
     """
     if isinstance(policy, Router) and not greedy:
         policy = copy.deepcopy(policy)

@@ -253,7 +253,7 @@ class RoutingGame:
         Args:
             policy: a router, or a function from a state to legal actions int64 [B].
             split: "train", "validation" or "test".
-            greedy: whether a router acts greedily; otherwise a copy of it draws, and it stays as it is.
+            greedy: whether a router acts greedily; otherwise a copy of it draws, the same whenever it is called.
             batch_size: samples routed together.
 
         Raises:
