@@ -21,7 +21,13 @@ from routing_env import make_game, parallel_env
 from routing_env.agents import make_router
 from routing_env.benchmark.found import found_jobs
 from routing_env.benchmark.jobs import plan_jobs
-from routing_env.benchmark.scenario_scores import ScenarioScores, overall, scenario_scores, terminal_scores
+from routing_env.benchmark.scenario_scores import (
+    ScenarioScores,
+    overall,
+    save_scenario_scores,
+    scenario_scores,
+    terminal_scores,
+)
 from routing_env.benchmark.suites import SUITES, suite_of
 from routing_env.data import DATASETS, OnePerTask, ShuffledPass, load
 from routing_env.data.dealers import DriftingTasks
@@ -188,6 +194,14 @@ def test_scores_are_on_one_scale() -> None:
     over = overall([scores, other, unknown])
     assert list(over) == ["best known", "mine", "random-fixed"]
     assert over["mine"].value == pytest.approx(0.75)
+
+
+def test_names_of_entrants_do_not_break_the_table_of_scores(tmp_path: Path) -> None:
+    accuracy = {"random-fixed": {0: 0.5}, "mine.py:Mine kinds=a|b": {0: 0.6}}
+    scores = ScenarioScores("a", accuracy, floor=0.5, top=0.6, top_is_known=False, p=np.nan)
+    heading, _, row = save_scenario_scores([scores], tmp_path)[0].read_text(encoding="utf-8").splitlines()
+    assert r"kinds=a\|b" in heading
+    assert heading.replace(r"\|", "").count("|") == row.count("|")
 
 
 def test_without_a_scale_there_is_no_score() -> None:
