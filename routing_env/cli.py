@@ -19,7 +19,7 @@ from rich.text import Text
 from routing_env.benchmark.engines import EngineOptions, make_engine
 from routing_env.game.settings import Settings
 from routing_env.interrupts import interruptible
-from routing_env.names import file_name, printable
+from routing_env.names import counted, file_name, printable
 from routing_env.options import data_on_command_line, options_of
 from routing_env.runs.settings import SB3_PREFIX, BenchmarkOptions, ReportOptions, RunSettings, TuneOptions, resumed
 from routing_env.runs.trackers import TrackerName
@@ -177,7 +177,7 @@ def tune(
         studies = [Study(search) for search in searches]
         if not report:
             failures = run_studies(studies, console, make_engine(engine))
-    with failures_told(f"{len(failures)} trials", failures):
+    with failures_told(counted(len(failures), "trial"), failures):
         save_tuning(studies, config, console)
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
+from routing_env.names import counted
+
 Rows = Sequence[Mapping[str, Any]]
 """The metrics of a run, a row for each epoch."""
 
@@ -75,7 +77,7 @@ class Evaluation:
         }
 
     def __repr__(self) -> str:
-        tasks = f"{len(self.task_names)} tasks, {int(self.samples.sum()):,} samples"
+        tasks = f"{counted(len(self.task_names), 'task')}, {counted(int(self.samples.sum()), 'sample')}"
         if bool(self.accuracy.isnan().all()):
             return f"Evaluation({self.split}: {tasks}, loss {self.overall_loss:.4f})"
         worst = int(self.accuracy.argmin())

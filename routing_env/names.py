@@ -219,6 +219,11 @@ def is_number(value: object, within: Range | None = None) -> bool:
     return within is None or bool(_IN_RANGE[within](cast(float, value)))
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things in words, such as "1 epoch" and "1,000 epochs"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def as_integer(value: object) -> int | None:
     """The value as a Python integer; None if it is not an integer.
 

@@ -18,6 +18,7 @@ from routing_env.game.build import make_game
 from routing_env.names import (
     by_number,
     check_options,
+    counted,
     field_docs,
     find,
     import_object,
@@ -27,6 +28,10 @@ from routing_env.names import (
     require,
     suggestion,
 )
+
+
+def test_things_are_counted_in_words() -> None:
+    assert [counted(number, "epoch") for number in (0, 1, 2000)] == ["0 epochs", "1 epoch", "2,000 epochs"]
 
 
 def test_the_nearest_name_is_suggested() -> None:

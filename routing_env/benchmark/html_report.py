@@ -20,6 +20,7 @@ from routing_env.benchmark.statistics import CensoredMedian, Interval, mean_inte
 from routing_env.benchmark.suites import BEST_KNOWN, FLOOR
 from routing_env.benchmark.tables import costs, power, shown_in, verdict
 from routing_env.html import charts, page
+from routing_env.names import counted
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.html_report import replay_of_run
 from routing_env.runs.learners import is_baseline
@@ -57,7 +58,7 @@ def save_html(
         panels[board.arena] = "\n".join([_leaderboard(board), _curves(own), _replays(own, named=named)])
     parts = [_scenarios(scores)] if scores else []
     parts.append(page.choices("Results on", panels))
-    subtitle = f"{len(done)} runs; {'; '.join(dict.fromkeys(board.scale for board in boards))}"
+    subtitle = f"{counted(len(done), 'run')}; {'; '.join(dict.fromkeys(board.scale for board in boards))}"
     return page.save_page(folder / "report.html", f"Benchmark: {_listed(list(panels))}", subtitle, "\n".join(parts))
 
 

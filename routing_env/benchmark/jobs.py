@@ -17,7 +17,7 @@ from routing_env.benchmark.tuned import read_tuned, with_tuned
 from routing_env.data import DATASETS, load
 from routing_env.game.build import NETWORKS
 from routing_env.game.settings import Given, Settings
-from routing_env.names import file_name, find, look_up, source_file
+from routing_env.names import counted, file_name, find, look_up, source_file
 from routing_env.runs.arrivals import later_epochs
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.learners import is_baseline
@@ -349,5 +349,5 @@ def digest_of(given: Given) -> str:
 
 def _count(numbers: Sequence[int], what: str) -> str:
     """As in "1 seed" or "1 to 3 seeds"."""
-    span = str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
-    return f"{span} {what}{'' if numbers[-1] == 1 else 's'}"
+    largest = counted(numbers[-1], what)
+    return largest if len(numbers) == 1 else f"{numbers[0]} to {largest}"

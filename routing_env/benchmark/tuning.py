@@ -20,7 +20,7 @@ from routing_env.benchmark.suites import Arena, Entrant
 from routing_env.benchmark.tuned import Tuned, option_pairs
 from routing_env.data import DATASETS
 from routing_env.game.settings import Settings
-from routing_env.names import check_options, file_name, is_number, look_up, parse_options, require
+from routing_env.names import check_options, counted, file_name, is_number, look_up, parse_options, require
 from routing_env.runs.learners import is_baseline
 from routing_env.runs.settings import SB3_PREFIX, TuneOptions
 from routing_env.search_space import Choices, Dimension, SearchSpace, grid
@@ -219,8 +219,8 @@ def budget(searches: Sequence[Search]) -> list[str]:
     first = searches[0]
     epochs, share = first.given["epochs"], first.given.get("fraction", 1.0)
     told = (
-        f"{first.arena.name}: {first.trials} trials for each entrant, or every point once where there are no more; a "
-        f"trial is {epochs} epochs on {100 * share:g} % of the training samples with seeds "
+        f"{first.arena.name}: {counted(first.trials, 'trial')} for each entrant, or every point once where there "
+        f"are no more; a trial is {counted(epochs, 'epoch')} on {100 * share:g} % of the training samples with seeds "
         f"{', '.join(map(str, first.seeds))}; its score is the mean validation accuracy after the last epoch; the test "
         "split is not read"
     )

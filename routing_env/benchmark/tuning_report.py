@@ -13,7 +13,7 @@ from routing_env.benchmark.statistics import mean_interval
 from routing_env.benchmark.studies import Study
 from routing_env.benchmark.tuned import option_pairs, write_tuned
 from routing_env.drawing.style import line_colour, plain, shown
-from routing_env.names import printable
+from routing_env.names import counted, printable
 from routing_env.runs.display import clock
 from routing_env.runs.settings import TuneOptions
 from routing_env.search_space import Between, Dimension
@@ -86,10 +86,11 @@ def tuning_table(studies: Sequence[Study]) -> str:
         lines.append(f"| {' | '.join(map(str, row))} |")
     lines.append("")
     first = studies[0].search
+    epochs, share = counted(first.given["epochs"], "epoch"), 100 * first.given.get("fraction", 1.0)
     lines.append(
-        f"{first.arena.name}, {first.given['epochs']} epochs, {100 * first.given.get('fraction', 1.0):g} % of the "
-        f"training samples, seeds {', '.join(map(str, first.seeds))}; mean and 95 % interval over seeds. Compute is "
-        f"that of one thread for all trials; {clock(total)} in all. The test split was not read."
+        f"{first.arena.name}, {epochs}, {share:g} % of the training samples, seeds {', '.join(map(str, first.seeds))}; "
+        "mean and 95 % interval over seeds. Compute is that of one thread for all trials; "
+        f"{clock(total)} in all. The test split was not read."
     )
     return "\n".join(lines) + "\n"
 
@@ -127,8 +128,8 @@ def rates_figure(studies: Sequence[Study]) -> Figure:
     axes.set_xlabel("learning rate of the blocks")
     axes.set_ylabel("validation accuracy in %")
     first = studies[0].search
-    share = 100 * first.given.get("fraction", 1.0)
-    axes.set_title(f"{shown(first.arena.name)}, {first.given['epochs']} epochs, {share:g} % of the samples", loc="left")
+    epochs, share = counted(first.given["epochs"], "epoch"), 100 * first.given.get("fraction", 1.0)
+    axes.set_title(f"{shown(first.arena.name)}, {epochs}, {share:g} % of the samples", loc="left")
     figure.legend(loc="outside right upper", frameon=False, fontsize=8)
     plain(axes)
     return figure

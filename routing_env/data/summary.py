@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from routing_env.data.base import MultiTaskData, Split
-from routing_env.names import printable
+from routing_env.names import counted, printable
 
 _IMAGES_PER_ROW = 10
 _MARGIN, _HEADER, _GAP = 150, 18, 4
@@ -23,7 +23,7 @@ _MARGIN, _HEADER, _GAP = 150, 18, 4
 
 def describe(data: MultiTaskData) -> Table:
     """Tabulate the samples of each task and split, and the balance of the training labels."""
-    table = Table(title=Text(f"{printable(data.name)}: {data.tasks} tasks"), title_justify="left")
+    table = Table(title=Text(f"{printable(data.name)}: {counted(data.tasks, 'task')}"), title_justify="left")
     table.add_column("task", overflow="fold", max_width=40)
     for column in ("train", "validation", "test"):
         table.add_column(column, justify="right")

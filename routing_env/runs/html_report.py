@@ -10,6 +10,7 @@ import numpy as np
 from routing_env.evaluations import Rows, measured_split
 from routing_env.html import charts, page
 from routing_env.html.replay import TrainingReplay, replay_of
+from routing_env.names import counted
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.learners import GameLearner
 from routing_env.runs.run import REFERENCES, Run
@@ -47,7 +48,8 @@ def save_run_page(run: Run, directory: RunDirectory) -> Path:
     if (replay := replay_of_run(run, rows)) is not None:
         parts.append(page.section("Replay of the training", "", replay.html()))
     parts.append(_tasks(run, rows))
-    scale = f"{rows[-1]['epoch']} epochs, {rows[-1]['samples']:,} training samples, seed {run.settings.game.seed}"
+    epochs, samples = counted(rows[-1]["epoch"], "epoch"), counted(rows[-1]["samples"], "training sample")
+    scale = f"{epochs}, {samples}, seed {run.settings.game.seed}"
     return page.save_page(directory.path / "report.html", f"{router} on {run.ground}", scale, "\n".join(parts))
 
 

@@ -27,7 +27,7 @@ from routing_env.game.evaluation import Score, evaluate
 from routing_env.game.routing_game import RoutingGame
 from routing_env.game.settings import SettingError, Settings
 from routing_env.game.training import LOSSES, BlockTrainer
-from routing_env.names import find, import_object, look_up, parse_options, reference
+from routing_env.names import counted, find, import_object, look_up, parse_options, reference
 from routing_env.runs.baseline_step import BaselineStep
 from routing_env.runs.behaviour import routing_measures
 from routing_env.runs.compute import ComputeMeter, parameters_of
@@ -166,7 +166,7 @@ class GameLearner(Learner):
         self.pass_size = game.dealer.pass_size
         self.compute = ComputeMeter(self.pass_size)
         self.pass_action = game.network.pass_action
-        self.description = f"{game.spec.depth} decisions among {game.spec.actions} actions"
+        self.description = f"{counted(game.spec.depth, 'decision')} among {counted(game.spec.actions, 'action')}"
         probability: Probability | None = getattr(policy, "probability", None)
         self.monitor = Monitor(game.spec, every, probability)
 

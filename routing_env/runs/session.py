@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from routing_env.evaluations import Evaluation
-from routing_env.names import printable
+from routing_env.names import counted, printable
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.display import Display
 from routing_env.runs.process import figures_failed
@@ -38,7 +38,7 @@ def train_and_show(
     data = run.learner.data
     router, name = (escape(printable(text)) for text in (run.settings.router, run.ground))
     console.print(
-        f"[bold]{router}[/bold] on [bold]{name}[/bold]: {data.tasks} tasks, "
+        f"[bold]{router}[/bold] on [bold]{name}[/bold]: {counted(data.tasks, 'task')}, "
         f"{len(data.train):,} training, {len(data.validation):,} validation and {len(data.test):,} test samples; "
         f"{escape(printable(run.learner.description))}",
         highlight=False,
@@ -59,7 +59,7 @@ def train_and_show(
             other.train(its_directory, display)
             references[router] = other.evaluate(run.reported)
     console.print()
-    title = f"{run.settings.router} on {run.ground}: {run.reported} split after {run.epoch} epochs"
+    title = f"{run.settings.router} on {run.ground}: {run.reported} split after {counted(run.epoch, 'epoch')}"
     console.print(task_table(evaluation, data, title, pass_action=run.learner.pass_action, references=references))
     for part in run.learner.tables(directory.read_metrics()):
         console.print(part)
