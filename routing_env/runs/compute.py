@@ -18,6 +18,9 @@ from routing_env.types import Router
 COUNTED = 8
 """Deals of each epoch whose operations are counted, at equal distances."""
 
+APART = 50
+"""Deals from one that is counted to the next, at least: to count takes as long as to play."""
+
 
 class ComputeMeter:
     """Counts the floating-point operations of some training deals: forward, backward, and what the router computes.
@@ -60,7 +63,7 @@ class ComputeMeter:
         self._deals += 1
         self._seen += samples
         if self._seen >= self._next:
-            self._next = self._seen + self._stride
+            self._next = self._seen + max(self._stride, APART * samples)
             self._start()
 
     def drain(self) -> float:
