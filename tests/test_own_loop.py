@@ -179,6 +179,8 @@ def one_of_two_processes(rank: int, folder: Path) -> None:
     for step, routes in enumerate(ROUTES):
         train_on(together, [torch.arange(48).chunk(2)[rank]], [routes[rank]], optimizer)
         torch.save(model.state_dict(), folder / f"{rank}-{step}.pt")
+    del together  # it holds the group, whose threads must end before the process does
+    distributed.barrier()
     distributed.destroy_process_group()
 
 
