@@ -167,7 +167,7 @@ def test_a_recording_of_nothing_says_so(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="no run directory yet"):
         _ = recording.directory
     frozen = RoutingVecEnv(**SMALL, train=False)
-    steps = [[0] * frozen.num_envs] * frozen.game.spec.depth
+    steps = [np.zeros(frozen.num_envs, np.int64)] * frozen.game.spec.depth
     frozen.reset()
     with pytest.raises(ValueError, match=r"has trained the blocks.*train=True"), Recording(frozen, "mine", first):
         list(map(frozen.step, steps))
