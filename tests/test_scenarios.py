@@ -225,9 +225,7 @@ def test_only_agents_with_a_choice_count(tmp_path: Path) -> None:
     assert scores.floor == scores.top == 0.5
 
 
-@pytest.mark.parametrize(
-    "scenario", ["planted-3x4", "overlap"]
-)  # the oracle knows the routing of one, not of the other
+@pytest.mark.parametrize("scenario", ["planted-3x4", "overlap"])  # the oracle knows the routing of one alone
 def test_a_report_on_folders_knows_the_best_routing(scenario: str, tmp_path: Path) -> None:
     best = SCENARIOS[scenario].best
     assert best is not None

@@ -14,7 +14,7 @@ from rich.table import Table
 from routing_env.benchmark.jobs import Job
 from routing_env.benchmark.statistics import Interval, interquartile_mean_interval, paired_comparison
 from routing_env.benchmark.suites import BEST_KNOWN, FLOOR
-from routing_env.benchmark.tables import in_markdown, markdown_table
+from routing_env.benchmark.tables import escaped, markdown_table
 from routing_env.scenarios import SCENARIOS
 
 
@@ -112,7 +112,7 @@ def save_scenario_scores(scores: Sequence[ScenarioScores], folder: Path) -> list
     folder.mkdir(parents=True, exist_ok=True)
     headings, lines = _lines(scores)
     paths = [folder / "scenarios.md", folder / "scenarios.csv"]
-    first, *rest = ([in_markdown(text) for text in row] for row in (headings, *lines))
+    first, *rest = escaped((headings, *lines))
     paths[0].write_text(markdown_table(first, rest) + "\n", encoding="utf-8")
     with paths[1].open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")

@@ -165,7 +165,7 @@ def markdown(boards: Sequence[Leaderboard]) -> str:
     for board in boards:
         headings = ["", "entrant", *(column.heading for column in shown_in(board, "markdown"))]
         parts.append(
-            f"## {in_markdown(board.arena)}: {board.scale}\n\n{markdown_table(headings, _escaped(cells(board)))}\n\n"
+            f"## {in_markdown(board.arena)}: {board.scale}\n\n{markdown_table(headings, escaped(cells(board)))}\n\n"
             f"{in_markdown(verdict(board))}\n"
         )
         parts += [f"{in_markdown(text)}\n" for text in (power(board), costs(board), board.differences) if text]
@@ -184,7 +184,7 @@ def _routing_table(board: Leaderboard) -> list[str]:
         return []
     lines = [[row.name, *(column.cell(row.values[column.key], "routing") for column in columns)] for row in routers]
     headings = ["router", *(column.heading for column in columns)]
-    return [f"Routing on the test split, entropies in nats:\n\n{markdown_table(headings, _escaped(lines))}\n"]
+    return [f"Routing on the test split, entropies in nats:\n\n{markdown_table(headings, escaped(lines))}\n"]
 
 
 def save_tables(boards: Sequence[Leaderboard], jobs: Sequence[Job], folder: Path) -> list[Path]:
@@ -249,7 +249,7 @@ def markdown_table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> s
     return "\n".join("| " + " | ".join(line) + " |" for line in (headings, rule, *lines))
 
 
-def _escaped(lines: Sequence[Sequence[str]]) -> list[list[str]]:
+def escaped(lines: Sequence[Sequence[str]]) -> list[list[str]]:
     """The same texts in Markdown, which shows them as they are."""
     return [[in_markdown(text) for text in line] for line in lines]
 

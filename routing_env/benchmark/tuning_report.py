@@ -12,6 +12,7 @@ from rich.console import Console
 from routing_env.benchmark.statistics import mean_interval
 from routing_env.benchmark.studies import Study
 from routing_env.benchmark.tuned import option_pairs, write_tuned
+from routing_env.benchmark.tuning import Search
 from routing_env.drawing.style import line_colour, plain, shown
 from routing_env.names import counted, printable
 from routing_env.runs.display import clock
@@ -86,9 +87,8 @@ def tuning_table(studies: Sequence[Study]) -> str:
         lines.append(f"| {' | '.join(map(str, row))} |")
     lines.append("")
     first = studies[0].search
-    epochs, share = counted(first.given["epochs"], "epoch"), 100 * first.given.get("fraction", 1.0)
     lines.append(
-        f"{first.arena.name}, {epochs}, {share:g} % of the training samples, seeds {', '.join(map(str, first.seeds))}; "
+        f"{first.arena.name}, {_length(first)} of the training samples, seeds {', '.join(map(str, first.seeds))}; "
         "mean and 95 % interval over seeds. Compute is that of one thread for all trials; "
         f"{clock(total)} in all. The test split was not read."
     )
@@ -128,11 +128,15 @@ def rates_figure(studies: Sequence[Study]) -> Figure:
     axes.set_xlabel("learning rate of the blocks")
     axes.set_ylabel("validation accuracy in %")
     first = studies[0].search
-    epochs, share = counted(first.given["epochs"], "epoch"), 100 * first.given.get("fraction", 1.0)
-    axes.set_title(f"{shown(first.arena.name)}, {epochs}, {share:g} % of the samples", loc="left")
+    axes.set_title(f"{shown(first.arena.name)}, {_length(first)} of the samples", loc="left")
     figure.legend(loc="outside right upper", frameon=False, fontsize=8)
     plain(axes)
     return figure
+
+
+def _length(search: Search) -> str:
+    """Epochs of a trial, and its share of the training samples."""
+    return f"{counted(search.given['epochs'], 'epoch')}, {100 * search.given.get('fraction', 1.0):g} %"
 
 
 def _written(kind: str, values: Any, space: dict[str, Dimension]) -> str:

@@ -168,8 +168,6 @@ def _integers(given: object) -> list[int] | None:
     """Python integers; None for anything else than a list or a tuple of integers."""
     if not isinstance(given, list | tuple):
         return None
-    if set(map(type, given)) == {int}:  # the usual case
-        return list(cast(Sequence[int], given))
     chosen = [as_integer(one) for one in cast(Sequence[object], given)]
     return None if None in chosen else cast(list[int], chosen)
 

@@ -26,7 +26,7 @@ from routing_env.capturable import CapturableRouter
 from routing_env.game.blocks import BlockBank
 from routing_env.game.dropout import SeededDropout
 from routing_env.game.network import RoutedNetwork
-from routing_env.game.rewards import FINAL_REWARDS, Collaboration, correct_or_not, negative_loss
+from routing_env.game.rewards import FINAL_REWARDS, OF_EACH_LANE, Collaboration
 from routing_env.game.unattended import Unattended
 from routing_env.types import Batch, Router, Trace
 
@@ -219,7 +219,7 @@ def captured_deals(game: RoutingGame, router: Router, before: CapturedDeals | No
         return None
     if not can_capture(game) or (router.asks_for_routes and game.spec.actions > MANY_ACTIONS):
         return None
-    if router.needs_counterfactuals and game.final_reward not in (correct_or_not, negative_loss):
+    if router.needs_counterfactuals and game.final_reward not in OF_EACH_LANE:
         return None
     return before if before is not None and before.router is router else CapturedDeals(game, router, game.make_graph)
 

@@ -41,6 +41,8 @@ FINAL_REWARDS: dict[str, FinalReward] = {
     "negative_loss": negative_loss,
     "team": team_reward,
 }
+OF_EACH_LANE = (correct_or_not, negative_loss)
+"""Those of them in which a lane's reward does not depend on the other lanes."""
 
 
 def reward_of(final_reward: FinalReward, outcome: Outcome, playing: Tensor | None = None) -> Tensor:
@@ -73,7 +75,7 @@ def refuse_shared_rewards(final_reward: FinalReward, outcome: Outcome) -> None:
     Raises:
         ValueError: the reward of some lanes changes when others fail or succeed.
     """
-    if final_reward in (correct_or_not, negative_loss):
+    if final_reward in OF_EACH_LANE:
         return
     first = torch.arange(len(outcome.task), device=outcome.task.device) < len(outcome.task) // 2
     for others in (first, ~first):  # once they all fail, once they all succeed

@@ -36,10 +36,10 @@ from routing_env.runs.transfer import (
     forgetting,
     forward_transfer,
 )
+from routing_env.types import Router, Tick
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-from routing_env.types import Router, Tick
 
 EPOCHS_OF_A_STAGE = 5
 """Measurements of each stage after the first; the first one is measured after every pass."""
