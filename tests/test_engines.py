@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,22 @@ def test_processes_of_this_machine_are_the_default() -> None:
     engine = make_engine(EngineOptions(workers=3))
     assert isinstance(engine, LocalEngine)
     assert (engine.free, engine.busy) == (3, False)
+
+
+@pytest.mark.parametrize("crashes", [False, True])
+def test_an_engine_leaves_neither_processes_nor_threads(tmp_path: Path, crashes: bool) -> None:
+    """A thread of a pool that meets the end of the interpreter prints a traceback."""
+    before = set(threading.enumerate())
+    with LocalEngine(2) as engine:
+        engine.start([(name, [({}, tmp_path / name)]) for name in ("first", "second")])
+        assert len(multiprocessing.active_children()) == 2
+        if crashes:
+            for worker in multiprocessing.active_children():
+                worker.kill()
+            while engine.busy:
+                engine.ended()
+    assert set(threading.enumerate()) <= before
+    assert multiprocessing.active_children() == []
 
 
 def test_what_makes_progress_is_tried_again_and_what_makes_none_fails(tmp_path: Path) -> None:

@@ -32,10 +32,10 @@ class LocalEngine(Engine[Task]):
         self._running: dict[Future[str], tuple[Task, ProcessPoolExecutor]] = {}
 
     def __exit__(self, *_: object) -> None:
-        for pool in (*self._idle, *(pool for _, pool in self._running.values())):
-            pool.shutdown(wait=False, cancel_futures=True)
         for worker in multiprocessing.active_children():  # idle by now, or interrupted: a run resumes from its files
             worker.terminate()
+        for pool in (*self._idle, *(pool for _, pool in self._running.values())):
+            pool.shutdown()  # whose thread would meet the end of the interpreter, which prints a traceback then
 
     @property
     def free(self) -> int:
@@ -63,7 +63,7 @@ class LocalEngine(Engine[Task]):
             error = future.exception()
             if isinstance(error, BrokenProcessPool):
                 reason = KILLED
-                pool.shutdown(wait=False)
+                pool.shutdown()
             else:
                 reason = future.result() if error is None else f"{type(error).__name__}: {error}"
                 self._idle.append(pool)
