@@ -11,10 +11,11 @@ from typing import Any, ClassVar, Literal, Self, get_args
 import torch
 from torch import Tensor, nn
 
-from routing_env.agents.base import PolicyRouter, Rate, acting_agent, epsilon_greedy
+from routing_env.agents.base import PolicyRouter, Rate, acting_agent
 from routing_env.agents.growth import enlarged
 from routing_env.agents.networks import ROUTER_NETWORKS, RouterNetwork
 from routing_env.agents.per_agent import AgentAdam, agent_parameters, by_agent
+from routing_env.agents.policies import epsilon_greedy
 from routing_env.agents.samples import of_taken
 from routing_env.names import find
 from routing_env.search_space import Choices, SearchSpace

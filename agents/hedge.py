@@ -8,7 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from routing_env.agents.base import Rate, TableRouter, uniform
+from routing_env.agents.base import Rate, TableRouter
+from routing_env.agents.policies import uniform
 from routing_env.agents.samples import Samples
 from routing_env.search_space import Choices, SearchSpace
 from routing_env.types import State

@@ -8,7 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from routing_env.agents.base import PolicyTableRouter, Rate, move_taken, project_onto_simplex
+from routing_env.agents.base import PolicyTableRouter, Rate, move_taken
+from routing_env.agents.policies import project_onto_simplex
 from routing_env.agents.q_learning import td_target
 from routing_env.agents.samples import Samples
 from routing_env.search_space import Choices, SearchSpace

@@ -8,8 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from routing_env.agents.base import Rate, TableRouter, epsilon_greedy, move_taken
+from routing_env.agents.base import Rate, TableRouter, move_taken
 from routing_env.agents.gradient import ValueNetworkRouter
+from routing_env.agents.policies import epsilon_greedy
 from routing_env.agents.samples import Samples
 from routing_env.search_space import Choices, SearchSpace
 from routing_env.types import State, Trace

@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from routing_env.agents.base import PolicyRouter, draw_action
+from routing_env.agents.base import PolicyRouter, undispatched_agent
+from routing_env.agents.policies import draw_action
 from routing_env.agents.rules import certainty
 from routing_env.names import as_integer, is_number, require
 from routing_env.search_space import Choices, SearchSpace
@@ -177,7 +178,7 @@ class RouteHedge(PolicyRouter):
 
     def _agent(self, task: Tensor) -> Tensor:
         """The learner of each lane, int64 [B]: the task's, or the only one."""
-        return task if self.spec.agents is None else torch.zeros_like(task)
+        return undispatched_agent(task, self.spec)
 
     @property
     def _copy(self) -> Tensor:

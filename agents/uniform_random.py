@@ -8,7 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from routing_env.agents.base import PolicyRouter, uniform
+from routing_env.agents.base import PolicyRouter
+from routing_env.agents.policies import uniform
 from routing_env.types import State
 
 

@@ -29,7 +29,8 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
-from routing_env.agents.base import PolicyTableRouter, Rate, clip_and_normalise, move_taken, project_onto_simplex
+from routing_env.agents.base import PolicyTableRouter, Rate, move_taken
+from routing_env.agents.policies import clip_and_normalise, project_onto_simplex
 from routing_env.agents.samples import Samples, of_taken
 from routing_env.search_space import Choices, SearchSpace
 from routing_env.types import Trace

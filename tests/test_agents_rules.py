@@ -15,12 +15,13 @@ from torch import Tensor
 from routing_env.agents import ROUTERS, make_router, router_class
 from routing_env.agents.actor_critic import ActorCritic, AdvantageActorCritic, generalized_advantage
 from routing_env.agents.advantage_learning import advantage_target
-from routing_env.agents.base import draw_action, draw_from_many, rate_at
+from routing_env.agents.base import rate_at
 from routing_env.agents.exp3 import EXP3, exp3_policy, exp3_update
 from routing_env.agents.giga_wolf import giga_wolf_update
 from routing_env.agents.gumbel import GumbelSoftmax, straight_through
 from routing_env.agents.hysteretic_q import hysteretic_update
 from routing_env.agents.pga_app import pga_app_update
+from routing_env.agents.policies import draw_action, draw_from_many
 from routing_env.agents.q_learning import QLearning, QLearningApprox
 from routing_env.agents.reinforce import Reinforce
 from routing_env.agents.sarsa import Sarsa, SarsaApprox, sarsa_target

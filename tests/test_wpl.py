@@ -13,7 +13,7 @@ from scipy.optimize import brentq
 from torch import Tensor
 from worlds import Blueprint, noise
 
-from routing_env.agents.base import clip_and_normalise, project_onto_simplex
+from routing_env.agents.policies import clip_and_normalise, project_onto_simplex
 from routing_env.agents.samples import in_turn
 from routing_env.agents.wpl import WPL, Rule, full_vector_update, sampled_update, wpl_step
 from routing_env.types import Decision, Outcome, State, Trace
