@@ -95,7 +95,7 @@ def test_reports_at_other_scales_have_other_folders() -> None:
 
 def test_entrants_are_checked() -> None:
     (arena,) = SUITES["architectures"].arenas
-    chosen = choose_entrants(arena, ["wpl single", "exp3", "wpl single"]).entrants
+    chosen = choose_entrants(arena, ["wpl single", "exp3 ", "wpl  single"]).entrants
     assert [(entrant.name, entrant.router, entrant.options) for entrant in chosen] == [
         ("wpl single", "wpl", ("topology=single",)),
         ("exp3", "exp3", ()),
@@ -105,6 +105,7 @@ def test_entrants_are_checked() -> None:
     for wrong, message in (
         ("wpl rule", "'rule' is not an option with a value"),
         ("wpl =1", "'=1' is not"),
+        ("wpl 'rule=x", '"wpl \'rule=x" as an entrant: .*close the quotation mark'),
         ("wlp rule=x", "did you mean 'wpl'"),
         ("", "unknown"),
     ):

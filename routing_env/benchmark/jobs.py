@@ -179,12 +179,17 @@ def choose_entrants(arena: Arena, names: Sequence[str]) -> Arena:
         ValueError: an unknown name, with the nearest known one, or an option without a value.
     """
     own = {entrant.name: entrant for entrant in arena.entrants}
-    return replace(arena, entrants=tuple(own.get(name) or _entrant(name) for name in dict.fromkeys(names)))
+    quoted = {"'", '"'}
+    spaced_once = [name if quoted & set(name) else " ".join(name.split()) for name in names]
+    return replace(arena, entrants=tuple(own.get(name) or _entrant(name) for name in dict.fromkeys(spaced_once)))
 
 
 def _entrant(name: str) -> Entrant:
     """A router, baseline or class, with the options that follow it."""
-    router, *options = shlex.split(name) or [""]
+    try:
+        router, *options = shlex.split(name) or [""]
+    except ValueError as error:
+        raise ValueError(f"{name!r} as an entrant: {error}; close the quotation mark, or leave it out") from None
     is_baseline(router)
     for option in options:
         if not all(option.partition("=")):
