@@ -75,7 +75,8 @@ class GradientRouter(PolicyRouter):
     """
 
     network: RouterNetwork = "mlps"
-    """The router's networks: "mlps", "mlp", "table", or your own as ``module:Class`` or a function."""
+    """Network of the router: "table" over task and depth; "mlps", an MLP for each depth; "mlp", one with the depth as a
+    further input; or your own as ``module:Class``, ``file.py:Class`` or a function."""
     learning_rate: Rate | None = None
     """Learning rate of the router, separate from that of the blocks; defaults to 0.05 for tables and to 0.003 for other
     networks."""

@@ -54,8 +54,8 @@ def advantages(returns: Tensor, policy: Tensor) -> Tensor:
 class Hedge(TableRouter):
     """Hedge: exponential weights over the actions of each task and depth, from what every action would have earned.
 
-    The return of an action at a depth is that of the route as it was, but for this action. Where a trace does not tell
-    the returns of other actions, that of the action taken, divided by its probability, stands for them, as in EXP3.
+    The return of an action at a depth is that of the same route with only this action changed. Where a trace has no
+    returns of other actions, the return of the action taken is divided by its probability, as in EXP3.
 
     Attributes:
         evidence: G, float32 [agents, D, A].
@@ -70,10 +70,10 @@ class Hedge(TableRouter):
     rate: float = 1.0
     """Rate of the exponential weights, in units of 1 / return."""
     discount: float = 1.0
-    """What a sample leaves of an agent's earlier evidence, in (0, 1]; 1 forgets nothing."""
+    """Factor, in (0, 1], of an agent's earlier evidence at each sample; 1 forgets nothing."""
     pooled: Rate = 0.0
-    """Share of the evidence of all agents together in that of each agent: 0 is its own alone, 1 makes all alike. The
-    schedule (1, 0, samples) lets tasks part as evidence grows."""
+    """Weight of the pooled evidence of all agents in that of each agent: 0 uses only its own, 1 makes all agents alike.
+    The schedule (1, 0, samples) lets tasks part as evidence grows."""
     exploration: Rate = (0.3, 0.02, 20_000)
     """Share of uniform exploration."""
 

@@ -1,4 +1,4 @@
-"""The best sharing or the best route, if the data know it: the yardstick on ``planted`` and ``compose``."""
+"""The best sharing or the best route, if the data know it: the yardstick on ``planted``, ``mixed`` and ``compose``."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from routing_env.types import Decision, GameSpec, State
 class Oracle(RuleRouter):
     """Oracle: the tasks of group g take block g of each layer, or a task takes the blocks of its program.
 
-    Where the data know kinds of samples, a sample of kind k takes block k of the first layer, and of the others.
-    Where the data know programs, function k is block k of the first layer, PASS follows a program that is shorter than
-    the routes, and the first block of the last layer classifies.
+    Where the data know kinds of samples, a sample of kind k takes block k of the only layer. Where the data know
+    programs, function k is block k of the first layer, PASS fills the route after a short program, and the first block
+    of the last layer classifies.
 
     Args:
-        spec: The specification of a game whose data know their groups or programs.
+        spec: The specification of a game whose data know their groups, kinds or programs.
         seed: Ignored; present because every router is built with one.
 
     Raises:
-        ValueError: The data know neither, or the network cannot represent what they know.
+        ValueError: The data know none of these, or the network cannot represent what they know.
     """
 
     captures: ClassVar[bool] = True

@@ -14,10 +14,10 @@ from routing_env.types import Decision, GameSpec, State
 
 
 class RandomFixed(RuleRouter):
-    """Random fixed routes, by a hash of seed, task and depth; nothing is learned but the blocks.
+    """Random fixed routes, by a hash of seed, task and depth; only the blocks learn.
 
-    Every router should be compared with it. Where it is as good, the blocks have adapted to whatever route they were
-    given, and the game did not measure who routes well.
+    Every router should be compared with it. Where it is as good as a learned router, the blocks have adapted to
+    whatever routes they were given, and the game does not measure how well a router routes.
 
     Args:
         spec: The specification of the game.

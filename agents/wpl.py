@@ -1,24 +1,25 @@
 """Weighted Policy Learner (Abdallah & Lesser, AAMAS 2006 and JAIR 2008), the router of the paper's main results.
 
-Three rules go by this name. They differ in where they slow down:
+Three rules go by this name. They differ in what they multiply a step Delta by, and so in where they slow down:
 
 ===============  ===========================================  ============  =============  =========================
-rule             Delta                                        Delta < 0 by  Delta >= 0 by  projection
+rule             Delta                                        Delta < 0     Delta >= 0     projection
 ===============  ===========================================  ============  =============  =========================
 ``algorithm-3``  R - Rhat of the action taken                 1 - pi(a)     pi(a)          clip, divide by the sum
 ``section-7.4``  the same                                     pi(a)         1 - pi(a)      the same
 ``full-vector``  Q(a) - sum_b pi(b) Q(b), for every action    pi(a)         1 - pi(a)      Euclidean, with a minimum
 ===============  ===========================================  ============  =============  =========================
 
-The first is the paper's Algorithm 3 as printed, the second what its section 7.4 says in words, and the third the
-original rule of Abdallah & Lesser. That rule can also learn from full information: after each sample Q(a) moves towards
-the return of every action a at this depth, with the rest of the route as it was, and not of the action taken alone.
+The first is the paper's Algorithm 3 as printed, the second is what its section 7.4 says in words, and the third is the
+original rule of Abdallah & Lesser. The third can also learn from full information: after each sample, Q(a) moves
+towards the return of every action a at this depth, with the rest of the route as it was, instead of that of the action
+taken alone.
 
-The first two rules compare a return with the average of the same action. So the mean of Delta is 0 whatever the action
-earns, and what moves the policy is the spread of the returns. Let m(a) be half the mean of |Delta| for action a. By
-section 7.4 its probability drifts like that of a replicator whose fitness is m(a) (1 - 2 pi(a)), which favours what is
-improbable: with equal spreads the uniform policy is the attractor, even if one action is much better than the others.
-By Algorithm 3 the fitness is the negative of that, and the policy becomes deterministic.
+The first two rules compare a return with the average return of the same action. So the mean of Delta is 0 whatever the
+action earns, and what moves the policy is the spread of the returns. Let m(a) be half the mean of |Delta| for action a.
+By section 7.4 the probability of a drifts as in a replicator equation with fitness m(a) (1 - 2 pi(a)), which favours
+improbable actions: with equal spreads the uniform policy is the attractor, even if one action is much better than the
+others. By Algorithm 3 the fitness is the negative of that, and the policy becomes deterministic.
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@ network gives pi(. | state) and another one Q(state, .). In every state visited 
     pi'(. | s) = project(pi(. | s) + eta d),
 
 and the policy network is fitted to it by cross-entropy, with the target held constant. The gradient with respect to the
-logits is pi - pi', which inside the simplex is -eta d less its mean: the logits move in WPL's own direction, not in the
-direction into which the softmax would bend it. With one state and one row the resting points of the tabular rule are
-kept: the gradient is zero if and only if pi' = pi. Q is fitted to the returns R_i of the actions taken.
+logits is pi - pi', which inside the simplex is -eta d minus its mean: the logits move in WPL's own direction, not in
+the one into which the softmax would bend it. With one state and one row, the tabular rule keeps its resting points: the
+gradient is zero if and only if pi' = pi. Q is fitted to the returns R_i of the actions taken.
 """
 
 from __future__ import annotations

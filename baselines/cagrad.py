@@ -25,7 +25,7 @@ class CAGrad(GradientMethod):
         plan: The plan of the routed network.
         c: Radius of the ball around g_0 that d is chosen from, as a multiple of |g_0|. At 0 the step is g_0, and below
             1 the method converges to a stationary point of the mean loss.
-        of: Name of the baseline whose network is trained, see :class:`GradientMethod`.
+        of: Name of the baseline whose network is trained, such as task_specific_1_fc, shared_trunk or dense.
 
     Raises:
         ValueError: ``c`` is negative.

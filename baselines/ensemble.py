@@ -25,11 +25,11 @@ class Ensemble(Baseline):
     proportional to the geometric mean of the members' probabilities, since a mean of logits and a mean of
     log-probabilities differ by a constant per sample; for regression it is the mean of the predictions. (Deep
     ensembles, Lakshminarayanan, Pritzel & Blundell, NeurIPS 2017, who average the probabilities themselves and deal
-    each member its samples in an order of its own.)
+    each member its samples in a different order.)
 
-    All members together have at most as many parameters as the stem and all layers of the routed network: their width
-    is chosen so. Where the members are a single layer, they have no width to choose, and may have more. A step costs
-    as much as a step of every member, convolutions included.
+    The width is chosen so that all members together have at most as many parameters as the stem and all layers of the
+    routed network. Members of a single layer have no width, and may have more. A step costs as much as a step of every
+    member, convolutions included.
 
     Args:
         plan: The plan of the routed network. The first member takes its stem; the others have copies whose parameters

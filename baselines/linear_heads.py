@@ -12,8 +12,8 @@ from routing_env.baselines.base import Baseline, Plan, per_task
 class LinearHeads(Baseline):
     """All tasks share the stem, and each has a linear map from it to its outputs, without any layer in between.
 
-    It is ``task_specific_1_fc`` with ``depth=1``. A router that passes on every layer but its last can be no deeper, so
-    this network shows how much of what such a router gains is the depth that it has found.
+    It is ``task_specific_1_fc`` with ``depth=1``. A router that takes PASS in every layer but the last is as shallow,
+    so this network shows how much of such a router's gain comes from the depth that it has found.
 
     Args:
         plan: The plan of the routed network.

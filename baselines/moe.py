@@ -21,15 +21,15 @@ class MoE(Baseline):
 
     With noise e ~ N(0, 1) and s(v) = softplus(W_noise v), the gates are G(v) = softmax(KeepTopK(H(v), k)) with
     H(v) = W_g v + e s(v), and the output is the sum over i of G(v)_i E_i(v) (Shazeer et al., section 2.1). Each task
-    has matrices W_g and W_noise for itself. There is noise in training mode alone. The loss gains
+    has its own matrices W_g and W_noise. Noise is added in training mode only. The loss gains
     ``balance`` * (CV(Importance)^2 + CV(Load)^2): an expert's importance is the sum of its gates over the batch, its
-    load the expected number of samples that choose it when their noise for that expert is drawn again (section 4 and
-    appendix A), and CV the coefficient of variation. Both matrices start at zero, as in appendix A.
+    load is the expected number of samples that choose it when their noise for that expert is drawn again (section 4 and
+    appendix A), and CV is the coefficient of variation. Both matrices start at zero, as in appendix A.
 
-    The experts are all fully connected layers except the last one, which each task has for itself; if there is only
-    one layer, it is the experts. Only chosen experts are applied, to the samples that chose them, so that the cost
-    follows k and not the number of experts. In the paper the mixture stands between recurrent layers, and there is one
-    task, so one gate.
+    The experts are all fully connected layers except the last one, which is task-specific; if there is only one layer,
+    it is the experts. Only chosen experts are applied, to the samples that chose them, so the cost depends on k and not
+    on the number of experts. In the paper the mixture stands between recurrent layers, and there is one task and so one
+    gate.
 
     Args:
         plan: The plan of the routed network.

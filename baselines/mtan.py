@@ -17,10 +17,9 @@ class MTAN(Baseline):
     """MTAN: one shared network, and for each task masks of its features that pass from layer to layer.
 
     With p_l the activations of shared layer l, the task masks the features of every layer:
-    a_l = sigmoid(h(g([p_l, b_(l-1)]))) and b_l = a_l * p_l, where g, with ReLU, and h are linear maps that the task has
-    for itself, and b_(l-1) is missing in the first layer. The task's last layer takes the b of the last shared layer.
-    With ``depth=1``, where no fully connected layer is shared, the task masks the stem's output. (Liu et al., section
-    3.2.)
+    a_l = sigmoid(h(g([p_l, b_(l-1)]))) and b_l = a_l * p_l, where g, with ReLU, and h are the task's own linear maps,
+    and b_(l-1) is missing in the first layer. The task's last layer takes the b of the last shared layer. With
+    ``depth=1``, where no fully connected layer is shared, the task masks the stem's output. (Liu et al., section 3.2.)
 
     What differs: the paper masks the channels of a convolutional network at every position, reads the mask from a
     feature map before the one that is masked, brings b_(l-1) to its resolution by a convolution, and has batch norm in

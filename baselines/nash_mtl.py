@@ -24,7 +24,7 @@ class NashMTL(GradientMethod):
 
     Args:
         plan: The plan of the routed network.
-        of: Name of the baseline whose network is trained, see :class:`GradientMethod`.
+        of: Name of the baseline whose network is trained, such as task_specific_1_fc, shared_trunk or dense.
     """
 
     def combine(self, gradients: Tensor, share: Tensor) -> Tensor:

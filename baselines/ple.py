@@ -17,9 +17,9 @@ class PLE(Baseline):
 
     Every fully connected layer except the last one is a level, and the last one is the task's tower. Level j has for
     task t the output g_t^j = sum over e of softmax(W_t^j g_t^(j-1))_e E_e, where e runs over the task's own experts,
-    which are applied to g_t^(j-1), and the shared ones, which are applied to g_s^(j-1); g_s^j has a gate of its own,
-    on g_s^(j-1); both begin with the stem's output v (Tang et al., sections 4.1 and 4.2). With ``depth=2`` there is
-    one level: customised gate control (CGC). If there is only one layer, it is the level, and there is no tower.
+    which are applied to g_t^(j-1), and the shared ones, which are applied to g_s^(j-1). g_s^j has its own gate, on
+    g_s^(j-1). Both begin with the stem's output v (Tang et al., sections 4.1 and 4.2). With ``depth=2`` there is one
+    level: customised gate control (CGC). If there is only one layer, it is the level, and there is no tower.
 
     In the paper every sample has a label for each task, and the shared gates mix the experts of all tasks. Here a
     sample belongs to one task, so they mix the experts of that task and the shared ones: a sample's cost depends on
@@ -27,7 +27,7 @@ class PLE(Baseline):
 
     Args:
         plan: The plan of the routed network.
-        own: Number of experts that each task has for itself in each level.
+        own: Number of task-specific experts of each task in each level.
         shared: Number of shared experts in each level.
 
     Raises:

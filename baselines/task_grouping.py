@@ -29,18 +29,18 @@ class TaskGrouping(Baseline):
     During the first deals all tasks share the fully connected layers before the heads. On each of these deals the
     affinity of every task i to every task j of the deal is measured: 1 - L_j(after) / L_j(before), where L_j is the
     mean loss of j's lanes and a step of the shared layers down the gradient of L_i lies in between (Fifty et al.,
-    equation 1). The step is a trial: it leaves the network, its gradients and its optimiser alone. It does not move
-    the stem, which the groups will share too, so a trial costs no convolutions.
+    equation 1). The step is a trial: the network, its gradients and its optimiser are left alone. It does not move the
+    stem, which the groups share as well, so a trial computes no convolutions.
 
-    Then :func:`best_partition` of the mean affinities is made, and from there on each group has its own copy of the
-    layers, which continues from the shared ones. The original method trains the groups again from the start instead
-    (``restart``), and lets its groups overlap; here each task is in one group.
+    Then :func:`best_partition` of the mean affinities groups the tasks, and from there on each group has its own copy
+    of the layers, which continues from the shared ones. The original method trains the groups again from the start
+    instead (``restart``), and lets its groups overlap; here each task is in one group.
 
     All copies exist from the beginning, with ``groups`` times the parameters of the shared layers of
     ``task_specific_1_fc``, and as many heads. Copies without tasks are never touched. Affinities, the count of deals
     and the groups are buffers, so a resumed run ends with the same bits. If the routed network has a single layer,
-    there is one hidden layer to share. A deal that is measured costs one forward and one backward pass through these
-    layers more for each task in it.
+    there is one hidden layer to share. Measuring a deal costs a further forward and backward pass through these layers
+    for each of its tasks.
 
     Args:
         plan: The plan of the routed network.

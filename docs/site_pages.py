@@ -12,7 +12,9 @@ from typing import Any
 from routing_env.agents import ROUTERS, router_class
 from routing_env.baselines import BASELINES, baseline_class
 from routing_env.benchmark.option_table import option_rows
-from routing_env.game.settings import Settings
+from routing_env.envs.arriving import ArrivingParallelEnv
+from routing_env.envs.parallel import RoutingParallelEnv
+from routing_env.envs.world import Role
 from routing_env.names import field_docs, option_docs
 from routing_env.routing_v0 import parallel_env
 from routing_env.scenarios import SCENARIOS, Scenario
@@ -68,16 +70,16 @@ def _entrants(title: str, folder: str, classes: Mapping[str, type]) -> dict[str,
     """A page for each router or baseline, and one that lists them."""
     rows = [(f"[{name}]({folder}/{name}.md)", _paragraphs(found)[0]) for name, found in classes.items()]
     contents = ["```{toctree}", ":hidden:", "", *(f"{folder}/{name}" for name in classes), "```", ""]
-    index = [f"# {title}", "", "Named by `--router`, in the order of `routing-env list`.", "", *contents]
+    index = [f"# {title}", "", "The names that `--router` takes, in the order of `routing-env list`.", "", *contents]
     pages = {f"{folder}.md": "\n".join([*index, *_table(("name", "what it is"), rows)])}
     for name, found in classes.items():
         lines = [f"# {name}", "", *(f"{text}\n" for text in _paragraphs(found)), "## Options", ""]
         cells = [(f"`{o}`", f"`{default}`" if default else "", _plain(text)) for o, default, text in option_rows(name)]
-        lines += _table(("option", "default", "meaning"), cells) if cells else ["It has none.", ""]
+        lines += _table(("option", "default", "meaning"), cells) if cells else ["None.", ""]
         lines += [f"Source: `{found.__module__.removeprefix('routing_env.').replace('.', '/')}.py`", ""]
         about = _paragraphs(inspect.getmodule(found))
         if about and about[0] not in lines:
-            lines += ["## About its file", "", *(f"{text}\n" for text in about)]
+            lines += ["## Background", "", *(f"{text}\n" for text in about)]
         pages[f"{folder}/{name}.md"] = "\n".join(lines)
     return pages
 
@@ -118,11 +120,11 @@ def _environment_card() -> str:
         ("actions", "discrete: a block, or PASS where it is enabled"),
         ("parallel API", "yes"),
         ("manual control", "no"),
-        ("agents", f"`{agent}` to `{env.possible_agents[-1]}`: one for each task (topology `per_task`)"),
+        ("agents", f"`{agent}` to `{env.possible_agents[-1]}`: one for each task; see `topology` for others"),
         ("action space", f"`{env.action_space(agent)}`"),
         ("observation space", f"{type(observed).__name__} of {parts}; the observation is v, the task and the depth"),
-        ("state space", f"{type(state).__name__}{state.shape} {state.dtype}, what all agents observe"),
-        ("rewards", "at the last step +1 or -1 (`final_reward`); at every step rho times the collaboration reward"),
+        ("state space", f"{type(state).__name__}{state.shape} {state.dtype}, the observations of all agents"),
+        ("rewards", "+1 or -1 at the last step (`final_reward`); at every step the collaboration reward (`rho`)"),
         ("episode end", "after D decisions, by termination, for all agents together"),
         ("render modes", ", ".join(f"`{mode}`" for mode in env.metadata["render_modes"])),
         ("version history", "v0: the first version"),
@@ -130,12 +132,24 @@ def _environment_card() -> str:
     env.close()
     about = "The numbers are those of `planted-3x4`; [environment.md](../environment.md) explains all of it."
     card = ["# Environment card: `routing_v0`", "", about, "", *_table(("what", "value"), rows), "## Arguments", ""]
-    docs = option_docs(type(env)) | field_docs(Settings)
-    signature = inspect.signature(type(env)).parameters
-    given = {name: one.default for name, one in signature.items() if one.kind is not one.VAR_KEYWORD}
-    given |= {field.name: field.default for field in fields(Settings)}
-    arguments = [(f"`{name}`", f"`{default!r}`", _plain(docs.get(name, ""))) for name, default in given.items()]
-    return "\n".join([*card, *_table(("argument", "default", "meaning"), arguments)])
+    card += ["The arguments of `parallel_env`, with the defaults for `planted`, the data set that is played if none is"]
+    card += ["given. Other data sets have other usual settings: `routing-env list` shows them."]
+    return "\n".join([*card, *_table(("argument", "default", "meaning"), _arguments())])
+
+
+def _arguments() -> list[tuple[str, str, str]]:
+    """The arguments of ``parallel_env``, each with its default and what it means."""
+    docs, defaults = dict[str, str](), dict[str, Any]()
+    for owner in (parallel_env, RoutingParallelEnv, ArrivingParallelEnv):
+        for one in inspect.signature(owner).parameters.values():
+            if one.kind is not one.VAR_KEYWORD:
+                docs.setdefault(one.name, option_docs(owner)[one.name])
+                defaults.setdefault(one.name, one.default)
+    for values in (Role(), parallel_env().settings):
+        docs |= field_docs(type(values))
+        defaults |= {field.name: getattr(values, field.name) for field in fields(values)}
+    del docs["batch_size"]  # an environment refuses it: its agents say how many samples are dealt
+    return [(f"`{name}`", f"`{defaults[name]!r}`", _plain(text[:1].upper() + text[1:])) for name, text in docs.items()]
 
 
 def _results() -> str:
@@ -163,10 +177,18 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def _paragraphs(thing: object) -> list[str]:
-    """What a docstring says before its sections, without tables."""
+    """What a docstring says before its sections."""
     text = re.split(r"^(?:Args|Attributes|Raises|Returns):$", inspect.getdoc(thing) or "", flags=re.MULTILINE)[0]
-    parts = (part for part in text.split("\n\n") if part.strip() and not re.match(r"\s*=+ ", part))
-    return [_plain(part) for part in parts]
+    parts = (part.strip("\n") for part in text.split("\n\n") if part.strip())
+    return [_grid(part) if part.startswith("==") else _plain(part) for part in parts]
+
+
+def _grid(part: str) -> str:
+    """A docstring's simple table as Markdown."""
+    border, header, _, *rows, _ = part.splitlines()
+    columns = [column.span() for column in re.finditer("=+", border)]
+    cells = [[_plain(row[start:end]) for start, end in columns] for row in (header, *rows)]
+    return "\n".join(_table(cells[0], cells[1:]))
 
 
 def _plain(text: str) -> str:

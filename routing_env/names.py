@@ -271,11 +271,14 @@ def field_docs(cls: type) -> dict[str, str]:
     return {field.name: found[field.name] for field in fields(cls) if field.init and field.name in found}
 
 
-def option_docs(cls: type) -> dict[str, str]:
-    """What each option of a class means: the docstrings below its fields, and the section ``Args`` of its docstring."""
-    section = re.search(r"^Args:\n((?:[ ]{4}.*\n?|\n)*)", inspect.getdoc(cls) or "", re.MULTILINE)
+def option_docs(found: Callable[..., Any]) -> dict[str, str]:
+    """What each option of a class or function means.
+
+    It is what the docstrings below a class's fields say, and the section ``Args`` of the docstring.
+    """
+    section = re.search(r"^Args:\n((?:[ ]{4}.*\n?|\n)*)", inspect.getdoc(found) or "", re.MULTILINE)
     entries = re.findall(r"^(\w+):((?:.|\n(?![^\s]))*)", dedent(section[1]) if section else "", re.MULTILINE)
-    below = field_docs(cls) if "__dataclass_fields__" in dir(cls) else {}
+    below = field_docs(found) if isinstance(found, type) and "__dataclass_fields__" in dir(found) else {}
     return {name: " ".join(text.split()) for name, text in entries} | below
 
 

@@ -59,7 +59,7 @@ def _routes(routes: Sequence[Sequence[int]]) -> tuple[str, tuple[str, ...]]:
     return "fixed", (f"routes={json.dumps(routes)}",)
 
 
-_GROUPS = "a block per group of each layer, known from how the data were made"
+_GROUPS = "a block per group in each layer, known from how the data were made"
 
 SCENARIOS: dict[str, Scenario] = {
     "pair-2": Scenario(
@@ -77,7 +77,7 @@ SCENARIOS: dict[str, Scenario] = {
         literature="task grouping: Kang, Grauman & Sha (ICML 2011); Standley et al. (ICML 2020)",
     ),
     "crowd-12": Scenario(
-        "whether twelve tasks that gain by company gather in one of six blocks",
+        "whether twelve tasks that profit from sharing gather in one of six blocks",
         _planted("groups=1", "tasks_per_group=12", "samples=100", blocks=6),
         epochs=24,
         optimum="all tasks in one block, any of the six",
@@ -114,7 +114,7 @@ SCENARIOS: dict[str, Scenario] = {
         literature="task similarity: Baxter (JAIR 2000); Standley et al. (ICML 2020)",
     ),
     "drift": Scenario(
-        "whether routers let go: after half of the budget tasks change hands, and with them the partners",
+        "whether routers let go: after half of the budget, tasks exchange their samples, and so their partners change",
         _planted(drift=12),
         epochs=24,
         optimum=_GROUPS + ", by the groups of the second half",
@@ -134,7 +134,7 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     **{
         f"scale-{tasks}": Scenario(
-            f"the same question at {tasks} tasks: groups of {tasks // groups}, and a block per group",
+            f"whether {tasks} tasks find their partners: groups of {tasks // groups}, {max(4, groups)} blocks",
             _planted(
                 f"groups={groups}",
                 f"tasks_per_group={tasks // groups}",
@@ -157,7 +157,7 @@ SCENARIOS: dict[str, Scenario] = {
         literature="mixtures of experts: Jacobs et al. (Neural Computation 1991)",
     ),
     "mixed": Scenario(
-        "four tasks that all have the same three kinds of samples: the task says nothing, v says everything",
+        "routing by v where the task says nothing: four tasks that all have the same three kinds of samples",
         {"data": "mixed", "learning_rate": 0.2},
         epochs=12,
         optimum="a block per kind, known from how the data were made",
@@ -165,7 +165,7 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     **{
         f"sparse-{depth}": Scenario(
-            f"credit for {depth} decisions from one reward at their end, in a recursive network with PASS",
+            f"credit assignment: {depth} decisions and one reward at the end, in a recursive network with PASS",
             _planted("samples=100", "features=32", layers=3, recursive=True, pass_action=True, depth=depth),
             epochs=24,
             optimum="a block per group of the first and the last layer, and PASS in between; the best of three ways to "
@@ -199,14 +199,14 @@ SCENARIOS: dict[str, Scenario] = {
         unseen=(0, 4, 8),
     ),
     "digits-10": Scenario(
-        "nothing that routers differ in: random fixed routes are as good as learned ones; here to be seen as such",
+        "nothing but commitment: random fixed routes are as good as learned ones, which it is here to show",
         {"data": "digits"},
         epochs=12,
         best=None,
         tells_apart=False,
     ),
     "cifar-20": Scenario(
-        "the paper's CIFAR-MTL",
+        "accuracy on the paper's CIFAR-MTL",
         {"data": "cifar"},
         epochs=10,
         best=None,
@@ -214,7 +214,7 @@ SCENARIOS: dict[str, Scenario] = {
         tells_apart=False,
     ),
     "min-10": Scenario(
-        "the paper's MIN-MTL",
+        "accuracy on the paper's MIN-MTL",
         {"data": "mini_imagenet"},
         epochs=10,
         best=None,
@@ -222,7 +222,7 @@ SCENARIOS: dict[str, Scenario] = {
         tells_apart=False,
     ),
     "mnist-10": Scenario(
-        "the paper's MNIST-MTL",
+        "accuracy on the paper's MNIST-MTL",
         {"data": "mnist"},
         epochs=10,
         best=None,

@@ -93,7 +93,7 @@ def option_rows(name: str) -> list[tuple[str, str, str]]:
         defaults |= {option: repr(value) for option, value in size_options(found).items()}
     rows: list[tuple[str, str, str]] = []
     for option, default in defaults.items():
-        searches = f" Tune searches {searched[option]}." if option in searched else ""
+        searches = f" `routing-env tune` searches {searched[option]}." if option in searched else ""
         rows.append((option, default, (" ".join(docs.get(option, "").split()) + searches).strip()))
     return rows
 

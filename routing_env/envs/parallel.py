@@ -30,7 +30,7 @@ class RoutingParallelEnv(Shell, ParallelEnv[str, Observation, Any]):
     """The routing game as a PettingZoo environment with one agent per lane.
 
     Args:
-        topology: "per_task" has an agent for each task (Figure 3b), "single" one agent for all tasks (Figure 3a).
+        topology: "per_task" has an agent for each task (paper, Figure 3b), "single" one for all tasks (Figure 3a).
         mask: where the action mask is: "obs", "info", "both" or "none".
         parts: which of "v", "task" and "depth" an observation contains.
         state_parts: which of them :meth:`state` contains for each lane; by default those of an observation.

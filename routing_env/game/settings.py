@@ -39,23 +39,23 @@ class Settings:
     data: str = "digits"
     """Data set: a name of `routing-env list`, or your own as module:name or file.py:name."""
     data_dir: str | None = None
-    """Folder that holds the data set's files; without it the environment variable ROUTING_ENV_DATA, or else ./data."""
+    """Folder that holds the data set's files; defaults to the environment variable ROUTING_ENV_DATA, else ./data."""
     data_options: tuple[str, ...] = ()
     """Options of the data set as name=value, for example `groups=4 overlap=0.5` of planted."""
     validation: Annotated[float, "in [0, 1)"] = 0.1
-    """Share of the training inputs kept aside for choices; 0 trains on everything, as the paper does."""
+    """Share of the training inputs held out for validation; 0 trains on everything, as the paper does."""
     fraction: Annotated[float, "in (0, 1]"] = 1.0
     """Share of each task's training samples to use, drawn by the seed; validation and test stay whole."""
     tasks: Annotated[int | None, "at least 1"] = None
-    """Use only the first tasks of the data set, this many; without it all."""
+    """Use only the first so many tasks of the data set; by default all."""
     network: Named = "mlp"
-    """mlp (fully connected layers), simple_convnet (the paper's four convolutions under them), routed_convnet (the same
-    convolutions, the last ones routed, and one linear layer), routed_lstm, routed_gru (recurrent cells, for sequences),
-    or a function from the data to a RoutedModel, which settles the eight settings below itself."""
+    """Network: mlp (fully connected layers), simple_convnet (the paper's four convolutions below them), routed_convnet
+    (the same convolutions, the last ones routed, and one linear layer), routed_lstm, routed_gru (recurrent cells, for
+    sequences), or a function from the data to a RoutedModel, which excludes the settings from hidden to dropout."""
     hidden: Annotated[int, "at least 1 and at most 1,000,000,000"] = 64
     """Width between routed layers."""
     layers: Annotated[int, "at least 1 and at most 10,000"] = 3
-    """Routed layers; of recurrent networks by default 1."""
+    """Number of routed layers; in recurrent networks 1 by default."""
     blocks: Annotated[int | tuple[int, ...], "at least 1 and at most 1,000,000"] = 0
     """Blocks per layer; by default one per task, as in the paper, or one per group where the data know groups. Several
     numbers give each layer its own."""
@@ -64,27 +64,28 @@ class Settings:
     pass_action: bool = False
     """Add the PASS action, which leaves the representation as it is (paper, section 7.2)."""
     depth: Annotated[int, "at least 1 and at most 1,000,000"] = 0
-    """Decisions per sample; by default the number of layers, which only a recursive game can change. In recurrent
-    networks by default one per step and layer; the number of layers means one per sequence."""
+    """Decisions per sample; by default the number of layers, and only a recursive game can have another number. In
+    recurrent networks by default one per step and layer; the number of layers means one per sequence."""
     filters: Annotated[int, "at least 1 and at most 1,000,000,000"] = 32
     """Filters of each convolution of simple_convnet and routed_convnet."""
     dropout: Annotated[float, "in [0, 1)"] = 0.0
-    """Share of the features behind the stem, in [0, 1), that each training sample loses at random, for routed networks
-    and baselines alike (Srivastava et al., JMLR 2014); 0 has none. Without convolutions these are the inputs."""
+    """Share, in [0, 1), of the stem's output features that are dropped at random in training, for routed networks and
+    baselines alike (Srivastava et al., JMLR 2014). Without convolutions these features are the inputs."""
     loss: Named = ""
     """Loss per sample that the blocks minimise: cross_entropy, squared_error, or a function of output and target; by
     default the first for classes, the second for regression."""
     final_reward: Named = ""
-    """correct (+1/-1), negative_loss, team (everyone earns the mean), validation (+1/-1 for another sample of the task,
-    from the validation split), improvement (by how much the step lowers the loss), or a function of the outcome; by
-    default the first for classes, the second for regression."""
+    """Final reward: correct (+1/-1), negative_loss, team (everyone earns the mean), validation (+1/-1 for another
+    sample of the task, from the validation split), improvement (by how much the step lowers the loss), or a function of
+    the outcome; by default the first for classes, the second for regression."""
     rho: Annotated[float | tuple[float, ...], "in [0, 1]"] = 0.0
     """Weight of the collaboration reward, in [0, 1]; several numbers give each depth its own."""
     collaboration: Named = "probability"
-    """Collaboration reward: rho times the average probability of the block, times its count, or a function of the
-    game's spec and rho that returns a CollaborationReward."""
+    """Collaboration reward: rho times the average probability of the block (probability), rho times how often it was
+    chosen (count), or a function of the game's spec and rho that returns a CollaborationReward."""
     optimizer: Named = "sgd"
-    """Optimiser of the blocks: sgd, adam, or a function of the parameters, which settles its own rates."""
+    """Optimiser of the blocks: sgd, adam, or a function of the parameters, which excludes learning_rate, momentum and
+    weight_decay."""
     learning_rate: Annotated[float, "above 0"] = 0.01
     """Learning rate of the blocks."""
     momentum: Annotated[float, "at least 0"] = 0.0
@@ -94,19 +95,19 @@ class Settings:
     decay_every: Annotated[int, "at least 0"] = 20
     """Epochs between decays of the learning rate; 0 never decays."""
     decay_factor: Annotated[float, "in (0, 1]"] = 0.1
-    """What a decay multiplies the learning rate by."""
+    """Factor of the learning rate at each decay."""
     weight_average: Annotated[float, "in [0, 1)"] = 0.0
-    """Decay, in [0, 1), of an exponential moving average of the weights that evaluation uses, for routed networks and
-    baselines alike; with 0 evaluation uses the weights themselves."""
+    """Decay, in [0, 1), of the exponential moving average of the weights that is evaluated, for routed networks and
+    baselines alike; 0 evaluates the weights themselves."""
     batch_size: Annotated[int, "at least 1 and at most 1,000,000"] = 32
     """Samples routed and trained on together."""
     dealer: Named = "shuffled"
     """Order of the training samples: shuffled (passes of up to batch_size samples), endless (always exactly as many),
     per_task (samples of every task), or a function of data, batch_size and seed that returns a Dealer."""
     drift: Annotated[int, "at least 0"] = 0
-    """Passes after which the tasks change hands: before, each task is dealt the samples of another one."""
+    """Passes at the start in which each task is dealt the samples of another task; 0 has none."""
     visitors: Annotated[int, "at least 0"] = 0
-    """Tasks of each group that are visitors: they take one block all the time, and their agents have no choice."""
+    """Tasks of each group that are visitors: they always take the same block, and their agents have no choice."""
     block_batch: Annotated[int | None, "at least 1"] = None
     """Collect this many routed samples before the blocks take a step; without it every deal is a step."""
     device: str = "cpu"
