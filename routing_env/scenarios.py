@@ -268,7 +268,7 @@ def with_scenario(given: Mapping[str, Any]) -> dict[str, Any]:
     for setting, value in given.items():
         if name is not None and setting not in FREE and (setting not in settled or settled[setting] != value):
             raise ValueError(
-                f"{setting} is {value!r} beside scenario {name!r}, which settles it; leave it out, or make a game of "
-                "your own from routing_env.scenarios.SCENARIOS[name].game"
+                f"{setting} is {value!r} beside scenario {name!r}, which settles it; leave it out, or make your own "
+                "game from routing_env.scenarios.SCENARIOS[name].game"
             )
     return {**settled, **given}
