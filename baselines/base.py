@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from routing_env.game.blocks import BlockBank
-from routing_env.game.dropout import SeededModule
+from routing_env.game.dropout import SeededModule, with_dropout
 from routing_env.game.evaluation import Score
 from routing_env.game.network import RoutedNetwork
 from routing_env.game.routed_model import RoutedModel
@@ -279,6 +279,9 @@ def equal_width(plan: Plan, build: Callable[[Plan], nn.Module]) -> int | None:
 def plan_beside(network: RoutedModel, tasks: int, settings: Settings) -> Plan:
     """The plan of a baseline beside a routed network, whose stem it takes over.
 
+    Where the stem does not return vectors, as in front of routed convolutions, its output is flattened, and drops the
+    share of its features that the routed layers drop behind it.
+
     Raises:
         ValueError: The network does not consist of a stem and layers.
     """
@@ -288,8 +291,11 @@ def plan_beside(network: RoutedModel, tasks: int, settings: Settings) -> Plan:
             "another network, or compare with the routers fixed, random and all-shared"
         )
     banks = [network.bank(layer) for layer in range(len(network.banks))]
+    stem = network.stem
+    if len(banks[0].in_shape) != 1:
+        stem = with_dropout(nn.Sequential(stem, nn.Flatten()), settings.dropout)
     return Plan(
-        stem=network.stem,
+        stem=stem,
         widths=(prod(banks[0].in_shape), *(prod(bank.out_shape) for bank in banks)),
         tasks=tasks,
         blocks=max(map(len, banks)),

@@ -178,6 +178,18 @@ def test_the_stem_is_the_routed_networks_own() -> None:
     assert plan.blocks == 10
 
 
+@pytest.mark.parametrize("name", ["mmoe", "ensemble"])
+def test_maps_of_a_stem_are_flattened_and_drop_what_the_routed_network_drops(name: str) -> None:
+    convolutions: dict[str, Any] = {"data": "digits", "network": "routed_convnet", "filters": 4, "dropout": 0.5}
+    run = Run.of({**convolutions, "router": name, "epochs": 1})
+    x = run.data.gather(run.data.test[torch.arange(30)]).x
+    stem = plan_beside(build_network(run.settings.game, run.data), run.data.tasks, run.settings.game).stem
+    assert stem.eval()(x).shape == (30, 16)
+    assert stem.train()(x).eq(0).sum() > stem.eval()(x).eq(0).sum()
+    run.learner.play(100, lambda: None)
+    assert run.evaluate("test").overall_loss < 2
+
+
 def test_separate_networks_learn_what_the_fixed_router_learns() -> None:
     """The two loops take the same steps: same samples, same order, same loss, same optimiser."""
     planted: dict[str, Any] = {"data": "planted", "momentum": 0.9, "blocks": 12, "layers": 2, "hidden": 16}
