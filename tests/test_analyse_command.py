@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from rich.console import Console
 
-from routing_env import make_game, parallel_env
+from routing_env import MultiTaskData, make_game, parallel_env
 from routing_env.agents import make_router
 from routing_env.analysis import frozen_payoffs, nash_gap
+from routing_env.data import SplitName
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.display import Display
 from routing_env.runs.game_table import show_game
@@ -20,9 +22,9 @@ from routing_env.runs.session import train_and_show
 from routing_env.state_dicts import same_state
 
 
-def shown(run: Run, directory: RunDirectory, most: int = 1000) -> str:
+def shown(run: Run, directory: RunDirectory, most: int = 1000, split: SplitName = "test") -> str:
     console = Console(record=True, width=200, file=StringIO())
-    show_game(run, directory, "test", most, console)
+    show_game(run, directory, split, most, console)
     return console.export_text()
 
 
@@ -46,6 +48,30 @@ def test_a_run_is_analysed_beside_its_references(tmp_path: Path) -> None:
     assert f"worst task {float(gaps.max()):.3f}" in said
     assert "2 routes were sampled" not in said
     assert "were sampled" in shown(run, directory, most=2)
+
+
+def numbers(*, validation: float, seed: int) -> MultiTaskData:
+    """Two tasks of regression."""
+    x = torch.randn(60, 3, generator=torch.Generator().manual_seed(1))
+    tasks = {"first": (x, x[:, 0]), "second": (x, x[:, 1] * x[:, 2])}
+    return MultiTaskData.from_arrays(tasks, test=0.3, validation=validation, seed=seed, name="numbers")
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"), [({"data": f"{__name__}:numbers"}, ""), ({"data": "planted", "measure_test": False}, "test")]
+)
+def test_a_run_is_analysed_beside_what_was_measured(given: dict[str, Any], missing: str, tmp_path: Path) -> None:
+    run = Run.of({**given, "epochs": 1, "threads": 1})
+    directory = RunDirectory(tmp_path / "run")
+    directory.write_config(run.settings, run.data)
+    train_and_show(run, directory, Console(quiet=True))
+    splits: tuple[SplitName, SplitName] = ("validation", "test")
+    measure = "loss" if run.data.classes is None else "accuracy"
+    for split in splits:
+        said = shown(run, directory, split=split)
+        assert "--no-reference" not in said
+        assert (f"{measure} " in said and "random-fixed in a game of its own" in said) == (split != missing)
+        assert ("test split was not measured" in said) == (split == missing)
 
 
 def test_a_baseline_has_no_routes_to_analyse(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def show_game(run: Run, directory: RunDirectory, split: SplitName, most: int, co
             payoffs = payoffs_on(split)
     value = earned(game, router, split, greedy=False) if payoffs.value is None else payoffs.value
     console.print(_table(run, payoffs, chosen, value, earned(game, router, split)))
-    for line in (*_summary(payoffs, chosen, value), *_beside(directory, split)):
+    for line in (*_summary(payoffs, chosen, value), *_beside(run, directory, split)):
         console.print(printable(line), highlight=False, markup=False)
 
 
@@ -93,16 +93,25 @@ def _summary(payoffs: Payoffs, chosen: Payoffs, value: Tensor) -> list[str]:
     return lines
 
 
-def _beside(directory: RunDirectory, split: SplitName) -> list[str]:
-    """What other routers reach in games of their own, as they were trained beside the run."""
-    if split != "test":
+def _beside(run: Run, directory: RunDirectory, split: SplitName) -> list[str]:
+    """What other routers reach in games of their own, as they were trained beside the run; nothing on training samples.
+
+    Accuracies, or for regression losses.
+    """
+    if split == "train":
         return []
-    mine = directory.read_metrics()[-1].get("test_accuracy")
+    references = [path.parent for path in sorted(directory.references.glob("*/metrics.jsonl"))]
+    if not references:
+        return ["train without --no-reference to see random fixed routes and the oracle beside it"]
+    judged = run.learner.data.classes is not None
+    measure = "accuracy" if judged else "loss"
+    mine = directory.read_metrics()[-1].get(f"{split}_{measure}")
     lines: list[str] = []
-    for reference in sorted(directory.references.glob("*/metrics.jsonl")):
-        theirs = RunDirectory(reference.parent).read_metrics()[-1].get("test_accuracy")
-        if mine is not None and theirs is not None:
-            regret = f"; regret {100 * (theirs - mine):.1f} points" if reference.parent.name == "oracle" else ""
-            name = reference.parent.name
-            lines.append(f"accuracy {100 * mine:.1f} %, {name} in a game of its own {100 * theirs:.1f} %{regret}")
-    return lines or ["train without --no-reference to see random fixed routes and the oracle beside it"]
+    for reference in references:
+        theirs = RunDirectory(reference).read_metrics()[-1].get(f"{split}_{measure}")
+        if mine is None or theirs is None:
+            return [f"the {split} split was not measured in training; say --split validation to see others beside it"]
+        ours, other = (f"{100 * value:.1f} %" if judged else f"{value:.3f}" for value in (mine, theirs))
+        regret = f"; regret {100 * (theirs - mine):.1f} points" if judged and reference.name == "oracle" else ""
+        lines.append(f"{measure} {ours}, {reference.name} in a game of its own {other}{regret}")
+    return lines
