@@ -225,8 +225,10 @@ def test_a_wheel_holds_the_tree_and_nothing_else(tmp_path: Path) -> None:
     "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name
 )
 def test_commands_in_the_docs_can_be_pasted(page: Path) -> None:
-    """What explains a command stands behind a #."""
+    """What explains a command stands behind a #, and files of settings are named as ``tune`` names them."""
     for line in page.read_text().splitlines():
         if line.startswith("    routing-env "):
             command = line.partition("#")[0].strip()
             assert "  " not in command, f"{page.name}: {line}"
+            for settings in re.findall(r"--settings runs/(\S+)", command):
+                assert re.fullmatch(r"tuning/\w+/tuned-\d+epochs-fraction[\d.]+\.json", settings), line
