@@ -137,6 +137,7 @@ def test_a_column_is_one_entry(tmp_path: Path) -> None:
     assert "| IQM [95 %] | spread [ends] | balanced |" in page
     assert [row[4] for row in cells(boards[0])] == ["20.00", "10.00"]
     assert "- **spread [ends]**: best seed - worst seed" in page
+    assert "- **vs \\***: difference" in page, "Markdown would not show ** after a star of the heading as bold"
     _, path, *_ = save_tables(boards, jobs, tmp_path / "report")
     with path.open() as file:
         rows = list(csv.DictReader(file))

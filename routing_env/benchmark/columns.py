@@ -178,7 +178,7 @@ COLUMNS = (
     Column(
         "balanced_accuracy",
         "balanced",
-        "accuracy with equal weight for each class; guessing 1 of 2 gives 50",
+        "balanced accuracy, the mean recall over classes; guessing one of two classes gives 50",
         lambda entry: entry.mean("test_balanced_accuracy"),
         percent,
         _EVERYWHERE,
@@ -197,7 +197,7 @@ COLUMNS = (
     Column(
         "regret",
         "regret",
-        "how far the learning curve is below that of the best known routing in the same seed, mean over training",
+        "how far the learning curve is below that of the best known routing with the same seed, mean over training",
         _regret,
         percent,
         _EVERYWHERE,

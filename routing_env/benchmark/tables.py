@@ -172,7 +172,8 @@ def markdown(boards: Sequence[Leaderboard]) -> str:
         parts += _routing_table(board)
     meanings = {column.heading: column.meaning for board in boards for column in shown_in(board, "markdown", "routing")}
     meanings["references"] = f"routers that do not learn ({', '.join(sorted(REFERENCES))}); never the best router"
-    legend = "\n".join(f"- **{heading}**: {meaning}" for heading, meaning in meanings.items())
+    starred = {heading.replace("*", "\\*"): meaning for heading, meaning in meanings.items()}
+    legend = "\n".join(f"- **{heading}**: {meaning}" for heading, meaning in starred.items())
     return "\n".join([*parts, f"Columns (accuracies in %):\n\n{legend}\n"])
 
 
