@@ -138,7 +138,7 @@ def _curves(jobs: Sequence[Job]) -> str:
                 gaps[name] = _curve(lacking)
                 regrets[name] = _curve([(x, area_so_far(x, gap)) for x, gap in lacking])
         for title, note, shown in (
-            ("Gap", f"How far the accuracy is below that of {known}, the best known routing, with the same seed.", gaps),
+            ("Gap", f"How far the accuracy is below {known}, the best known routing, with the same seed.", gaps),
             (
                 "Regret",
                 "Mean gap from the first measurement to this epoch; at the end the leaderboard's regret.",
