@@ -168,7 +168,7 @@ class RouteHedge(PolicyRouter):
         known = ~loss.isnan()
         number, total = torch.zeros_like(self.evidence), torch.zeros_like(self.evidence)
         number.index_add_(0, agent, known.float())
-        total.index_add_(0, agent, (-loss).exp().where(known, 0.0))
+        total.index_add_(0, agent, (-loss).exp().where(known, 0.0).to(total.dtype))
         kept = (1 - 1 / self.memory) ** number
         self.evidence.copy_(kept * self.evidence + (1 - kept) * total / number.clamp_min(1))
         self.counts.index_add_(0, agent, torch.ones_like(self.counts[agent]))

@@ -235,7 +235,7 @@ def test_regression_is_rewarded_with_the_negative_loss() -> None:
     outcome = play(game, routes, batch).outcome
     output = blueprint.output(plain, batch.x, routes).detach()
     torch.testing.assert_close(outcome.prediction, output)
-    torch.testing.assert_close(game.trace.final_reward, -(output - batch.target).square().mean(1))
+    torch.testing.assert_close(game.trace.final_reward, -(output - batch.target).square().mean(1).float())
     assert not outcome.correct.any()
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 import torch
 from commands import routing_env
 from torch import Tensor, nn
+from torch.nn import functional as F
 from worlds import bits, little_data
 
 from routing_env import MultiTaskData, RoutedNetwork, RoutingGame, make_game, parallel_env
@@ -199,19 +202,104 @@ def test_a_team_earns_the_mean() -> None:
     assert list(rewards.values()) == pytest.approx([2 * sum(right) / len(right) - 1] * 3)
 
 
+per_sample = partial(F.cross_entropy, reduction="none")
+
+
+def own_network(data: MultiTaskData) -> RoutedNetwork:
+    """Three linear layers."""
+    return mlp(data.input_shape, data.outputs, data.tasks, hidden=4)
+
+
+def earning(reward: Callable[[Tensor], Tensor]) -> Callable[..., Collaboration]:
+    """Collaboration rewards that follow from the actions of a depth."""
+
+    class Earning(Collaboration):
+        def reward(self, depth: int, action: Tensor) -> Tensor:
+            return reward(action)
+
+    return lambda spec, rho: Earning(spec.depth, spec.actions)
+
+
+def dealing(change: Callable[[Batch], object]) -> Callable[..., EndlessPass]:
+    """Dealers that change what they deal."""
+
+    class Changed(EndlessPass):
+        def next_batch(self) -> Any:
+            return change(super().next_batch())
+
+    return Changed
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"final_reward": lambda outcome: outcome.loss.sum()}, r"float tensor of shape \[\d\]"),
-        ({"final_reward": lambda outcome: outcome.correct}, r"it returned torch\.bool"),
-        ({"final_reward": lambda outcome: [0.0]}, "it returned list"),
-        ({"final_reward": lambda outcome: outcome.loss / 0}, "NaN or infinity"),
-        ({"network": lambda data: nn.Linear(3, 2)}, "returned Linear, not a RoutedNetwork"),
+        ({"final_reward": lambda outcome: outcome.loss.sum()}, r"final_reward must be a float tensor of shape \[\d\]"),
+        ({"final_reward": lambda outcome: outcome.correct}, r"got torch\.bool"),
+        ({"final_reward": lambda outcome: [0.0]}, "got list"),
+        ({"final_reward": lambda outcome: outcome.loss / 0}, "final_reward must be finite"),
+        ({"network": lambda data: nn.Linear(3, 2)}, "network function returned Linear instead of RoutedModel"),
+        ({"optimizer": lambda parameters: parameters}, "optimizer function returned list instead of Optimizer"),
+        ({"optimizer": lambda parameters: momentum([nn.Parameter(torch.ones(1))])}, "left all parameters out"),
+        ({"optimizer": torch.optim.LBFGS}, "LBFGS evaluates a loss several times"),
+        ({"dealer": dealing(lambda batch: None)}, r"a deal must be a routing_env\.types\.Batch; got None"),
+        ({"dealer": dealing(lambda batch: replace(batch, task=batch.task + 1))}, "tasks of the batch must be int64"),
+        ({"dealer": lambda data, batch_size, seed: data}, "dealer function returned MultiTaskData instead of Dealer"),
+        (
+            {"collaboration": lambda spec, rho: rho},
+            "collaboration function returned float instead of CollaborationReward",
+        ),
+        ({"network": lambda data: own_network(data).double()}, r"network is of torch\.float64.*use network\.float\(\)"),
+        (
+            {"loss": F.cross_entropy},
+            r"loss must be a float tensor of shape \[\d\], lanes first; got torch.float32 \[\]",
+        ),
+        ({"loss": lambda output, target: per_sample(output, target)[:, None]}, r"loss must be .* \[\d, 1\]"),
+        ({"loss": lambda output, target: per_sample(output, target).detach()}, "loss has no gradient"),
+        ({"collaboration": earning(lambda action: torch.zeros(()))}, r"collaboration must be .* \[\d\]"),
+        ({"collaboration": earning(lambda action: action)}, "collaboration must be a float tensor"),
+        ({"collaboration": earning(lambda action: torch.zeros(len(action), 1))}, r"collaboration must be .* \[\d, 1\]"),
+        ({"collaboration": earning(lambda action: action / 0)}, "collaboration must be finite"),
     ],
 )
 def test_what_a_part_returns_is_checked(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         played(make_game(data=DATA, batch_size=8, **given))
+
+
+def test_what_parts_return_in_float64_is_learned_in_float32() -> None:
+    """As what NumPy has computed."""
+
+    def learned(dtype: torch.dtype) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        game = make_game(
+            data=DATA,
+            batch_size=8,
+            loss=lambda output, target: per_sample(output, target).to(dtype),
+            final_reward=lambda outcome: outcome.correct.to(dtype),
+            collaboration=earning(lambda action: action.to(dtype) / 4),
+        )
+        router = make_router("q-learning", game.spec)
+        router.play(game, 80)
+        return game.network.state_dict(), router.state_dict()["tables"]
+
+    torch.testing.assert_close(learned(torch.float64), learned(torch.float32), rtol=0, atol=0)
+
+
+def test_a_network_may_compute_in_other_types_inside() -> None:
+    class As(nn.Module):
+        def __init__(self, dtype: torch.dtype) -> None:
+            super().__init__()
+            self.dtype = dtype
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x.to(self.dtype)
+
+    first = [nn.Sequential(As(torch.bfloat16), nn.Linear(3, 4).bfloat16(), As(torch.float32)) for _ in range(2)]
+    last = [nn.Sequential(nn.Linear(4, 2), As(torch.float64)) for _ in range(2)]
+    network = RoutedNetwork(nn.Identity(), [first, last], (3,))
+    game = make_game(data=DATA, batch_size=8, network=lambda data: network)
+    router = make_router("wpl-approx", game.spec)
+    router.play(game, 16)
+    assert {game.trace.outcome.output.dtype, game.trace.outcome.loss.dtype} == {torch.float32}
 
 
 @pytest.mark.parametrize(

@@ -199,3 +199,21 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
         for name, value in after[0].items():
             assert value.equal(before[name]) != (".".join(name.split(".")[:4]) in chosen)
         before = after[0]
+
+
+def test_what_an_own_loop_scores_is_checked_for_every_lane() -> None:
+    batch = DATA.gather(DATA.train[torch.arange(6)])
+    output, route = new_model()(batch.x, batch.task, make_router("wpl", new_model().spec(DATA.tasks)))
+    loss = cross_entropy(output, batch.target, reduction="none")
+    for given, message in (
+        ({}, r"needs a reward or a loss per lane, float \[6\]; got nothing"),
+        ({"loss": loss.mean()}, r"loss must be a float tensor of shape \[6\], lanes first; got torch.float32 \[\]"),
+        ({"loss": loss[:, None]}, r"loss must .* \[6, 1\]"),
+        ({"reward": batch.target == 0}, "reward must be .* torch.bool"),
+        ({"reward": -loss, "loss": loss[:3]}, r"loss must .* \[3\]"),
+        ({"loss": loss, "action_rewards": loss}, r"action_rewards must be a float tensor of shape \[6, 2\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            route.score(**given)
+    trace = route.score(reward=-loss.double(), action_rewards=torch.zeros(6, 2, dtype=torch.float64))
+    assert (trace.final_reward.dtype, trace.action_rewards.dtype) == (torch.float32, torch.float32)

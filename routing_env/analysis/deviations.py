@@ -13,6 +13,7 @@ from routing_env.analysis.tree import LANES, decision_of, zeros_per_task
 from routing_env.data import SplitName
 from routing_env.game.build import build_game
 from routing_env.game.counterfactuals import one_step_outcomes
+from routing_env.game.rewards import action_reward_of
 from routing_env.game.routing_game import RoutingGame
 from routing_env.torch_settings import usual_torch
 from routing_env.types import Batch, Decision, Policy, Router, State, Tick
@@ -32,7 +33,7 @@ def counterfactuals(game: RoutingGame, batch: Batch, policy: Router | Policy | T
         policy: A router, which acts greedily, a function from a state to actions int64 [B], or routes int64 [B, D].
     """
     every = torch.arange(game.spec.actions, device=game.spec.device)
-    offers = [game.collaboration.reward(depth, every) for depth in range(game.spec.depth)]
+    offers = [action_reward_of(game.collaboration, depth, every) for depth in range(game.spec.depth)]
     with game.evaluating():
         route = game.network.start(batch.x, batch.task)
         while route.depth < game.spec.depth:
@@ -61,7 +62,7 @@ def earned(game: RoutingGame, policy: Router | Policy, split: SplitName = "test"
             route, reward = game.network.start(batch.x, batch.task), torch.zeros(len(batch), device=game.spec.device)
             while route.depth < game.spec.depth:
                 decision = decision_of(policy, route.observe(), greedy=greedy)
-                reward += game.collaboration.reward(route.depth, decision.action)
+                reward += action_reward_of(game.collaboration, route.depth, decision.action)
                 route.apply(decision)
             reward += game.judge(route.output, batch)[1]
             total.index_add_(0, batch.task, reward.to(torch.float64))

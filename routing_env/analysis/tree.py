@@ -10,7 +10,7 @@ from torch import Tensor
 
 from routing_env.data import SplitName
 from routing_env.game.measured_rewards import MeasuredReward
-from routing_env.game.rewards import refuse_shared_rewards
+from routing_env.game.rewards import action_reward_of, refuse_shared_rewards
 from routing_env.game.routed_model import Route
 from routing_env.game.routing_game import RoutingGame
 from routing_env.types import Batch, Decision, Policy, Router, State, Tick
@@ -94,7 +94,7 @@ def _leaves(
                 continue
             fork = route.fork()
             fork.apply(Decision(own), playing=going)
-            now = reward + game.collaboration.reward(depth, own)
+            now = reward + action_reward_of(game.collaboration, depth, own)
             probable = None if chance is None or policy is None else chance * policy.gather(1, own[:, None])[:, 0]
             yield from below(fork, rest, going, now, probable)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ _PLANNED = 32
 """Deals of one sample per task that are planned at a time, because the tasks take turns in a Python loop."""
 
 
+@runtime_checkable
 class Dealer(Stateful, Protocol):
     """Decides which training samples are dealt next. A setting's function builds it from data, batch size and seed."""
 

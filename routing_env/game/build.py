@@ -19,8 +19,9 @@ from routing_env.game.averaging import WeightAverage
 from routing_env.game.convnets import routed_convnet, simple_convnet
 from routing_env.game.measured_rewards import MEASURED_REWARDS, MeasuredReward
 from routing_env.game.network import RoutedNetwork, mlp
+from routing_env.game.own_parts import own_part
 from routing_env.game.recurrent import RoutedGRU, RoutedLSTM, steps_and_features
-from routing_env.game.rewards import COLLABORATIONS, FINAL_REWARDS, FinalReward
+from routing_env.game.rewards import COLLABORATIONS, FINAL_REWARDS, CollaborationReward, FinalReward
 from routing_env.game.routed_model import RoutedModel
 from routing_env.game.routing_game import RoutingGame
 from routing_env.game.settings import Given, SettingError, Settings, check, is_function
@@ -127,12 +128,13 @@ def build_game(settings: Settings, data: MultiTaskData) -> RoutingGame:
         network.visitors = routes_of_visitors(settings.visitors, data, network)
     spec = network.spec(data.tasks, data.device, data.input_shape)
     _refuse_single_samples(settings, network, data)
+    build_collaboration = find("collaboration reward", settings.collaboration, COLLABORATIONS)
     game = RoutingGame(
         data,
         network,
         build_trainer(settings, network),
         build_dealer(settings, data),
-        find("collaboration reward", settings.collaboration, COLLABORATIONS)(spec, settings.rho),
+        own_part("collaboration", build_collaboration(spec, settings.rho), CollaborationReward),
         final_reward=build_final_reward(settings, data),
         loss=find("loss", settings.loss, LOSSES),
         block_batch=settings.block_batch,
@@ -165,7 +167,8 @@ def build_dealer(settings: Settings, data: MultiTaskData) -> Dealer:
     Raises:
         ValueError: tasks cannot change hands.
     """
-    dealer: Dealer = find("dealer", settings.dealer, DEALERS)(data, settings.batch_size, settings.seed)
+    build = find("dealer", settings.dealer, DEALERS)
+    dealer: Dealer = own_part("dealer", build(data, settings.batch_size, settings.seed), Dealer)
     return DriftingTasks(dealer, data, settings.drift) if settings.drift else dealer
 
 
@@ -193,12 +196,7 @@ def build_network(settings: Settings, data: MultiTaskData) -> RoutedModel:
     """The network of resolved settings; its weights come from torch's own generator."""
     build = find("network", settings.network, NETWORKS)
     if is_function(settings.network):
-        network: object = build(data)
-        if not isinstance(network, RoutedModel):
-            raise SettingError(
-                f"the network function returned {type(network).__name__}, not a RoutedNetwork or another RoutedModel"
-            )
-        return network
+        return own_part("network", build(data), RoutedModel)
     _check_memory(settings, data, settings.blocks)
     sizes = {"filters": settings.filters} if settings.network in CONVOLUTIONAL else {}
     if settings.network != "routed_convnet":

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from routing_env.data import MultiTaskData
-from routing_env.types import Batch, Decision, GameSpec, Outcome, State
+from routing_env.types import Batch, Decision, GameSpec, State
 
 
 def is_legal(action: Tensor, state: State) -> Tensor:
@@ -177,12 +177,14 @@ def check_batch(batch: Batch, data: MultiTaskData, dtype: torch.dtype) -> None:
     Raises:
         ValueError: inputs, tasks or targets that are not finite, of the wrong shape or type, or out of range.
     """
+    if not isinstance(cast(object, batch), Batch):
+        raise ValueError(f"a deal must be a routing_env.types.Batch; got {_described(batch)}")
     lanes, shape = len(batch.x), tuple(batch.x.shape[1:])
     if shape != data.input_shape or not lanes:
         raise ValueError(
             f"the batch has inputs of shape {list(batch.x.shape)}; it must be [lanes, *{data.input_shape}]"
         )
-    if batch.x.dtype != dtype:
+    if batch.x.dtype not in (torch.float32, dtype):
         raise ValueError(f"inputs of the batch must be {dtype}, as the network is; got {batch.x.dtype}")
     if not batch.x.isfinite().all():
         raise ValueError("the batch holds NaN or infinity; remove or replace such values")
@@ -201,17 +203,3 @@ def check_batch(batch: Batch, data: MultiTaskData, dtype: torch.dtype) -> None:
         raise ValueError(
             f"targets of the batch must be int64 [{lanes}] below {classes.tolist()}; got {target.tolist()}"
         )
-
-
-def check_reward(reward: object, outcome: Outcome) -> None:
-    """Check what a final reward of your own returned.
-
-    Raises:
-        ValueError: it is not a float tensor [B], or not finite.
-    """
-    shape = outcome.loss.shape
-    if not isinstance(reward, Tensor) or reward.shape != shape or not reward.is_floating_point():
-        found = f"{reward.dtype} {list(reward.shape)}" if isinstance(reward, Tensor) else type(reward).__name__
-        raise ValueError(f"final_reward must return a float tensor of shape {list(shape)}; it returned {found}")
-    if not reward[~outcome.forfeited].isfinite().all():
-        raise ValueError(f"final_reward returned NaN or infinity: {reward}; it must be finite for every lane")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from routing_env.game.evaluation import Score
-from routing_env.game.rewards import CollaborationReward
+from routing_env.game.rewards import CollaborationReward, action_reward_of
 from routing_env.game.routed_model import Route, RoutedModel
 from routing_env.game.training import network_mode
 from routing_env.types import Batch, Counterfactuals, Decision, Outcome
@@ -92,7 +92,7 @@ def outcomes_along(
     """
     found = follow_routes(start, routes, waits=waits)
     judged = [judge(output, batch) for output in found.output.split(len(batch))]
-    earned = [collaboration.reward(depth, action) for depth, action in enumerate(found.actions.unbind(1))]
+    earned = [action_reward_of(collaboration, depth, action) for depth, action in enumerate(found.actions.unbind(1))]
     loss, final_reward = (torch.stack(parts) for parts in zip(*((o.loss, r) for o, r in judged), strict=True))
     legal = found.legal.view_as(loss)
     rewards = torch.stack(earned, dim=1).view(*loss.shape, -1).where(legal[..., None], torch.nan)
@@ -133,7 +133,7 @@ def one_step_outcomes(
             actions[:, i], legal = _take(fork, actions[:, i], legal, waits=waits)
         outcome, final_reward = judge(fork.output, Batch(batch.x[:0], batch.task[rows], batch.target[rows]))
         rewards = torch.stack([offered[action] for offered, action in zip(offers, actions.unbind(1), strict=True)], 1)
-        found.loss[rows, depth, other] = outcome.loss.where(legal, torch.nan)
+        found.loss[rows, depth, other] = outcome.loss.where(legal, torch.nan).to(found.loss.dtype)
         found.final_reward[rows, depth, other] = final_reward.where(legal, torch.nan)
         found.action_rewards[rows, depth, other] = rewards.where(legal[:, None], torch.nan)
     return found

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from routing_env.data import MultiTaskData, SplitName
 from routing_env.evaluations import Evaluation
-from routing_env.game.training import Loss, cross_entropy, squared_error
+from routing_env.game.own_parts import own_values
+from routing_env.game.training import LOSSES, Loss, cross_entropy, squared_error
 from routing_env.types import Batch, Outcome
 
 Forward = Callable[[Batch], tuple[Tensor, Tensor]]
@@ -27,16 +28,27 @@ class Score:
     def __init__(self, data: MultiTaskData, loss: Loss | None = None) -> None:
         self._regression = data.classes is None
         self._loss = loss or (squared_error if self._regression else cross_entropy)
+        self._own_loss = self._loss not in LOSSES.values()
         self._no_class = _classes_that_do_not_exist(data)
 
     def __call__(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Score the output float32 [B, O] of a batch.
+        """Score the output float [B, O] of a batch.
 
         Returns:
-            Prediction int64 [B] (for regression float32 [B, O]), loss float32 [B], correct bool [B].
+            Prediction int64 [B] (for regression float32 [B, O]), loss float32 [B], correct bool [B]; floats are of the
+            inputs' type.
+
+        Raises:
+            ValueError: a loss of your own that is not float [B], or has no gradient where the output has one.
         """
-        output = self._masked(output, batch)
+        output = self._masked(output.to(batch.x.dtype), batch)
         loss = self._loss(output, batch.target)
+        if self._own_loss:
+            loss = own_values("loss", loss, batch.task.shape).to(output.dtype)
+            if output.requires_grad and not loss.requires_grad:
+                raise ValueError(
+                    "loss has no gradient, so that nothing would learn; compute it from the output by torch"
+                )
         if self._regression:
             return output.detach(), loss, torch.zeros_like(batch.task, dtype=torch.bool)
         prediction = output.detach().argmax(1)
@@ -44,6 +56,7 @@ class Score:
 
     def outcome(self, output: Tensor, batch: Batch, playing: Tensor | None = None) -> tuple[Outcome, Tensor]:
         """The outcome of a batch, and the loss float32 [B] with its graph; ``playing``, bool [B], has not forfeited."""
+        output = output.to(batch.x.dtype)
         prediction, loss, correct = self(output, batch)
         forfeited = torch.zeros_like(correct) if playing is None else ~playing
         outcome = Outcome(

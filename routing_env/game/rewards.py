@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from routing_env.game.checks import check_reward
+from routing_env.game.own_parts import own_values
 from routing_env.state_dicts import Stateful, check_state
 from routing_env.types import GameSpec, Outcome
 
@@ -58,7 +58,8 @@ def reward_of(final_reward: FinalReward, outcome: Outcome, playing: Tensor | Non
     """
     reward = final_reward(outcome)
     if final_reward not in FINAL_REWARDS.values():
-        check_reward(reward, outcome)
+        reward = own_values("final_reward", reward, outcome.loss.shape, ~outcome.forfeited)
+    reward = reward.to(torch.float32)
     if playing is None:
         return reward
     lost = reward[playing].min().clamp_max(FORFEIT) if playing.any() else FORFEIT
@@ -89,6 +90,7 @@ def refuse_shared_rewards(final_reward: FinalReward, outcome: Outcome) -> None:
             )
 
 
+@runtime_checkable
 class CollaborationReward(Stateful, Protocol):
     """An immediate reward for each decision, by what was chosen before."""
 
@@ -99,6 +101,18 @@ class CollaborationReward(Stateful, Protocol):
     def record(self, depth: int, action: Tensor, probability: Tensor | None) -> None:
         """Add the decisions of some lanes to the history: actions int64 [N], probabilities float32 [N, A] or None."""
         ...
+
+
+def action_reward_of(collaboration: CollaborationReward, depth: int, action: Tensor) -> Tensor:
+    """The immediate reward of actions int64 [N] at a depth, float32 [N].
+
+    Raises:
+        ValueError: a collaboration reward of your own that is not float [N] and finite.
+    """
+    reward = collaboration.reward(depth, action)
+    if type(collaboration) is Collaboration:
+        return reward
+    return own_values("collaboration", reward, action.shape, torch.ones_like(action).bool()).to(torch.float32)
 
 
 def collaboration_reward(average: Tensor, action: Tensor, rho: float) -> Tensor:

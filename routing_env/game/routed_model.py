@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from routing_env.game.blocks import BlockBank, Representation, in_rows, map_tensors, tensors_of, tried
 from routing_env.game.checks import check_decision
 from routing_env.game.choices import Choice
+from routing_env.game.own_parts import own_values
 from routing_env.types import Decision, GameSpec, Outcome, Policy, Router, State, Trace
 
 Walk = Generator[Choice, Any, Tensor]
@@ -316,11 +317,11 @@ class Route:
         Raises:
             ValueError: Neither reward nor loss is given, or one has another shape.
         """
-        given = loss if reward is None else reward
-        if given is None or given.shape != self.task.shape:
-            found = "nothing" if given is None else f"shape {list(given.shape)}"
-            raise ValueError(f"score needs a reward or a loss per lane, float [{len(self.task)}]; got {found}")
-        final_reward = (-given if reward is None else given).detach()
+        if reward is None:
+            if loss is None:
+                raise ValueError(f"score needs a reward or a loss per lane, float [{len(self.task)}]; got nothing")
+            reward = -own_values("loss", loss, self.task.shape)
+        final_reward = own_values("reward", reward, self.task.shape).detach().to(torch.float32)
         output = self.output.detach()
         nothing = output.new_empty(len(output), 0)
         outcome = Outcome(
@@ -328,12 +329,13 @@ class Route:
             output=output,
             prediction=nothing,
             target=nothing,
-            loss=-final_reward if loss is None else loss.detach(),
+            loss=-final_reward if loss is None else own_values("loss", loss, self.task.shape).detach(),
             correct=torch.zeros_like(self.task, dtype=torch.bool),
             forfeited=torch.zeros_like(self.task, dtype=torch.bool),
         )
-        if action_rewards is None:
-            action_rewards = final_reward.new_zeros(len(self.task), self.depth)
+        shape = len(self.task), self.depth
+        action_rewards = final_reward.new_zeros(shape) if action_rewards is None else action_rewards
+        action_rewards = own_values("action_rewards", action_rewards, shape).to(torch.float32)
         return Trace(tuple(self.states), tuple(self.decisions), action_rewards, final_reward, outcome)
 
     def _legal(self) -> Tensor:

@@ -25,9 +25,11 @@ from routing_env.game.deal import Deal
 from routing_env.game.evaluation import Score, evaluate
 from routing_env.game.logged_means import LoggedMeans
 from routing_env.game.measured_rewards import MeasuredReward, check_together
+from routing_env.game.own_parts import own_values
 from routing_env.game.rewards import (
     CollaborationReward,
     FinalReward,
+    action_reward_of,
     correct_or_not,
     negative_loss,
     refuse_shared_rewards,
@@ -156,15 +158,15 @@ class RoutingGame:
             train: whether the deal trains the blocks and counts in the rewards' history and the number of samples.
 
         Raises:
-            ValueError: a batch that does not fit the tasks, or with values that are not finite; or a ``router_loss``,
-                ``counterfactuals`` or a final reward in a game that they do not go with.
+            ValueError: a batch, also of your own dealer, that does not fit the tasks or is not finite;
+                or a ``router_loss``, ``counterfactuals`` or a final reward in a game that they do not go with.
         """
         if train:
             router_loss = self.router_loss is not None
             check_together(self.final_reward, self.collects, self.counterfactuals, router_loss)
-        if batch is None:
-            batch = self.dealer.next_batch()
-        elif self.unattended is None:
+        own = batch is not None or not type(self.dealer).__module__.startswith("routing_env.data.")
+        batch = self.dealer.next_batch() if batch is None else batch
+        if own and self.unattended is None:
             check_batch(batch, self.data, next(self.network.parameters()).dtype)
         with network_mode(self.network, train=train and not self.collects):
             route = self.network.start(batch.x, batch.task)
@@ -202,18 +204,16 @@ class RoutingGame:
             decision = noted(decision, state, self.unattended.illegal)
         if decision.gate is not None and self.collects and decision.gate.requires_grad:
             raise ValueError("a gate's gradient needs every deal to be a step of the blocks; leave block_batch out")
-
         if playing is not None:
             decision = replace(decision, action=decision.action.where(playing, state.legal.int().argmax(1)))
         depth, action = deal.route.depth, decision.action
         with network_mode(self.network, train=deal.train and not self.collects):
             deal.route.apply(decision, playing=playing)
-        reward = self.collaboration.reward(depth, action)
+        reward = action_reward_of(self.collaboration, depth, action)
         if deal.train:
             if self.counterfactuals:
-                deal.offers.append(
-                    self.collaboration.reward(depth, torch.arange(self.spec.actions, device=action.device))
-                )
+                every = torch.arange(self.spec.actions, device=action.device)
+                deal.offers.append(action_reward_of(self.collaboration, depth, every))
             counted = action if playing is None else action[playing]
             probability = decision.probability
             if probability is not None and playing is not None:
@@ -371,7 +371,7 @@ class RoutingGame:
             measured = self.final_reward.begin(batch, partial(replay_routes, self.network, self._score, trace.actions))
         if self.router_loss is not None and deal.train:
             with torch.enable_grad():
-                loss = loss + self.router_loss(trace)
+                loss = loss + own_values("block_loss", self.router_loss(trace), loss.shape)
             trace = replace(trace, states=tuple(replace(state, v=state.v.detach()) for state in trace.states))
         if deal.train:
             if not self.collects:

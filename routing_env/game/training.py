@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from routing_env.game.averaging import WeightAverage
 from routing_env.game.masked_steps import MaskedSteps
+from routing_env.game.own_parts import own_part
 from routing_env.game.settings import SettingError, Settings, check
 from routing_env.game.unattended import Unattended
 from routing_env.names import as_integer, is_number
@@ -72,7 +73,8 @@ class BlockTrainer:
         epoch: passes over the training samples that are complete.
 
     Raises:
-        ValueError: a rate, factor or name out of range, or momentum beside Adam.
+        ValueError: a rate, factor or name out of range, momentum beside Adam, or a function that returns no optimiser
+            that can step the parameters.
     """
 
     def __init__(
@@ -104,7 +106,13 @@ class BlockTrainer:
         self._own_optimizer = callable(optimizer)
         self._alike = len({(one.dtype, one.device) for one in self._parameters}) == 1
         if callable(optimizer):
-            self.optimizer = optimizer(self._parameters)
+            self.optimizer = own_part("optimizer", optimizer(self._parameters), torch.optim.Optimizer)
+            if set(self._parameters).isdisjoint(
+                one for group in self.optimizer.param_groups for one in group["params"]
+            ):
+                raise SettingError("the optimizer function left all parameters out; give the list on to the optimiser")
+            if isinstance(self.optimizer, torch.optim.LBFGS):
+                raise SettingError("LBFGS evaluates a loss several times in a step, which a deal cannot; use another")
         elif optimizer == "sgd":
             self.optimizer = SGD(
                 groups,
@@ -324,4 +332,12 @@ def network_mode(network: nn.Module, *, train: bool) -> Generator[None]:
         raise ValueError(
             "batch norm outside the blocks cannot train on a single sample, and this deal has come down to one: "
             "deal more samples at a time, or collect them with block_batch"
+        ) from error
+    except RuntimeError as error:
+        types = {str(one.dtype) for one in network.parameters() if one.is_floating_point()}
+        if "type" not in str(error) or not types or "torch.float32" in types:
+            raise
+        raise ValueError(
+            f"the network is of {' and '.join(sorted(types))} and does not take samples of torch.float32; use "
+            "network.float()"
         ) from error
