@@ -56,12 +56,13 @@ def train(
     Args:
         given: settings; what is not given follows from the data set.
         run_dir: Folder of all runs.
-        name: Folder of this run's kind inside it; by default data-router.
-        resume: Continue this run directory with its own settings; only --epochs, --device and --data-dir may be given.
+        name: Folder inside it for runs of this kind; by default data-router or scenario-router.
+        resume: Continue this run directory with its own settings, of which only --epochs, --device and --data-dir may
+            change.
         settings: File of tuned settings, as routing-env tune writes it, with an entry for the router.
-        log: Trackers that receive the metrics as well; each is an extra, such as routing-env[tensorboard].
+        log: Trackers that also receive the metrics; each is an extra, such as routing-env[tensorboard].
         html: Write report.html into the run's folder, with charts and a replay; needs routing-env[html].
-        trust: With --resume, run the Python that the folder's settings name, whoever made it.
+        trust: With --resume, execute Python from outside this package that the run's settings name.
     """
     from routing_env.benchmark.tuned import with_tuned_router
     from routing_env.html.page import require_plotly
@@ -121,10 +122,10 @@ def benchmark(
 ) -> None:
     """Compare routers and baselines over seeds: a leaderboard with statistics, tables and figures.
 
-    Stopped at any moment, the same command goes on where it stood; what has finished is not run again.
+    It can be stopped at any moment; the same command continues it, and finished runs are not repeated.
 
     Args:
-        suite: What to run, see `routing-env list`.
+        suite: Name of a suite, see `routing-env list`.
         config: settings.
         engine: Where to train.
     """
@@ -155,15 +156,15 @@ def tune(
     engine: Annotated[EngineOptions, tyro.conf.arg(name="")],
     report: bool = False,
 ) -> None:
-    """Choose settings on the validation split, with as many trials for each router and baseline; see docs/tuning.md.
+    """Choose settings on the validation split, with equal budgets for routers and baselines; see docs/tuning.md.
 
-    Stopped at any moment, the same command goes on where it stood. It needs `pip install 'routing-env[tune]'`.
+    It can be stopped at any moment; the same command continues it. It needs `pip install 'routing-env[tune]'`.
 
     Args:
-        suite: Whose entrants to tune; a suite of `routing-env list` with one arena.
+        suite: A suite of `routing-env list` with one arena, whose entrants are tuned.
         config: settings.
         engine: Where to train.
-        report: Show and save what has been found so far, without running any trial.
+        report: Show and save the results so far, without running any trial.
     """
     from routing_env.benchmark.report import failures_told
     from routing_env.benchmark.studies import Study, run_studies
@@ -187,9 +188,9 @@ def report(
     *,
     config: Annotated[BenchmarkOptions, tyro.conf.arg(name="")],
 ) -> None:
-    """Tables and figures of what has finished, without running any: of a benchmark, or of any runs in folders.
+    """Make tables and figures of finished runs, without running any: those of a benchmark, or any runs in folders.
 
-    A benchmark's report draws each router's policy too.
+    The report of a benchmark also draws each router's policy.
 
     Args:
         what: A suite, with the same options as for `routing-env benchmark`, or folders of runs.
@@ -233,14 +234,14 @@ def evaluate(
     data_dir: str | None = None,
     trust: bool = False,
 ) -> None:
-    """Route a whole split with a trained run, greedily and by drawing from its policy, without learning.
+    """Evaluate a trained run on a split, greedily and by drawing from its policy.
 
     Args:
         run: A run directory, runs/<name>/<run id>, or a trained run of the zoo, such as zoo:wpl-digits.
         split: Samples to route.
         device: Device; defaults to the training device.
-        data_dir: Folder of the data set's files; defaults to the one of the training.
-        trust: Run the Python that the folder's settings name, whoever made it.
+        data_dir: Folder that holds the data set's files; defaults to that of the training.
+        trust: Execute Python from outside this package that the run's settings name.
     """
     from routing_env.runs.task_table import task_table
 
@@ -277,15 +278,15 @@ def analyse(
     data_dir: str | None = None,
     trust: bool = False,
 ) -> None:
-    """Enumerate the routes of a trained run's game: what each task would gain by another one, and how many are as good.
+    """Enumerate the routes in a trained run's game: what a task would gain by another one, and how many are as good.
 
     Args:
         run: A run directory, runs/<name>/<run id>, or a trained run of the zoo, such as zoo:wpl-digits.
         split: Samples to route; the best routes are chosen on the validation split.
-        most: Sample this many routes where there may be more.
+        most: Largest number of routes; if there may be more, this many are sampled.
         device: Device; defaults to the training device.
-        data_dir: Folder of the data set's files; defaults to the one of the training.
-        trust: Run the Python that the folder's settings name, whoever made it.
+        data_dir: Folder that holds the data set's files; defaults to that of the training.
+        trust: Execute Python from outside this package that the run's settings name.
     """
     from routing_env.runs.game_table import show_game
 
@@ -320,8 +321,8 @@ def data(
 
     Args:
         name: A data set of `routing-env list`.
-        data_dir: Folder that holds its files; by default the environment variable ROUTING_ENV_DATA, else ./data.
-        validation: Share of the training inputs that validate.
+        data_dir: Folder that holds its files; defaults to the environment variable ROUTING_ENV_DATA, else ./data.
+        validation: Share of the training inputs held out for validation.
         sheet: PNG file for the examples; by default <name>.png in the current folder, for images.
     """
     from routing_env.data import load
@@ -338,11 +339,11 @@ def data(
 
 @app.command
 def download(name: tyro.conf.Positional[str], *, data_dir: str | None = None) -> None:
-    """Download a data set's files; what was cut off goes on where it stopped, and checksums are verified.
+    """Download a data set's files; interrupted downloads continue, and checksums are verified.
 
     Args:
         name: A data set of `routing-env list`.
-        data_dir: Folder to put them in; by default the environment variable ROUTING_ENV_DATA, else ./data.
+        data_dir: Folder to put them in; defaults to the environment variable ROUTING_ENV_DATA, else ./data.
     """
     from routing_env.data.download import download as fetch
 

@@ -22,10 +22,11 @@ from routing_env.benchmark.local_engine import LocalEngine
 from routing_env.benchmark.studies import Playing, Study, run_studies
 from routing_env.benchmark.suites import Arena, Entrant
 from routing_env.benchmark.tuned import Tuned, read_tuned, with_tuned_router, write_tuned
-from routing_env.benchmark.tuning import RATES, Search, budget, search_for, searches_for, space_of
+from routing_env.benchmark.tuning import COMMON, RATES, Search, budget, search_for, searches_for, space_of
 from routing_env.benchmark.tuning_report import save_tuning, tuning_table
 from routing_env.benchmark.worker import DIVERGED, STOP, STOPPED, train_in_worker
 from routing_env.game.settings import SettingError
+from routing_env.names import field_docs
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.settings import BenchmarkOptions, TuneOptions
 from routing_env.search_space import Between, Choices, SearchSpace, grid
@@ -423,3 +424,10 @@ def test_an_empty_space_is_refused(make: Any, message: str) -> None:
     with pytest.raises(ValueError) as error:  # noqa: PT011  # the messages follow
         make()
     assert message in str(error.value)
+
+
+def test_help_and_page_name_everything_that_can_be_searched() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "tuning.md").read_text(encoding="utf-8")
+    for name in COMMON:
+        assert f"| `{name}`" in page
+        assert name in field_docs(TuneOptions)["search"]

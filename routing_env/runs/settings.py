@@ -27,24 +27,24 @@ class RunSettings:
     epochs: Annotated[int, "at least 1"] = 10
     """Passes over the training samples."""
     threads: Annotated[int, "at least 1 and at most 1,024"] = 0
-    """Threads of the CPU; by default those that PyTorch takes."""
+    """CPU threads; by default as many as PyTorch takes."""
     reference: bool = True
     """Train the routers fixed (one block per task per layer), random-fixed and, where it is known, oracle on the same
     game afterwards, for comparison."""
     measure_test: bool = True
-    """Measure the test split as well; without it the validation split alone is measured and reported."""
+    """Measure the test split as well; otherwise only the validation split is measured and reported."""
     measure_every: Annotated[int, "at least 1"] = 1
-    """Epochs between two measurements of the network, each of which saves a checkpoint; the last epoch has one too."""
+    """Epochs between measurements, each of which saves a checkpoint; the last epoch is always measured."""
     arrivals: str = ""
-    """Tasks that arrive at each stage, such as 9+1 or 5+3+2; without it all tasks are there from the start."""
+    """Number of tasks that arrive at each stage, such as 9+1 or 5+3+2; by default all are there from the start."""
     arrival_order: Annotated[tuple[int, ...], "at least 0"] = ()
     """The tasks in the order of their arrival, by their numbers from 0; by default the order of the data set."""
     arrival_samples: Annotated[int, "at least 1"] = 4000
-    """Training samples dealt at each stage after the first; the first one lasts for the epochs."""
+    """Training samples dealt at each stage after the first, which lasts for the epochs."""
     arrival_block_rate: Annotated[float, "at least 0"] = 0.1
     """Factor of the learning rate of the blocks after the first stage (paper, section 6); 0 freezes them."""
     shots: Annotated[int, "at least 0"] = 0
-    """Training samples per class of a task that arrives after the first stage; 0 stands for all of them."""
+    """Training samples per class of a task that arrives after the first stage; 0 keeps all."""
     replay: Annotated[float, "in [0, 1)"] = 0.0
     """Share of each deal after the first stage that replays tasks of earlier stages."""
     game: Settings
@@ -89,21 +89,21 @@ class ArenaOptions:
     scenario: tuple[str, ...] = ()
     """Play these named scenarios of docs/scenarios.md instead of running a suite."""
     data: str | None = None
-    """Compare routers and baselines on this data set, with its usual settings, instead of running a suite; a name, or
-    your own as module:function or file.py:function."""
+    """Run routers and baselines on this data set, with its usual settings, instead of running a suite; a name, or your
+    own as module:function or file.py:function."""
     network: str | None = None
     """With --data, the network that all entrants are made from; a name, or your own as module:function or
     file.py:function."""
     entrants: tuple[str, ...] = ()
-    """Routers, baselines, module:Class or file.py:Class that take part instead of the suite's own."""
+    """Routers and baselines that take part instead of the suite's own, by name or as module:Class or file.py:Class."""
     epochs: int | None = None
     """Passes over the training samples; by default the suite's."""
     fraction: float = 1.0
     """Share of the training samples to use."""
     measure_every: int = 1
-    """Epochs between two measurements of the network; the last epoch has one too."""
+    """Epochs between measurements of the network; the last epoch is always measured."""
     data_dir: str | None = None
-    """Folder that holds the data sets' files; without it the environment variable ROUTING_ENV_DATA, or else ./data."""
+    """Folder that holds the data sets' files; defaults to the environment variable ROUTING_ENV_DATA, else ./data."""
     device: str | None = None
     """Device of all runs: cpu, cuda, cuda:1, ...; by default cpu."""
 
@@ -124,7 +124,8 @@ class ReportOptions:
     against: str | None = None
     """Entrant that the leaderboards compare all others with; by default the best baseline on validation."""
     samples_to: tuple[float, ...] = ()
-    """Accuracies in %, each a column of the leaderboards: training samples until the test accuracy reaches it."""
+    """Accuracies in %; for each, a column of the leaderboards has the training samples until the test accuracy reaches
+    it."""
     figures: tuple[FigureFormat, ...] = ("png",)
     """Formats of the figures of the report."""
     html: bool = False
@@ -138,7 +139,7 @@ class BenchmarkOptions(ReportOptions, ArenaOptions):
     seeds: int | None = None
     """Runs of each entrant; by default the suite's."""
     settings: Path | None = None
-    """File of tuned settings, as routing-env tune writes it; entrants that are in it play with its settings."""
+    """File of tuned settings, as routing-env tune writes it; entrants in it have its settings."""
     run_dir: Path = Path("runs/benchmark")
     """Folder of all benchmark runs and reports."""
 
@@ -148,18 +149,18 @@ class TuneOptions(ArenaOptions):
     """What to search, and at what scale."""
 
     search: tuple[str, ...] = ("learning_rate", "options")
-    """Settings of the game to search, of learning_rate, optimizer, momentum, weight_decay, dropout, hidden and layers;
-    options stands for what each entrant declares itself."""
+    """What to search: settings of the game, among learning_rate, optimizer, momentum, weight_decay, dropout, hidden,
+    layers and decay_every, and options, which stands for the space that each entrant declares itself."""
     rates: tuple[float, ...] = ()
-    """Learning rates of the blocks to try; by default 0.01, 0.03, 0.1 and 0.3, and a tenth of that for Adam."""
+    """Learning rates of the blocks to try; by default 0.01, 0.03, 0.1 and 0.3, and a tenth of these for Adam."""
     trials: int = 16
-    """Trials of each entrant; one whose space has no more points than this tries each of them once."""
+    """Trials of each entrant; a space with no more points than this is searched completely."""
     seeds: tuple[int, ...] = (10, 11)
-    """Seeds of each trial, other ones than those of a benchmark."""
+    """Seeds of each trial; they should not be those of a benchmark, 0 and up."""
     output: Path | None = None
-    """File of the settings that were chosen; by default in the folder of the arena. Other entrants in it are kept."""
+    """File for the chosen settings; by default in the folder of the arena. Other entrants in it are kept."""
     figure: Path | None = None
-    """PNG of accuracy against learning rate; by default beside the file of the settings."""
+    """PNG file for accuracy against learning rate; by default beside the file of the settings."""
     run_dir: Path = Path("runs/tuning")
     """Folder of all trials."""
 
