@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -91,9 +92,30 @@ class Restless(Forgetful):
         return super().act(state)
 
 
+class Unseeded(Forgetful):
+    """Draws from torch's own generator."""
+
+    def __init__(self, spec: GameSpec, *, seed: int) -> None:
+        self.generator = torch.default_generator
+
+
+class Unplain(Forgetful):
+    """Keeps its generator in the checkpoint as an object."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """As the class says."""
+        return {"generator": self.generator}
+
+
 @pytest.mark.parametrize(
     ("router", "complaint"),
-    [(Illegal, "is illegal at depth"), (Forgetful, "plays on differently"), (Restless, "greedy evaluations in a row")],
+    [
+        (Illegal, "is illegal at depth"),
+        (Forgetful, "plays on differently"),
+        (Restless, "greedy evaluations in a row"),
+        (Unseeded, "two routers of one seed .* torch.Generator of your own"),
+        (Unplain, r"state_dict\(\)\['generator'\] is a Generator"),
+    ],
 )
 def test_the_check_finds_faults(router: type[Router], complaint: str) -> None:
     with pytest.raises(AssertionError, match=complaint):
