@@ -199,7 +199,7 @@ def report(
     from routing_env.benchmark.comparison_figures import policies
     from routing_env.benchmark.found import found_jobs
     from routing_env.benchmark.jobs import asked_for, report_name, who_was_tuned
-    from routing_env.benchmark.report import damage_told, save_report
+    from routing_env.benchmark.report import comparable, damage_told, save_report
     from routing_env.benchmark.suites import SUITES
 
     folders = [Path(name) for name in what]
@@ -210,6 +210,7 @@ def report(
             raise ValueError(f"folders of runs say themselves what was run; leave out all options but {allowed}")
         damaged: dict[Path, str] = {}
         with damage_told(found_jobs(folders, damaged), damaged) as sound:
+            sound = comparable(sound, console)
             arenas, entrants = (
                 list(dict.fromkeys(getattr(job, kind).name for job in sound)) for kind in ("arena", "entrant")
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from secret_data import SECRET
 
 from routing_env.benchmark.found import found_jobs
 from routing_env.benchmark.leaderboard import leaderboards
+from routing_env.cli import main
 from routing_env.game.settings import SettingError
 from routing_env.runs.directory import RunDirectory
 from routing_env.runs.display import Display
@@ -79,6 +82,25 @@ def test_such_runs_have_no_place_on_a_leaderboard(tmp_path: Path, secret: dict[s
     finished(tmp_path / "run", {**secret, "router": "wpl", "measure_test": False})
     with pytest.raises(ValueError, match="trained without measuring the test split"):
         leaderboards(found_jobs([tmp_path / "run"]))
+
+
+def test_a_report_on_folders_shows_the_others(
+    tmp_path: Path, secret: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished(tmp_path / "runs/kept", {**secret, "router": "random", "measure_test": False})
+    directory = RunDirectory(tmp_path / "runs/kept")
+    directory.write_config(replace(directory.read_config(), epochs=9))  # it has not finished
+    finished(tmp_path / "runs/shown", {"data": "planted", "data_options": ("samples=30",), "threads": 1}, 1)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["routing-env", "report", "runs", "--run-dir", "reports"])
+    main()
+    said = capsys.readouterr().out
+    assert "left out: 1 run trained without measuring the test split" in said
+    assert "planted: test accuracy in %, 1 epoch, 1 seed" in said
+    monkeypatch.setattr(sys, "argv", ["routing-env", "report", "runs/kept", "--run-dir", "reports"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "none of these runs has any" in capsys.readouterr().err
 
 
 def test_something_must_be_measured(secret: dict[str, Any]) -> None:

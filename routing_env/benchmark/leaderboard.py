@@ -88,18 +88,22 @@ def leaderboards(
     return [_leaderboard(name, finished, tuple(columns), against) for name, finished in arenas.items()]
 
 
+def unfit(job: Job) -> str:
+    """What kind of run no leaderboard can show, in words that follow "a run"; empty if one can, or knows no measure."""
+    rows = job.rows()
+    if rows and "test_accuracy" not in rows[-1]:
+        return "trained without measuring the test split (measure_test is False), as routing-env tune does"
+    if rows and "test_task_accuracy" not in rows[-1]:
+        return "of regression, which has no accuracies"
+    return ""
+
+
 def _leaderboard(arena: str, jobs: Sequence[Job], columns: tuple[Column, ...], named: str | None) -> Leaderboard:
     runs: dict[str, dict[int, Rows]] = {}
     for job in jobs:
-        rows = job.rows()
-        if "test_accuracy" not in rows[-1]:
-            raise ValueError(
-                f"{job.path} was trained without measuring the test split (measure_test is False), as routing-env tune "
-                "does, and leaderboards show test accuracies: leave this run out, or train it again with measure_test"
-            )
-        if "test_task_accuracy" not in rows[-1]:
-            raise ValueError(f"{job.path} has no accuracies: leaderboards are for classification only")
-        runs.setdefault(job.entrant.name, {})[job.seed] = rows
+        if why := unfit(job):
+            raise ValueError(f"{job.path} is a run {why}; leaderboards show test accuracies, so leave it out")
+        runs.setdefault(job.entrant.name, {})[job.seed] = job.rows()
     entries = {name: Entry(seeds) for name, seeds in runs.items()}
     baselines = [name for name, entry in entries.items() if not any("test_routes" in row for row in entry.last)]
     references = {job.entrant.name for job in jobs if job.entrant.router in REFERENCES}

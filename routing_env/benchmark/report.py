@@ -14,11 +14,11 @@ from routing_env.benchmark.damage import damage_in
 from routing_env.benchmark.entries import Column
 from routing_env.benchmark.exports import save_exports
 from routing_env.benchmark.jobs import Job
-from routing_env.benchmark.leaderboard import leaderboards
+from routing_env.benchmark.leaderboard import leaderboards, unfit
 from routing_env.benchmark.scenario_scores import save_scenario_scores, scenario_scores, terminal_scores
 from routing_env.benchmark.tables import costs, fitting, power, save_tables, terminal_legend, terminal_table, verdict
 from routing_env.html.page import require_plotly
-from routing_env.names import printable
+from routing_env.names import counted, printable
 from routing_env.runs.process import explained, figures_failed
 from routing_env.runs.settings import ReportOptions
 
@@ -84,6 +84,25 @@ def save_report(
         _say_saved(console, save_comparison_figures(jobs, folder, options.figures))
     except Exception as error:
         raise figures_failed(error, f"the report is saved in {folder}") from error
+
+
+def comparable(jobs: Sequence[Job], console: Console) -> list[Job]:
+    """The runs that leaderboards can show; the console says which others are left out.
+
+    Raises:
+        ValueError: There are others only.
+    """
+    others: dict[str, list[Job]] = {}
+    for job in jobs:
+        if why := unfit(job):
+            others.setdefault(why, []).append(job)
+    left_out = [f"left out: {counted(len(runs), 'run')} {why}: {runs[0].path}" for why, runs in others.items()]
+    if sum(map(len, others.values())) == len(jobs):
+        raise ValueError("\n".join(("leaderboards show test accuracies, and none of these runs has any", *left_out)))
+    for line in left_out:
+        console.print(printable(line), soft_wrap=True, highlight=False, markup=False)
+    apart = {job for runs in others.values() for job in runs}
+    return [job for job in jobs if job not in apart]
 
 
 @contextmanager
