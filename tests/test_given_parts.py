@@ -20,6 +20,7 @@ from worlds import bits, little_data
 
 from routing_env import MultiTaskData, RoutedNetwork, RoutingGame, make_game, parallel_env
 from routing_env.agents import make_router
+from routing_env.agents.uniform_random import UniformRandom
 from routing_env.data import EndlessPass, OnePerTask
 from routing_env.data.planted import plant
 from routing_env.envs.sb3 import RoutingVecEnv
@@ -27,7 +28,7 @@ from routing_env.envs.single import RoutingEnv
 from routing_env.game.network import mlp
 from routing_env.game.rewards import Collaboration
 from routing_env.game.settings import SettingError
-from routing_env.types import Batch, GameSpec, Outcome
+from routing_env.types import Batch, GameSpec, Outcome, Trace
 
 DATA = little_data()
 SMALL: dict[str, Any] = {"data": DATA, "hidden": 4, "learning_rate": 0.1}
@@ -319,6 +320,24 @@ def test_what_does_not_fit_is_named_in_the_same_words_everywhere(given: dict[str
     for make in (make_game, parallel_env, RoutingEnv, RoutingVecEnv):
         with pytest.raises(ValueError, match=message):
             make(data=DATA, **given)
+
+
+@pytest.mark.parametrize("value", [None, 3, torch.ones(2), lambda: DATA])
+def test_what_are_no_data_is_refused_at_the_door(value: object) -> None:
+    for make in (make_game, parallel_env, RoutingEnv, RoutingVecEnv):
+        with pytest.raises(SettingError, match=r"data is .*; it must be a MultiTaskData, or a string that names one"):
+            make(data=value)
+
+
+def test_a_block_loss_is_checked_for_every_lane() -> None:
+    class Losing(UniformRandom):
+        @property
+        def block_loss(self) -> Callable[[Trace], Tensor]:
+            return lambda trace: trace.states[0].v.square().mean()
+
+    game = make_game(data=DATA, batch_size=8)
+    with pytest.raises(ValueError, match=r"block_loss must be a float tensor of shape \[\d\], lanes first; got .*\[\]"):
+        Losing(game.spec).play(game, 8)
 
 
 @pytest.mark.parametrize("value", ["x", None, True, float("nan"), [0.1, "x"], {}])

@@ -92,6 +92,8 @@ def resolve(given: Given, *, also: Iterable[str] = ()) -> tuple[Settings, MultiT
                     "routing_env.data.first_tasks and training_share, and give validation where the data are made"
                 )
         given = {**given, "data": own.name}
+    elif "data" in given and not isinstance(own, str):
+        raise SettingError(f"data is {own!r}; it must be a MultiTaskData, or a string that names one")
     given = with_scenario(check(given, Settings, also=also))
     _check_together(given)
     data = own if isinstance(own, MultiTaskData) else load_data(given)
