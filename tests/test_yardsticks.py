@@ -13,8 +13,10 @@ from trained import small_run
 
 from routing_env.benchmark.columns import COLUMNS, samples_to
 from routing_env.benchmark.found import found_jobs
+from routing_env.benchmark.jobs import Job, takes_best_known_routing
 from routing_env.benchmark.leaderboard import Leaderboard, leaderboards
 from routing_env.benchmark.statistics import CensoredMedian, censored_median
+from routing_env.benchmark.suites import Arena, Entrant
 from routing_env.benchmark.tables import cells, save_tables
 from routing_env.data.planted import partition_score
 from routing_env.game.settings import Settings
@@ -78,6 +80,23 @@ def test_regret_is_the_area_between_two_learning_curves(tmp_path: Path) -> None:
     (alone,) = leaderboards(found_jobs([tmp_path / "wpl-0", tmp_path / "wpl-1"]))
     assert column(alone, "regret") == {"wpl": None}
     assert len(cells(alone)[0]) < len(cells(board)[0]), "a column without any value is left out"
+
+
+def test_regret_is_to_the_best_routing_measured_after_the_same_epochs(tmp_path: Path) -> None:
+    for length, best, learned in ((3, 0.9, 0.5), (2, 0.8, 0.6)):
+        write(tmp_path / str(length), "oracle", 0, [best] * length)
+        write(tmp_path / str(length), "wpl", 0, [learned] * length)
+    write(tmp_path / "4", "wpl", 0, [0.5] * 4)  # the oracle has no such run
+    (board,) = leaderboards(found_jobs([tmp_path]))
+    regrets = {name: value for name, value in column(board, "regret").items() if name.startswith("wpl")}
+    assert regrets == {"wpl epochs=3": pytest.approx(0.4), "wpl epochs=2": pytest.approx(0.2), "wpl epochs=4": None}
+
+
+@pytest.mark.parametrize(("scenario", "known"), [(None, True), ("planted-3x4", True), ("overlap", False)])
+def test_the_oracle_is_the_best_known_routing_unless_a_scenario_has_another(scenario: str | None, known: bool) -> None:
+    given = {} if scenario is None else {"scenario": scenario}
+    job = Job(Arena("any", given, ()), Entrant("oracle", "oracle"), given, Path("run"))
+    assert takes_best_known_routing(job) is known
 
 
 def test_runs_know_how_well_they_share(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -30,7 +30,8 @@ class Entry:
         runs: For each seed, the evaluations of the run.
         versus: Comparison with the entrant that all are compared with; None for that one, and without a common seed.
         against: Runs of that entrant, by seed; empty where ``versus`` is None.
-        best: Runs of the best known routing, by seed; empty where none is known or none has finished.
+        best: Runs of the best known routing, by seed, that were measured after the same epochs; empty where there are
+            none.
     """
 
     runs: Mapping[int, Rows]
@@ -52,6 +53,19 @@ class Entry:
         """Mean over seeds of a metric after the last epoch; NaN if a run lacks it."""
         values = [row.get(key) for row in self.last]
         return float(np.mean([np.nan if value is None else value for value in values]))
+
+
+def measured_alike(runs: Mapping[int, Rows], others: Sequence[tuple[int, Rows]]) -> dict[int, Rows]:
+    """For each seed the first of other runs with this seed that was measured after the same epochs, if there is one."""
+
+    def epochs(rows: Rows) -> list[int]:
+        return [row["epoch"] for row in rows]
+
+    alike: dict[int, Rows] = {}
+    for seed, rows in others:
+        if seed in runs and epochs(rows) == epochs(runs[seed]):
+            alike.setdefault(seed, rows)
+    return alike
 
 
 @dataclass(frozen=True)

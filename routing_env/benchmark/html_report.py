@@ -12,13 +12,14 @@ from rich.console import Console
 from rich.progress import track
 
 from routing_env.benchmark.columns import area_so_far
-from routing_env.benchmark.entries import Value
-from routing_env.benchmark.jobs import Job
+from routing_env.benchmark.entries import Value, measured_alike
+from routing_env.benchmark.jobs import Job, takes_best_known_routing
 from routing_env.benchmark.leaderboard import REFERENCES, Leaderboard
 from routing_env.benchmark.scenario_scores import ScenarioScores
 from routing_env.benchmark.statistics import CensoredMedian, Interval, mean_interval, performance_profile
 from routing_env.benchmark.suites import BEST_KNOWN, FLOOR
 from routing_env.benchmark.tables import costs, power, shown_in, verdict
+from routing_env.evaluations import Rows
 from routing_env.html import charts, page
 from routing_env.names import counted
 from routing_env.runs.directory import RunDirectory
@@ -106,7 +107,7 @@ def _curves(jobs: Sequence[Job]) -> str:
     for job in jobs:
         runs.setdefault(job.entrant.name, {})[job.seed] = job
     names = list(runs)
-    measured = {name: {seed: _accuracies(job) for seed, job in own.items()} for name, own in runs.items()}
+    measured = {name: {seed: _accuracies(job.rows()) for seed, job in own.items()} for name, own in runs.items()}
     lines = {name: _curve(list(own.values())) for name, own in measured.items()}
     learning = charts.curves(lines, names, "epoch", ACCURACY, unit=" %", limits=(0, 100))
     several = max(map(len, runs.values())) > 1
@@ -125,29 +126,23 @@ def _curves(jobs: Sequence[Job]) -> str:
     note = "Share of tasks and seeds whose accuracy exceeds tau: the higher, the better (Agarwal et al., 2021)."
     drawn.append(page.section("Performance profile", note, page.chart(profile), level=3))
 
-    known = next(
-        (job.entrant.name for job in jobs if job.entrant.name == BEST_KNOWN or job.entrant.router == "oracle"), None
-    )
-    if known is not None:
-        gaps: dict[str, charts.Curve] = {}
-        regrets: dict[str, charts.Curve] = {}
-        for name, own in measured.items():
-            pairs = [(own[seed], best) for seed, best in measured[known].items() if seed in own]
-            lacking = [(x, best - y) for (x, y), (_, best) in pairs if len(y) == len(best)]
-            if lacking and name != known:
-                gaps[name] = _curve(lacking)
-                regrets[name] = _curve([(x, area_so_far(x, gap)) for x, gap in lacking])
-        for title, note, shown in (
-            ("Gap", f"How far the accuracy is below {known}, the best known routing, with the same seed.", gaps),
-            (
-                "Regret",
-                "Mean gap from the first measurement to this epoch; at the end the leaderboard's regret.",
-                regrets,
-            ),
-        ):
-            if shown:
-                figure = charts.curves(shown, names, "epoch", f"{title.lower()} in points of accuracy", unit=" points")
-                drawn.append(page.section(title, note, page.chart(figure), level=3))
+    known = [job for job in jobs if takes_best_known_routing(job)]
+    best_known = [(job.seed, job.rows()) for job in known]
+    gaps: dict[str, charts.Curve] = {}
+    regrets: dict[str, charts.Curve] = {}
+    for name in [name for name in names if name not in {job.entrant.name for job in known}]:
+        best = measured_alike({seed: job.rows() for seed, job in runs[name].items()}, best_known)
+        lacking = [(x, _accuracies(best[seed])[1] - y) for seed, (x, y) in measured[name].items() if seed in best]
+        if lacking:
+            gaps[name] = _curve(lacking)
+            regrets[name] = _curve([(x, area_so_far(x, gap)) for x, gap in lacking])
+    for title, note, shown in (
+        ("Gap", "How far the accuracy is below that of the best known routing with the same seed.", gaps),
+        ("Regret", "Mean gap from the first measurement to this epoch; at the end the leaderboard's regret.", regrets),
+    ):
+        if shown:
+            figure = charts.curves(shown, names, "epoch", f"{title.lower()} in points of accuracy", unit=" points")
+            drawn.append(page.section(title, note, page.chart(figure), level=3))
     return page.section("Over the training", "", page.charts(charts.line_styles(names), drawn))
 
 
@@ -155,8 +150,7 @@ _Measured = tuple[ArrayLike, np.ndarray[tuple[int], np.dtype[np.float64]]]
 """Epochs [E], and a value at each of them [E]."""
 
 
-def _accuracies(job: Job) -> _Measured:
-    rows = job.rows()
+def _accuracies(rows: Rows) -> _Measured:
     return [row["epoch"] for row in rows], 100 * np.array([row["test_accuracy"] for row in rows])
 
 

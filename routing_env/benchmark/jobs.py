@@ -89,6 +89,13 @@ class Job:
         return int(rows[-1]["epoch"]) if rows else 0
 
 
+def takes_best_known_routing(job: Job) -> bool:
+    """Whether a run's routing is the best that is known: that of its scenario, or outside scenarios the oracle's."""
+    if job.scenario is None:
+        return job.entrant.router == "oracle"
+    return (job.entrant.router, job.entrant.options) == SCENARIOS[job.scenario].best
+
+
 def asked_for(suite: str, config: BenchmarkOptions) -> tuple[str, list[Job]]:
     """The runs that a command line asks for, and the name of their report.
 

@@ -9,10 +9,9 @@ from itertools import combinations
 import numpy as np
 
 from routing_env.benchmark.columns import COLUMNS
-from routing_env.benchmark.entries import Column, Entry, Rows, Value
-from routing_env.benchmark.jobs import Job, differences, scale
+from routing_env.benchmark.entries import Column, Entry, Rows, Value, measured_alike
+from routing_env.benchmark.jobs import Job, differences, scale, takes_best_known_routing
 from routing_env.benchmark.statistics import Comparison, holm_corrected, paired_comparison
-from routing_env.benchmark.suites import BEST_KNOWN
 
 REFERENCES = frozenset({"all-shared", "fixed", "oracle", "random", "random-fixed", "round-robin"})
 """Routers that do not learn: they are listed for comparison and never count as the best router."""
@@ -130,12 +129,12 @@ def _leaderboard(arena: str, jobs: Sequence[Job], columns: tuple[Column, ...], n
         pairs = [(name, named) for name in runs if name != named]
     comparisons = _comparisons(runs, pairs)
 
-    known = (job.entrant.name for job in jobs if job.entrant.name == BEST_KNOWN or job.entrant.router == "oracle")
-    best_known = runs.get(next(known, ""), {})
+    best_known = [(job.seed, job.rows()) for job in jobs if takes_best_known_routing(job)]
 
     def standing(name: str) -> Standing:
         versus = comparisons.get((name, against or ""))
-        entry = Entry(runs[name], versus, runs[against] if against is not None and versus else {}, best_known)
+        theirs = runs[against] if against is not None and versus else {}
+        entry = Entry(runs[name], versus, theirs, measured_alike(runs[name], best_known))
         return Standing(
             name=name,
             baseline=name in baselines,
