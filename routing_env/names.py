@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
+from functools import partial
 from itertools import pairwise
 from numbers import Integral, Real
 from operator import index
@@ -283,9 +284,15 @@ def option_docs(found: Callable[..., Any]) -> dict[str, str]:
 
 
 def reference(thing: object) -> str:
-    """``module:name`` of a function or class; of any other object that of its class. A string is its own."""
+    """``module:name`` of a function or class; of any other object that of its class. A string is its own.
+
+    A :class:`functools.partial` has its arguments behind the name of its function; nobody can import that.
+    """
     if isinstance(thing, str):
         return thing
+    if isinstance(thing, partial):
+        options = [*map(repr, thing.args), *(f"{name}={value!r}" for name, value in thing.keywords.items())]
+        return f"{reference(thing.func)}({', '.join(options)})"
     named: Any = thing if hasattr(thing, "__qualname__") else type(thing)
     return f"{named.__module__}:{named.__qualname__}"
 
@@ -318,6 +325,11 @@ def import_object(reference: str) -> Any:
     module_name, _, attribute = reference.rpartition(":")
     if not module_name or not attribute:
         raise ValueError(f"{reference!r} is not of the form module:Name or file.py:Name")
+    if any(sign in reference.partition(":")[2] for sign in "<("):  # as reference() names them
+        raise ValueError(
+            f"{reference!r} is a lambda, a partial or a function inside another, which nobody can import again; define "
+            "a function or class at the top of its module"
+        )
     try:
         if module_name.endswith(".py"):
             module = _import_file(Path(module_name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, make_dataclass
+from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import ClassVar
@@ -25,6 +26,7 @@ from routing_env.names import (
     is_number,
     look_up,
     option_docs,
+    reference,
     require,
     suggestion,
 )
@@ -68,7 +70,7 @@ def test_references_to_classes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reference", "message"),
+    ("place", "message"),
     [
         ("WPL", "not of the form module:Name or file.py:Name"),
         ("routing_env.agents.wpl:", "not of the form"),
@@ -76,9 +78,17 @@ def test_references_to_classes(tmp_path: Path) -> None:
         ("no/such/file.py:X", "there is no file no/such/file.py"),
     ],
 )
-def test_references_that_lead_nowhere(reference: str, message: str) -> None:
+def test_references_that_lead_nowhere(place: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        import_object(reference)
+        import_object(place)
+
+
+def test_what_has_no_name_of_its_own_is_told_apart_and_not_imported() -> None:
+    twice, thrice = (partial(counted, number) for number in (2, 3))
+    assert reference(twice) != reference(thrice)
+    for unnamed in (twice, lambda: 0):
+        with pytest.raises(ValueError, match="define a function or class at the top of its module"):
+            import_object(reference(unnamed))
 
 
 def test_a_name_a_reference_and_the_object_itself_mean_the_same() -> None:
