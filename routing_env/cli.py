@@ -67,9 +67,11 @@ def train(
     from routing_env.benchmark.tuned import with_tuned_router
     from routing_env.html.page import require_plotly
     from routing_env.runs.directory import RunDirectory
+    from routing_env.runs.learners import is_baseline
     from routing_env.runs.process import prepare
     from routing_env.runs.run import Run, resolve_run
     from routing_env.runs.session import train_and_show
+    from routing_env.runs.settings import refuse_of_routing
     from routing_env.runs.sources import consent
     from routing_env.runs.trackers import require_trackers
     from routing_env.runs.zoo import PREFIX
@@ -94,6 +96,8 @@ def train(
             directory.read_metrics()
     else:
         resolved, data = resolve_run(given if settings is None else with_tuned_router(given, settings))
+        if is_baseline(resolved.router):
+            refuse_of_routing(resolved.router, given)
         prepare(resolved.threads)
         run = Run(resolved, data)
         router = resolved.router.removeprefix(SB3_PREFIX).partition(":")[0]

@@ -1,4 +1,4 @@
-"""Torch's settings for the whole process, whatever the caller has made of them."""
+"""Torch's settings for the whole process, whatever the caller has made of them, and its devices."""
 
 from __future__ import annotations
 
@@ -50,3 +50,17 @@ def _made_usual(keep_gradients: bool) -> Generator[None]:
             yield
     finally:
         torch.set_default_dtype(dtype)
+
+
+def find_device(name: str) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        ValueError: it is not available.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {name!r} is not available: {str(error).splitlines()[0]}; try cpu") from error
+    return device

@@ -45,7 +45,7 @@ KINDS: list[dict[str, Any]] = [
     {"dealer": "endless"},
     {"dealer": "per_task"},
     {"block_batch": 40},
-    {"recursive": True, "pass_action": True, "collaboration": "count"},
+    {"recursive": True, "pass_action": True, "rho": 0.1, "collaboration": "count"},
 ]
 
 

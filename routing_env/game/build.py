@@ -28,7 +28,7 @@ from routing_env.game.settings import Given, SettingError, Settings, check, is_f
 from routing_env.game.training import LOSSES, BlockTrainer, network_mode
 from routing_env.names import as_integer, find, parse_options
 from routing_env.scenarios import settled_by_scenario, with_scenario
-from routing_env.torch_settings import usual_torch
+from routing_env.torch_settings import find_device, usual_torch
 
 NetworkFactory = Callable[[MultiTaskData], RoutedModel]
 """Builds a network for a data set, new on every call."""
@@ -170,7 +170,7 @@ def build_dealer(settings: Settings, data: MultiTaskData) -> Dealer:
         ValueError: tasks cannot change hands.
     """
     build = find("dealer", settings.dealer, DEALERS)
-    dealer: Dealer = own_part("dealer", build(data, settings.batch_size, settings.seed), Dealer)
+    dealer = own_part("dealer", build(data, settings.batch_size, settings.seed), Dealer)
     return DriftingTasks(dealer, data, settings.drift) if settings.drift else dealer
 
 
@@ -268,20 +268,6 @@ def build_trainer(settings: Settings, network: nn.Module, *, apart: Iterable[nn.
         apart=apart,
         average=WeightAverage(network.parameters(), network.buffers(), decay) if decay else None,
     )
-
-
-def find_device(name: str) -> torch.device:
-    """The device of that name.
-
-    Raises:
-        ValueError: it is not available.
-    """
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {name!r} is not available: {str(error).splitlines()[0]}; try cpu") from error
-    return device
 
 
 def check_seed(seed: Any) -> int:
@@ -382,10 +368,11 @@ def _derived(given: Given, data: MultiTaskData) -> dict[str, Any]:
 
 
 def _check_together(given: Given) -> None:
-    """Refuse settings that another given one would silently overrule.
+    """Refuse settings that would silently do nothing beside the other ones.
 
     Raises:
-        SettingError: settings beside a function that settles them itself, or momentum beside Adam.
+        SettingError: settings beside a function that settles them itself, momentum beside Adam, or a collaboration
+            reward without rho.
     """
     for kind, settled in (("network", Settings.OF_NETWORK), ("optimizer", Settings.OF_OPTIMIZER)):
         for name in settled if is_function(given.get(kind, "")) else ():
@@ -394,5 +381,7 @@ def _check_together(given: Given) -> None:
                     f"{name} is {given[name]!r} beside {'an' if kind[0] in 'aeiou' else 'a'} {kind} function, which "
                     f"settles it itself; leave it out, or give the name of a built-in {kind}"
                 )
+    if given.get("collaboration") in COLLABORATIONS and "rho" not in given:
+        raise SettingError(f"collaboration is {given['collaboration']!r} without rho and pays nothing; give rho too")
     if given.get("optimizer") == "adam" and given.get("momentum"):
         raise SettingError(f"momentum is {given['momentum']} beside adam, which has none; leave it out, or use sgd")

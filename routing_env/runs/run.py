@@ -15,7 +15,7 @@ from routing_env.agents import make_router
 from routing_env.baselines import baseline_class
 from routing_env.data import MultiTaskData, SplitName
 from routing_env.evaluations import Evaluation
-from routing_env.game.build import find_device, load_data, resolve
+from routing_env.game.build import load_data, resolve
 from routing_env.game.routing_game import RoutingGame
 from routing_env.game.settings import Given, SettingError, Settings, check, types_of
 from routing_env.names import look_up
@@ -27,7 +27,7 @@ from routing_env.runs.settings import OF_ARRIVALS, SB3_PREFIX, RunSettings, chec
 from routing_env.runs.sources import Places, consent, refuse_foreign_code, relocated
 from routing_env.scenarios import SCENARIOS
 from routing_env.state_dicts import ANYTHING, check_state, restore_generator
-from routing_env.torch_settings import usual_torch
+from routing_env.torch_settings import find_device, usual_torch
 from routing_env.types import Router
 
 REFERENCES = {

@@ -78,6 +78,9 @@ class RunSettings:
         return cls(game=Settings(**_checked(game, Settings)), **_checked(own, cls))
 
 
+OF_ROUTING = ("recursive", "pass_action", "depth", "rho", "collaboration", "final_reward", "block_batch", "visitors")
+"""Settings that do nothing where nobody routes."""
+
 OF_ARRIVALS = ("arrival_order", "arrival_samples", "arrival_block_rate", "shots", "replay")
 """Settings that say how tasks arrive."""
 
@@ -179,6 +182,17 @@ def split_given(given: Given) -> tuple[dict[str, Any], dict[str, Any]]:
     own = types_of(RunSettings)
     others = {name: value for name, value in given.items() if name not in own}
     return check({name: value for name, value in given.items() if name in own}, RunSettings), others
+
+
+def refuse_of_routing(baseline: str, given: Given) -> None:
+    """Refuse settings that would do nothing in a run of a baseline.
+
+    Raises:
+        SettingError: there is one among those given.
+    """
+    for name in OF_ROUTING:
+        if given.get(name):
+            raise SettingError(f"{name} is {given[name]!r} beside {baseline}, which does not route; leave it out")
 
 
 def check_arrivals(given: Given) -> None:

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from routing_env.data import MultiTaskData
 from routing_env.data.base import Split, make_data
-from routing_env.game.build import find_device, make_game
+from routing_env.game.build import make_game
 from routing_env.game.routing_game import RoutingGame
 from routing_env.maintenance.speed.plain import ordinary_step, plain_network
+from routing_env.torch_settings import find_device
 from routing_env.types import Decision, Policy
 
 ROUTES = 32
