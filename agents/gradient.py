@@ -93,6 +93,8 @@ class GradientRouter(PolicyRouter):
         self.check_numbers("in [0, 1]", "gamma")
         if self.learning_rate is not None:
             self.check_rates("at least 0", "learning_rate")
+        if self.train_blocks and self.network == "table":
+            raise ValueError("train_blocks is True beside network 'table', which does not see v; use network='mlps'")
         self.networks = nn.ModuleDict()
         self._agent_parameters: list[nn.Parameter] = []
 

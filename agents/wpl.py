@@ -146,6 +146,9 @@ class WPL(PolicyTableRouter):
                 f"information is 'full' and rule {self.rule!r}, which compares the action taken with itself; "
                 "use rule='full-vector'"
             )
+        for option in () if self.rule == "full-vector" else ("value_step", "minimum"):
+            if (value := getattr(self, option)) != getattr(WPL, option):
+                raise ValueError(f"{option} is {value} beside rule {self.rule!r}, which has none; use 'full-vector'")
 
     @property
     def needs_counterfactuals(self) -> bool:

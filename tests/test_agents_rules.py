@@ -414,6 +414,9 @@ def test_temperature_and_step_of_networks_follow_their_schedule(
         ("wpl", {"step": -1}, "step is -1; it must be at least 0"),
         ("wpl", {"rule": "algorithm-4"}, "rule is 'algorithm-4'; it must be 'algorithm-3', 'section-7.4' or 'full-vec"),
         ("wpl", {"topology": "shared"}, "topology is 'shared'"),
+        ("wpl", {"minimum": 0.1}, "minimum is 0.1 beside rule 'algorithm-3', which has none; use 'full-vector'"),
+        ("wpl", {"rule": "section-7.4", "value_step": 0.1}, "value_step is 0.1 beside rule 'section-7.4'"),
+        ("reinforce", {"train_blocks": True}, "train_blocks is True beside network 'table', which does not see v"),
     ],
 )
 def test_bad_options_are_refused_by_the_constructor(name: str, options: dict[str, Any], complaint: str) -> None:

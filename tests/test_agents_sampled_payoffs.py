@@ -83,7 +83,8 @@ def test_section_7_4_has_the_uniform_policy_as_its_attractor(rule: Rule, least: 
 
     The rule of section 7.4 forgets which action is best; the full-vector rule finds it.
     """
-    router = make_router("wpl", matrix_spec(50, 3), rule=rule, step=0.02, value_step=0.1)
+    own: dict[str, Any] = {"value_step": 0.1} if rule == "full-vector" else {}
+    router = make_router("wpl", matrix_spec(50, 3), rule=rule, step=0.02, **own)
     policy = torch.full((3,), 0.05).index_fill(0, torch.tensor(start), 0.9)
     router.load_state_dict({**router.state_dict(), "tables": tables_of(router) | {"policy": policy.expand(100, 1, 3)}})
     seen, generator = matrix_state(50, 3), torch.Generator().manual_seed(0)

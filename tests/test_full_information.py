@@ -313,7 +313,7 @@ def test_measured_rewards_say_what_they_do_not_go_with() -> None:
     with pytest.raises(ValueError, match="counterfactuals need a final reward that follows from the outcome"):
         Asking(game.spec).play(game, 8)
     with pytest.raises(ValueError, match="a router's loss on the blocks needs a final reward"):
-        make_router("reinforce", game.spec, train_blocks=True).play(game, 8)
+        make_router("reinforce-approx", game.spec, train_blocks=True).play(game, 8)
     with pytest.raises(ValueError, match="a step of the blocks, which an analysis does not take"):
         frozen_payoffs(game, "test")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -144,7 +144,8 @@ def test_a_batch_is_learned_sample_by_sample(rule: Rule, data: st.DataObject) ->
     generator = torch.Generator().manual_seed(seed)
     actions = torch.randint(3, (len(task), 2), generator=generator)
     rewards, final = torch.rand(len(task), 2, generator=generator), torch.randn(len(task), generator=generator)
-    router = WPL(SPEC, rule=rule, step=step, value_step=0.2, minimum=0.01, gamma=gamma)
+    own: dict[str, Any] = {"value_step": 0.2, "minimum": 0.01} if rule == "full-vector" else {}
+    router = WPL(SPEC, rule=rule, step=step, gamma=gamma, **own)
     router.learn(make_trace(task, actions, rewards, final))
 
     policy, value = torch.full((3, 2, 3), 1 / 3), torch.zeros(3, 2, 3)
