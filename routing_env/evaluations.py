@@ -29,7 +29,7 @@ class Evaluation:
         samples: int64 [T].
         accuracy: float64 [T]; NaN for regression.
         balanced_accuracy: float64 [T], the mean recall of the classes that occur; NaN for regression.
-        majority: float64 [T], the accuracy of always naming the split's most frequent class.
+        majority: float64 [T], the accuracy of always predicting the split's most frequent class.
         loss: float64 [T], the mean loss.
         routes: int64 [T, D, A], how often each task took each action.
     """

@@ -35,11 +35,11 @@ _SAMPLES = 24
 
 
 def check_router(factory: RouterFactory, *, device: str = "cpu") -> None:
-    """Play a router on small games, layered and recursive with PASS, and check all that the rest relies on.
+    """Play a router on small games, layered and recursive with PASS, and check all that the package relies on.
 
     Every decision is legal and its probabilities are a distribution over legal actions that could have drawn it, in
     batches of all tasks, of some, and of one lane; a greedy choice repeats itself and changes nothing, also in the
-    middle of a deal; ``learn`` returns numbers and leaves the trace as it was; equal seeds play alike; a checkpoint
+    middle of a deal; ``learn`` returns numbers and leaves the trace as it was; equal seeds play equally; a checkpoint
     holds plain values and tensors, and continues to the same bits in a router of another seed.
 
     Args:

@@ -96,7 +96,7 @@ class Outcome:
     Attributes:
         task: int64 [B].
         output: float32 [B, O], the logits or the regression's values. Outputs that are not classes of the lane's task
-            are as the network gave them.
+            are left as the network returned them.
         prediction: int64 [B] class, or float32 [B, O] for regression.
         target: as in :class:`Batch`.
         loss: float32 [B].
@@ -115,7 +115,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Counterfactuals:
-    """What the lanes of a deal would have met with on other routes, for routes of any shape [...].
+    """What the lanes of a deal would have got on other routes, for routes of any shape [...].
 
     A lane with one legal action at a depth takes it, whatever the route says there. Entries of routes that are not
     legal for a lane are NaN.

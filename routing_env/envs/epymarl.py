@@ -174,10 +174,10 @@ class TeamEnv(Shell, gymnasium.Env[Observations, Any]):
 
 
 class EPyMARLEnv(TeamEnv):
-    """The game with EPyMARL's five values of a step; a Gymnasium environment with Tuple spaces.
+    """The game with the five values of a step that EPyMARL reads; a Gymnasium environment with Tuple spaces.
 
     The id ``routing_env:RoutingTuple-v0`` makes it with a reward for each agent, as EPyMARL's wrapper
-    ``gymma`` expects. That wrapper says of every action that it is available: where some are not, enter the class in
+    ``gymma`` expects. That wrapper reports every action as available: where some are not, enter the class in
     EPyMARL's registry.
     """
 

@@ -39,10 +39,10 @@ def in_rows(v: Representation, rows: Tensor) -> Representation:
 
 
 class BlockBank(nn.Module):
-    """Blocks that take and return something of one form.
+    """Blocks with the same form of input and of output.
 
-    Blocks may be any modules. Where all of them are ``nn.Linear``, or all are ``nn.Sequential(nn.Linear, activation)``
-    with the same element-wise activation, they take a path that spares autograd's work per block; not while a chosen
+    Blocks may be any modules. If all of them are ``nn.Linear``, or all are ``nn.Sequential(nn.Linear, activation)``
+    with the same element-wise activation, they take a path that saves autograd's work per block, except while a chosen
     block has hooks, is reparametrised, or has been replaced.
 
     Blocks of several arguments take a tuple as ``v``, such as ``(x, (h, c))`` for ``nn.LSTMCell``.
@@ -52,11 +52,10 @@ class BlockBank(nn.Module):
         in_shape: shape of one sample's representation before the block, if the blocks are to be tried on it.
 
     Attributes:
-        at_once: whether linear blocks all apply to all rows, of which each keeps its own block's. That costs K times
-            the products and spares the wait for a device to tell which blocks were chosen. Blocks that nobody chose
-            then get gradients of zeros rather than none.
-        chosen: bool [K], the blocks that have been chosen so since somebody set it to None; calls without gradients do
-            not count.
+        at_once: whether all linear blocks are applied to all rows, each of which keeps the output of its own block.
+            That costs K times the products, but the host need not wait for a device to learn which blocks were chosen.
+            Blocks that nobody chose then get gradients of zeros rather than none.
+        chosen: bool [K], the blocks chosen in calls with ``at_once`` and gradients since it was set to None.
 
     Raises:
         ValueError: no blocks, a block that cannot take ``in_shape``, or blocks whose output shapes differ.

@@ -28,9 +28,9 @@ class SettingError(TypeError, ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Settings of a routing game, all of them with a value. docs/environment.md has the functions' protocols.
+    """Settings of a routing game, each with its value. docs/environment.md has the protocols of the functions.
 
-    Beside its type every number has the range that a given value must lie in.
+    Every number is annotated with the range of the values that may be given.
     """
 
     scenario: str | None = None

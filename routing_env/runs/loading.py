@@ -19,12 +19,12 @@ def load_run(path: Path | str, *, device: str | None = None, data_dir: str | Non
     Args:
         path: A run directory, runs/<name>/<run id>, or an entry of the zoo, such as zoo:wpl-digits.
         device: Device; defaults to the training device.
-        data_dir: Folder of the data set's files; defaults to the one of the training.
-        trust: Run the Python that the folder's settings name, whoever made it.
+        data_dir: Folder that holds the data set's files; defaults to that of the training.
+        trust: Execute Python from outside this package that the run's settings name.
 
     Raises:
         FileNotFoundError: There is no run, or it has no checkpoint yet.
-        ValueError: There is no such entry of the zoo, a file is damaged, the data are other ones, or the run would
+        ValueError: There is no such entry of the zoo, a file is damaged, the data have changed, or the run would
             execute code from outside this package without ``trust``.
     """
     directory = RunDirectory.open(run_folder(path))

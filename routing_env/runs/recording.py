@@ -87,22 +87,22 @@ class _WatchedLearner(GameLearner):
 
 
 class Recording:
-    """Files a loop's run in ``run_dir/name/<time>-seed<seed>/``: config, metrics, checkpoint of the game, figures.
+    """Records the run of a loop in ``run_dir/name/<time>-seed<seed>/``: config, metrics, game checkpoint, figures.
 
-    The files are those of ``routing-env train``, and ``routing-env report`` takes them in beside others. One row of
-    metrics for each pass over the training samples, and at the end of a recording with none. A loop that ends by an
-    error, or by Ctrl-C, leaves the passes that it has completed.
+    The files are those of ``routing-env train``, so ``routing-env report`` shows the run beside others. There is a row
+    of metrics for each pass over the training samples, and one at the end if no pass was completed. If the loop ends by
+    an error or Ctrl-C, the completed passes are kept.
 
     Args:
         env: one of this package's environments, or a wrapper of one; only its game is watched. It must be new, or a
             seed must start its world over before the first deal ends: a run counts from blocks that know nothing.
-        name: of the run's kind, and of who routes; runs of one name and of different seeds are one entrant.
+        name: of the method; runs with the same name and different seeds are one entrant.
         policy: a router, or a function from a :class:`~routing_env.types.State` to legal actions int64 [B], for the
             measurements. The entropy of the exploring policy and the figures of it are left out unless the policy has a
             method ``probability`` from a state to float32 [B, A], as ``env.policy(model)`` has for models with a
             distribution.
         run_dir: folder of all runs.
-        log: trackers that receive the metrics as well: tensorboard, wandb or mlflow.
+        log: trackers that also receive the metrics: tensorboard, wandb or mlflow.
 
     Raises:
         ValueError: a tracker is unknown.

@@ -18,7 +18,7 @@ SB3_PREFIX = "sb3:"
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """Settings of a training run, all of them with a value."""
+    """Settings of a training run, each with its value."""
 
     router: str = "wpl"
     """Router or baseline: a name of `routing-env list`, or your own as module:Class or file.py:Class."""
