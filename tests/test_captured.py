@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from tapes import Tape
+from torch import Tensor
 
 from routing_env.agents import ROUTERS, make_router, router_class
 from routing_env.agents.rules import RuleRouter
 from routing_env.baselines import BASELINES, baseline_class
+from routing_env.data import EndlessPass
 from routing_env.game.build import build_trainer, make_game
 from routing_env.game.captured import captured_deals
 from routing_env.game.network import RoutedNetwork
@@ -19,7 +22,7 @@ from routing_env.game.routing_game import RoutingGame
 from routing_env.runs.learners import BaselineLearner
 from routing_env.runs.run import Run
 from routing_env.state_dicts import same_state
-from routing_env.types import Decision, GameSpec, Router, State
+from routing_env.types import Batch, Decision, GameSpec, Router, State
 
 CAPTURING = sorted(name for name in ROUTERS if vars(router_class(name)).get("captures"))
 ANNEALED: dict[str, dict[str, Any]] = {
@@ -64,6 +67,25 @@ def played(
 @pytest.mark.parametrize("name", CAPTURING)
 def test_captured_deals_are_the_plain_ones(name: str) -> None:
     assert_alike(name, 400)
+
+
+@pytest.mark.parametrize("name", ["wpl", "route-hedge"])
+def test_captured_deals_of_a_network_in_float64_differ_by_its_rounding_alone(name: str) -> None:
+    """In float32 a rounding error may tip a ReLU or a pooling, after which two games go apart."""
+
+    class Float64(EndlessPass):
+        def next_batch(self) -> Batch:
+            batch = super().next_batch()
+            return replace(batch, x=batch.x.double())
+
+    weights: list[dict[str, Tensor]] = []
+    for graph in (None, Tape):
+        game = make_game(**SMALL, dealer=Float64)
+        game.network.double()
+        game.make_graph = graph
+        make_router(name, game.spec).play(game, 500)
+        weights.append(game.network.state_dict())
+    torch.testing.assert_close(*weights, rtol=0, atol=1e-13)
 
 
 def test_captured_deals_tell_what_all_actions_would_have_earned() -> None:
