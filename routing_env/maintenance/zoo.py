@@ -43,7 +43,7 @@ ENTRIES: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "wpl-planted": (
-        "WPL with full vectors on twelve synthetic tasks whose best sharing is known.",
+        "WPL with the full-vector rule on twelve synthetic tasks whose best sharing is known.",
         {"router": "wpl", "router_options": ("rule=full-vector",), **_PLANTED},
     ),
     "q-learning-planted": (
@@ -101,15 +101,15 @@ def card(name: str, folder: Path) -> str:
         f"# {name}",
         what,
         f"    routing-env evaluate {PREFIX}{name}",
-        "Trained by",
+        "It was trained by this command:",
         f"    {command(given)}",
-        f"and seed {run.settings.game.seed}, one run, with {versions}. Nothing was chosen on the test split.",
-        "## Scores\n\nIn %, greedy routes, after the last epoch.",
+        f"There was one run, with {versions}. Nothing was chosen on the test split.",
+        "## Scores\n\nAccuracies in % of the greedy routes after the last epoch.",
         markdown_table(["split", "samples", "accuracy", "balanced accuracy"], scores),
         markdown_table(["task", "test accuracy", "route"], tasks),
-        "## Data\n\nFingerprints of the splits; other data are refused when the entry is loaded.",
+        "## Data\n\nThe splits have these fingerprints; other data are refused when the entry is loaded.",
         markdown_table(["split", "fingerprint"], fingerprint),
-        "## Settings\n\nThose that differ from the defaults; `config.json` has all of them.",
+        "## Settings\n\nThese settings differ from the defaults; `config.json` has all of them.",
         markdown_table(["setting", "value"], [[key, f"`{value}`"] for key, value in _settings(run.settings)]),
     ]
     return "\n\n".join(parts) + "\n"
