@@ -1,4 +1,4 @@
-"""Hedge over whole routes with full information, from a shared start: tasks part where the game says that it pays."""
+"""Hedge over whole routes with full information, from a shared start: tasks part where the game shows that it pays."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from routing_env.types import Decision, GameSpec, State, Trace
 class RouteHedge(PolicyRouter):
     """Exponential weights over whole routes, one learner per task, all of which start on the same route.
 
-    A column is a route through blocks of the same place: the n-th block of every layer, and PASS where it is legal. At
-    first every task prefers the first column, so all tasks share. A share of the lanes explores the other columns, and
-    after every deal the game tells what all columns would have cost the same lanes. A task moves where its samples are
-    answered better, so tasks that need different functions part, and those that gain by company stay together. From a
-    random start tasks that could share are apart already, and each of them learns its own block well enough to stay.
+    A column is a route through the n-th block of every layer, with PASS where it is legal. At first every task prefers
+    the first column, so all tasks share. A share of the lanes explores the other columns, and after every deal the game
+    reports the loss that each column would have given the same lanes. A task moves to the column that classifies its
+    samples best, so tasks that need different functions part, and those that profit from sharing stay together. From a
+    random start, tasks that could share begin apart, and each of them learns its own block well enough to stay there.
 
-    Exponential weights with full information are Freund & Schapire's Hedge (JCSS 1997); the discount that lets a
-    learner follow blocks that change is that of Cesa-Bianchi & Lugosi (2006, section 2.11). The evidence for a column
-    is the probability exp(-loss) that the network gives to the right class: losses themselves are unbounded, and
-    routes that say little would win before anything has been learned.
+    Exponential weights with full information are Freund & Schapire's Hedge (JCSS 1997); the discount, which lets a
+    learner follow changing blocks, is that of Cesa-Bianchi & Lugosi (2006, section 2.11). The evidence for a column is
+    the probability exp(-loss) that the network gives to the right class. The loss itself is unbounded, and by it routes
+    with nearly uniform predictions would win before anything has been learned.
 
-    With ``copies`` the blocks of each layer are divided into that many equal parts. Each deal is played within one of
-    them, in turn, and a greedy evaluation averages the answers of all.
+    With ``copies`` the blocks of each layer are divided into that many equal parts. Deals are played within one part
+    after another in turn, and a greedy evaluation averages the predictions of all parts.
     """
 
     captures: ClassVar[bool] = True
