@@ -57,7 +57,7 @@ class Plan:
 
     @property
     def has_tower(self) -> bool:
-        """Whether there is a last layer for each task behind those that tasks share; a single layer is not one."""
+        """Whether there is a last layer for each task after those that tasks share; a single layer is not one."""
         return self.depth > 1
 
     @property
@@ -280,7 +280,7 @@ def plan_beside(network: RoutedModel, tasks: int, settings: Settings) -> Plan:
     """The plan of a baseline beside a routed network, whose stem it takes over.
 
     Where the stem does not return vectors, as in front of routed convolutions, its output is flattened, and drops the
-    share of its features that the routed layers drop behind it.
+    share of its features that the routed layers drop after it.
 
     Raises:
         ValueError: The network does not consist of a stem and layers.

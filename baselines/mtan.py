@@ -23,7 +23,7 @@ class MTAN(Baseline):
 
     What differs: the paper masks the channels of a convolutional network at every position, reads the mask from a
     feature map before the one that is masked, brings b_(l-1) to its resolution by a convolution, and has batch norm in
-    g and h. Here the convolutions belong to the stem that all networks share, so the masks begin behind it, on vectors;
+    g and h. Here the convolutions belong to the stem that all networks share, so the masks begin after it, on vectors;
     a mask is read from the features that it masks; and g passes through a bottleneck.
 
     Args:

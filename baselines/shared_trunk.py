@@ -1,4 +1,4 @@
-"""Shared trunk: every layer of the routed network is shared, and each task has a linear head behind the last one."""
+"""Shared trunk: every layer of the routed network is shared, and each task has a linear head on top."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from routing_env.baselines.base import Baseline, Plan, fully_connected, per_task
 
 
 class SharedTrunk(Baseline):
-    """Shared trunk: all tasks share as many layers as the routed network has, and each has a linear head behind them.
+    """Shared trunk: all tasks share as many layers as the routed network has, and each has a linear head on top.
 
     It is one layer deeper than ``task_specific_1_fc`` of the same ``depth``, whose last layer is the head. (The router
     ``all-shared`` shares the last layer too and has no heads, so it cannot tell tasks apart.)

@@ -20,7 +20,7 @@ class SoftModularization(Baseline):
 
     The modular layers are all but the last, which each task has for itself, and which takes the modules of the layer
     before it by n weights of the same kind; the paper adds them up and has one output layer for all tasks. If there is
-    only one layer, its modules are the output. The paper's f is a network, here it is linear, behind the stem. Every
+    only one layer, its modules are the output. The paper's f is a network; here it is linear, on top of the stem. Every
     module is applied to every sample, so the cost grows with their number.
 
     Args:

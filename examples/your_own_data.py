@@ -56,7 +56,7 @@ def main(epochs: int = 30) -> None:
     result = train(data, epochs)
     for task, name in enumerate(data.task_names):
         accuracy, majority = result.accuracy[task], result.majority[task]
-        console.print(f"{name}: {accuracy:.0%} right; always naming the commonest class would be {majority:.0%}")
+        console.print(f"{name}: {accuracy:.0%} right; always predicting the majority class would be {majority:.0%}")
 
     data = MultiTaskData.from_arrays(diabetes(), name="diabetes", validation=0)
     print_summary(data, console)

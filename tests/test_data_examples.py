@@ -22,7 +22,7 @@ def printed(example: str, capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_your_own_data(capsys: pytest.CaptureFixture[str]) -> None:
     out = printed("your_own_data.py", capsys)
-    shares = re.findall(r"(\d+)% right; always naming the commonest class would be (\d+)%", out)
+    shares = re.findall(r"(\d+)% right; always predicting the majority class would be (\d+)%", out)
     assert len(shares) == 2
     assert all(int(right) > int(majority) + 10 for right, majority in shares)
     errors = [float(error) for error in re.findall(r"mean squared error ([\d.]+);", out)]

@@ -140,7 +140,7 @@ class TaskAndDepth(BaseFeaturesExtractor):
 def decide(model: BaseAlgorithm, deviation: float) -> None:
     """Give each task a different preferred route at the start, by new logits or by quantiles that agree.
 
-    Stable-Baselines3 begins with nearly uniform policies. Blocks that all tasks train alike name the commonest class,
+    Stable-Baselines3 begins with nearly uniform policies. Blocks that all tasks train alike predict the majority class,
     and then no route is better than another. DQN is left alone: its values differ enough, and it explores little. The
     quantiles of QRDQN cancel out in the mean, so those of an action begin with the same values here.
 

@@ -1,7 +1,7 @@
 """The settings of a game: keyword arguments of the environments and of ``make_game``, options of the command line.
 
 A caller gives some of them. :func:`routing_env.game.build.resolve` adds the values that the data set is usually trained
-with and the defaults below, once; behind it every setting has its value.
+with and the defaults below, once; from then on every setting has its value.
 """
 
 from __future__ import annotations
