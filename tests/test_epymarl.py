@@ -73,7 +73,7 @@ def test_an_episode_is_that_of_the_parallel_environment(data: MultiTaskData, set
 
 
 def test_rewards_of_the_last_step_reach_every_agent_or_the_team(data: MultiTaskData) -> None:
-    settings: dict[str, Any] = {"data": data, "hidden": 4, "layers": 1}
+    settings: dict[str, Any] = {"data": data, "layers": 1}
     each, mean, total = (
         EPyMARLEnv(**settings, common_reward=False),
         EPyMARLEnv(**settings),

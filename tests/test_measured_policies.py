@@ -72,7 +72,7 @@ def test_every_router_says_what_it_draws_from(name: str) -> None:
 
 
 def test_the_oracle_says_what_it_draws_from() -> None:
-    game = make_game(data="planted", network="mlp", hidden=4)
+    game = make_game(data="planted", network="mlp")
     state = game.reset()
     assert make_router("oracle", game.spec).act(state).probability is not None
 

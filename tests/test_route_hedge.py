@@ -51,7 +51,7 @@ def test_conformance(options: dict[str, Any]) -> None:
 
 def test_the_evidence_is_the_mean_probability_of_the_right_class() -> None:
     """The first deal, by hand: the own column before the step of the blocks, the others behind it."""
-    game = a_game(layers=1, blocks=3, learning_rate=0.5)
+    game = make_game(data=DATA, network="mlp", layers=1, blocks=3, batch_size=8, learning_rate=0.5)
     router = hedge(game, memory=4.0, explore=1.0, least=1.0)
     batch = game.data.gather(game.data.train[torch.arange(0, 36, 4)])
     state = game.reset(batch)

@@ -31,7 +31,7 @@ class Mine(Router):
     def act(self, state, *, greedy=False):
         return Decision(torch.zeros_like(state.task))
 """
-QUICK = ("--data", "planted", "--data-options", "samples=20", "--hidden", "4", "--epochs", "1", "--no-reference")
+QUICK = ("--data", "planted", "--data-options", "samples=20", "--epochs", "1", "--no-reference")
 
 
 def command(*arguments: str, monkeypatch: pytest.MonkeyPatch, code: int = 0) -> None:
@@ -45,7 +45,7 @@ def command(*arguments: str, monkeypatch: pytest.MonkeyPatch, code: int = 0) -> 
 
 
 def settings(**given: Any) -> RunSettings:
-    return resolve_run({"data": "planted", "data_options": ("samples=20",), "hidden": 4} | given)[0]
+    return resolve_run({"data": "planted", "data_options": ("samples=20",)} | given)[0]
 
 
 def test_code_that_a_folder_names_needs_consent(
@@ -101,7 +101,7 @@ def test_a_config_that_was_tampered_with_names_what_it_would_run(tmp_path: Path)
 def test_runs_from_python_ask_for_consent_too(tmp_path: Path) -> None:
     from routing_env.runs.directory import RunDirectory
 
-    run = Run.of({"data": "planted", "data_options": ("samples=20",), "hidden": 4})
+    run = Run.of({"data": "planted", "data_options": ("samples=20",)})
     directory = RunDirectory.create(tmp_path, "a/../../../x", run.settings, run.data)
     assert directory.path.resolve().is_relative_to(tmp_path.resolve())
     assert len(directory.path.relative_to(tmp_path).parts) == 2

@@ -281,6 +281,7 @@ def test_other_parts_of_your_own_are_named_too(
         (("--seed", "-1"), "seed is -1; it must be an integer from 0 to 2**63 - 1"),
         (("--router", "wpl", "--router-options", "step=-1"), "step is -1; it must be"),
         (("--router", "wpl", "--router-options", "gamma=nan"), "gamma is"),
+        (("--hidden", "128"), "hidden is 128 beside a single layer; leave it out, or set layers above 1"),
         (("--collaboration", "count"), "collaboration is 'count' without rho and pays nothing; give rho too"),
         (("--router", "mmoe", "--rho", "0.3"), "rho is 0.3 beside mmoe, which does not route; leave it out"),
         (("--router", "mmoe", "--pass-action"), "pass_action is True beside mmoe, which does not route"),

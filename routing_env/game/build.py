@@ -69,12 +69,13 @@ def make_game(**given: Any) -> RoutingGame:
 
 
 @usual_torch()
-def resolve(given: Given, *, also: Iterable[str] = ()) -> tuple[Settings, MultiTaskData]:
+def resolve(given: Given, *, also: Iterable[str] = (), routed: bool = True) -> tuple[Settings, MultiTaskData]:
     """Load the data, and give every setting its value: the given one, the data set's usual one, or the default.
 
     Args:
         given: settings by their names, as for :func:`make_game`.
         also: other arguments that the caller takes, for the message about an unknown one.
+        routed: whether the network is to be routed.
 
     Returns:
         The settings, and the data on their device.
@@ -104,6 +105,8 @@ def resolve(given: Given, *, also: Iterable[str] = ()) -> tuple[Settings, MultiT
             f"hidden is {settings.hidden} beside the network 'routed_convnet', which has no fully connected layers "
             "between; leave it out, or give filters"
         )
+    if "hidden" in given and settings.network == "mlp" and settings.layers == 1 and routed:
+        raise SettingError(f"hidden is {settings.hidden} beside a single layer; leave it out, or set layers above 1")
     if "filters" in given and settings.network not in CONVOLUTIONAL:
         raise SettingError(
             f"filters is {settings.filters} beside the network {settings.network!r}, which has no convolutions; "

@@ -305,7 +305,8 @@ def resolve_run(given: Given) -> tuple[RunSettings, MultiTaskData]:
     check_arrivals(given)
     if own.get("router", RunSettings.router).startswith(SB3_PREFIX):
         game.setdefault("dealer", "endless")  # the number of lanes of an environment is constant
-    settings, data = resolve(game, also=types_of(RunSettings))
+    routed = not is_baseline(own.get("router", RunSettings.router))
+    settings, data = resolve(game, also=types_of(RunSettings), routed=routed)
     usual = check({name: data.usual[name] for name in ("epochs", "threads") if name in data.usual}, RunSettings)
     values: dict[str, Any] = {"threads": torch.get_num_threads(), **usual, **own}
     run = RunSettings(game=settings, **values)
