@@ -25,7 +25,7 @@ from routing_env.envs.sb3 import RoutingVecEnv
 from routing_env.envs.sb3_models import SaveBest, SavedModel, SaveEvery, load, save
 from routing_env.state_dicts import same_state
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*heed the action mask", "ignore:You have specified a mini-batch size")
+pytestmark = pytest.mark.filterwarnings("ignore:.*heed the action mask")
 
 SMALL: dict[str, Any] = {"data": little_data(), "network": "mlp", "hidden": 4, "learning_rate": 0.1}
 NO_TIMEOUTS: dict[str, Any] = {"handle_timeout_termination": False}

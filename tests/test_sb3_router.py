@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from itertools import product
 from typing import Any
 
 import pytest
@@ -12,12 +13,12 @@ from worlds import little_data
 from routing_env.benchmark.option_table import option_rows
 from routing_env.envs.sb3 import RoutingVecEnv
 from routing_env.envs.sb3_algorithms import ALGORITHMS
-from routing_env.envs.sb3_router import SB3Router, TaskAndDepth
+from routing_env.envs.sb3_router import SB3Router, TaskAndDepth, defaults
 from routing_env.game.build import make_game
 from routing_env.state_dicts import same_state
 from routing_env.types import Decision, State
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*heed the action mask", "ignore:You have specified a mini-batch size")
+pytestmark = pytest.mark.filterwarnings("ignore:.*heed the action mask")
 
 SMALL: dict[str, Any] = {"data": little_data(), "network": "mlp", "hidden": 4, "learning_rate": 0.1}
 
@@ -39,6 +40,15 @@ def test_the_listed_options_are_those_of_the_model(algorithm: str) -> None:
         announced = f" {option} {default}" in router.remark
         assert announced == ("(Stable-Baselines3:" in meaning) or option in ("parts", "decided")
         assert "`" not in meaning
+
+
+def test_minibatches_divide_a_rollout_and_have_two_samples() -> None:
+    for depth, lanes in product(range(1, 8), range(1, 70)):
+        settings = defaults("PPO", tasks=2, depth=depth, lanes=lanes)
+        size, rollout = settings["batch_size"], settings["n_steps"] * lanes
+        assert rollout % size == 0
+        assert size >= 2
+        assert size >= rollout // 5, "as few steps of the optimiser as the epochs of PPO are meant for"
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

@@ -236,6 +236,8 @@ def defaults(algorithm: str, *, tasks: int, depth: int, lanes: int) -> dict[str,
     whole_return["gae_lambda"] = 1.0
     if algorithm == "A2C":
         return whole_return | {"learning_rate": 3e-3, "n_steps": depth}
-    rollout = 5 * depth
-    whole_return |= {"learning_rate": 3e-3, "n_steps": rollout, "batch_size": rollout * lanes // 3}
+    steps = 5 * depth
+    rollout = steps * lanes
+    parts = next(parts for parts in (3, 4, 5, 1) if rollout % parts == 0 and rollout // parts > 1)
+    whole_return |= {"learning_rate": 3e-3, "n_steps": steps, "batch_size": rollout // parts}
     return whole_return if algorithm == "TRPO" else whole_return | {"n_epochs": 4}
