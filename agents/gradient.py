@@ -19,7 +19,7 @@ from routing_env.agents.policies import epsilon_greedy
 from routing_env.agents.samples import of_taken
 from routing_env.names import find
 from routing_env.search_space import Choices, SearchSpace
-from routing_env.state_dicts import SomeOf, like_optimizer
+from routing_env.state_dicts import SomeOf, like_optimizer, load_optimizer
 from routing_env.types import Decision, GameSpec, State, Trace
 
 OptimizerName = Literal["adam", "sgd"]
@@ -203,7 +203,7 @@ class GradientRouter(PolicyRouter):
         super().load_state_dict(state)
         self.networks.load_state_dict(state["networks"])
         rows = {int(i): {name: value.clone() for name, value in row.items()} for i, row in state["optimizer"].items()}
-        self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": rows})
+        load_optimizer(self._optimizer, {**self._optimizer.state_dict(), "state": rows})
         self._agent_adam.load_state_dict(state["agent_optimizer"])
 
     def grow(self, spec: GameSpec) -> Self:

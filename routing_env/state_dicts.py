@@ -155,6 +155,23 @@ def like_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     return {"state": rows, "param_groups": groups}
 
 
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Restore an optimiser, with what it keeps for each parameter in the memory layout of the parameter.
+
+    Files keep the numbers of a tensor and not their layout. Fused optimisers walk through the memory of a parameter and
+    of its moments alike, so that moments in another layout than ``channels_last`` would belong to other weights.
+
+    Args:
+        optimizer: To restore.
+        state: From its ``state_dict``; tensors in it may become the optimiser's own.
+    """
+    optimizer.load_state_dict(state)
+    for parameter, kept in optimizer.state.items():
+        for name, value in kept.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                kept[name] = torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
+
+
 def _differences(state: Any, like: Any, place: str) -> Iterator[str]:
     """What does not fit, in words, depth first."""
     where = place or "the state"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from routing_env.checkpoint import load_tree, save_tree
 from routing_env.game.training import BlockTrainer, cross_entropy, squared_error
 
 
@@ -30,6 +32,28 @@ def test_sgd_with_momentum_by_hand_touches_only_what_the_loss_reaches() -> None:
     assert used.item() == pytest.approx(0.5)
     assert unused.item() == 5.0
     assert unused.grad is None
+
+
+@pytest.mark.parametrize("settings", [{"optimizer": "adam"}, {"momentum": 0.9}], ids=["adam", "momentum"])
+def test_moments_from_a_file_belong_to_their_weights_in_any_memory_layout(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    start, gradients = torch.randn(4, 3, 2, 2), torch.randn(4, 4, 3, 2, 2)
+
+    def trained(first: int, last: int, before: tuple[torch.Tensor, Any] | None = None) -> tuple[torch.Tensor, Any]:
+        """The weights after some steps, and the trainer's state, as a file holds it."""
+        values, state = (start, None) if before is None else before
+        weight = nn.Parameter(values.clone().to(memory_format=torch.channels_last))
+        trainer = BlockTrainer([weight], learning_rate=0.1, **settings)
+        if state is not None:
+            trainer.load_state_dict(state)
+        for gradient in gradients[first:last]:
+            trainer.step((weight * gradient).sum()[None])
+        save_tree(tmp_path / "state", trainer.state_dict())
+        return weight.detach(), load_tree(tmp_path / "state")
+
+    torch.testing.assert_close(trained(2, 4, trained(0, 2))[0], trained(0, 4)[0], rtol=0, atol=0)
 
 
 def test_plain_sgd_takes_the_steps_of_torchs_bit_for_bit() -> None:

@@ -18,7 +18,7 @@ from routing_env.game.own_parts import own_part
 from routing_env.game.settings import SettingError, Settings, check
 from routing_env.game.unattended import Unattended
 from routing_env.names import as_integer, is_number
-from routing_env.state_dicts import check_state, like_optimizer
+from routing_env.state_dicts import check_state, like_optimizer, load_optimizer
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """From output [B, O] and target [B] or [B, O] to a loss float32 [B] per lane."""
@@ -313,7 +313,7 @@ class BlockTrainer:
         check_state(state, {"optimizer": like_optimizer(self.optimizer), "samples": 0, "epoch": 0, **average})
         if self._average is not None:
             self._average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(deepcopy(dict(state["optimizer"])))
+        load_optimizer(self.optimizer, deepcopy(dict(state["optimizer"])))
         self._masked, self._loads = None, self._loads + 1
         self.samples, self.epoch = state["samples"], state["epoch"]
 
