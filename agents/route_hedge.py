@@ -76,8 +76,10 @@ class RouteHedge(PolicyRouter):
             )
         sizes = [len(layer) // self.copies for layer in self.spec.layers if self.spec.pass_action not in layer]
         if self.own_last:
-            must = f"at most {len(self.spec.layers[-1]) // self.spec.tasks}, or own_last must be off"
-            require("copies", self.copies, sizes.pop() >= self.spec.tasks, f"{must}: the last layer has too few blocks")
+            blocks, tasks = len(self.spec.layers[-1]), self.spec.tasks
+            require("own_last", True, blocks >= tasks, f"off, as the last layer has {blocks} blocks for {tasks} tasks")
+            must = f"at most {blocks // tasks}, or own_last must be off"
+            require("copies", self.copies, sizes.pop() >= tasks, f"{must}: the last layer has too few blocks")
         require("copies", self.copies, min(sizes, default=1) >= 1, "at most the number of blocks of each layer")
         self.columns = max(sizes, default=1)
         device = self.spec.device

@@ -169,6 +169,8 @@ def test_what_cannot_be_is_refused() -> None:
         hedge(game, copies=5)
     with pytest.raises(ValueError, match=r"copies is 4; .* own_last must be off: the last layer has too few blocks"):
         hedge(a_game(blocks=(4, 8)), copies=4, own_last=True)
+    with pytest.raises(ValueError, match="it must be off, as the last layer has 2 blocks for 3 tasks"):
+        hedge(a_game(blocks=(4, 2)), own_last=True)
     with pytest.raises(ValueError, match="2 agents share the tasks; route-hedge chooses whole routes itself"):
         make_router("dispatched", game.spec, router="route-hedge", agents=2)
     router = hedge(game)
