@@ -298,6 +298,9 @@ def test_the_power_of_the_seeds_is_told(tmp_path: Path) -> None:
     many = {name: [scores[seed % 3] + seed / 1000 for seed in range(10)] for name, scores in SCORES.items()}
     assert "recommended" not in power(board_of(tmp_path / "ten", many))
     assert power(board_of(tmp_path / "one", {"wpl": [0.5], "mmoe": [0.4]})) == "At least 10 seeds are recommended."
+    apart = board_of(tmp_path / "apart", {"wpl": [0.1, 0.9], "mmoe": [0.5, 0.5]})
+    assert "2 seeds detect a difference of > 100 points from" in power(apart)
+    assert "> 100" in {text for row in cells(apart) for text in row}
 
 
 def test_intervals_of_accuracies_stay_between_0_and_1(tmp_path: Path) -> None:

@@ -87,15 +87,19 @@ def test_such_runs_have_no_place_on_a_leaderboard(tmp_path: Path, secret: dict[s
 def test_a_report_on_folders_shows_the_others(
     tmp_path: Path, secret: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    planted: dict[str, Any] = {"data": "planted", "data_options": ("samples=30",), "threads": 1}
     finished(tmp_path / "runs/kept", {**secret, "router": "random", "measure_test": False})
-    directory = RunDirectory(tmp_path / "runs/kept")
-    directory.write_config(replace(directory.read_config(), epochs=9))  # it has not finished
-    finished(tmp_path / "runs/shown", {"data": "planted", "data_options": ("samples=30",), "threads": 1}, 1)
+    finished(tmp_path / "runs/shown", planted, 1)
+    finished(tmp_path / "runs/begun", {**planted, "seed": 1}, 1)
+    for name in ("kept", "begun"):
+        directory = RunDirectory(tmp_path / "runs" / name)
+        directory.write_config(replace(directory.read_config(), epochs=9))  # it has not finished
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["routing-env", "report", "runs", "--run-dir", "reports"])
     main()
     said = capsys.readouterr().out
     assert "left out: 1 run trained without measuring the test split" in said
+    assert "left out: 1 run that has not finished: runs/begun" in said
     assert "planted: test accuracy in %, 1 epoch, 1 seed" in said
     monkeypatch.setattr(sys, "argv", ["routing-env", "report", "runs/kept", "--run-dir", "reports"])
     with pytest.raises(SystemExit):

@@ -118,6 +118,11 @@ def percent(share: float) -> str:
     return "-" if share != share else f"{100 * share:.2f}"
 
 
+def detectable_text(difference: float) -> str:
+    """Format a detectable difference of shares as percentage points; beyond the largest there can be it says so."""
+    return "> 100" if difference > 1 else percent(difference)
+
+
 def p_value(p: float) -> str:
     """Format a p-value; NaN is a dash."""
     return "-" if p != p else f"< {LEAST_P}" if p < LEAST_P else f"{p:.3f}"

@@ -58,6 +58,9 @@ def save_report(
             f"none of these {len(jobs)} runs in {places} has finished; finish them with routing-env benchmark, or each "
             "with routing-env train --resume"
         )
+    if waiting := [job for job in jobs if job.epochs_done() < job.epochs]:
+        line = f"left out: {counted(len(waiting), 'run')} that {'have' if waiting[1:] else 'has'} not finished: "
+        console.print(printable(f"{line}{waiting[0].path}"), soft_wrap=True, highlight=False, markup=False)
     shown: dict[str, Column] = {}
     for board in boards:
         columns = fitting(board, console.width)

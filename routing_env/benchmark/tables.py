@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from routing_env.benchmark.columns import RECORDED
-from routing_env.benchmark.entries import LEAST_P, Column, Place, p_value
+from routing_env.benchmark.entries import LEAST_P, Column, Place, detectable_text, p_value
 from routing_env.benchmark.jobs import Job
 from routing_env.benchmark.leaderboard import REFERENCES, Leaderboard, Standing
 from routing_env.benchmark.statistics import LEVEL, POWER, RECOMMENDED_SEEDS, detectable_difference
@@ -128,7 +128,7 @@ def power(board: Leaderboard) -> str:
     spread, family = float(np.median([one.spread for one in compared])), compared[0].comparisons
 
     def points(count: int) -> str:
-        return f"{100 * detectable_difference(spread, count, comparisons=family):.2f} points"
+        return f"{detectable_text(detectable_difference(spread, count, comparisons=family))} points"
 
     opponent = board.against if board.named else "the best baseline"
     correction = f", Holm-corrected over {family} comparisons" if family > 1 else ""
