@@ -88,6 +88,18 @@ def test_captured_deals_of_a_network_in_float64_differ_by_its_rounding_alone(nam
     torch.testing.assert_close(*weights, rtol=0, atol=1e-13)
 
 
+def test_deals_of_your_own_dealer_are_checked_when_captured() -> None:
+    class Wrong(EndlessPass):
+        def next_batch(self) -> Batch:
+            batch = super().next_batch()
+            return replace(batch, task=batch.task + 1)
+
+    game = make_game(**SMALL, dealer=Wrong)
+    game.make_graph = Tape
+    with pytest.raises(ValueError, match="tasks of the batch must be int64"):
+        make_router("wpl", game.spec).play(game, 100)
+
+
 def test_captured_deals_tell_what_all_actions_would_have_earned() -> None:
     assert_alike("wpl", 400, options={"rule": "full-vector", "information": "full"})
 

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from routing_env.capturable import CapturableRouter
 from routing_env.game.blocks import BlockBank
+from routing_env.game.checks import checked_batch
 from routing_env.game.dropout import SeededDropout
 from routing_env.game.network import RoutedNetwork
 from routing_env.game.rewards import FINAL_REWARDS, OF_EACH_LANE, Collaboration
@@ -170,7 +171,7 @@ class CapturedDeals:
         """
         game, router, dealt = self._game, self.router, 0
         while dealt < samples and router.capturable and can_capture(game):
-            batch = game.dealer.next_batch()
+            batch = checked_batch(None, game.dealer, game.data, game.network)
             plan = [one.to(batch.task.device) for one in router.plan(self._settled(batch.task))]
             constant = game.trainer.prepare_captured()
             trace, samples_dealt, told = self._step(batch.x, batch.task, batch.target, *plan, constant=constant)

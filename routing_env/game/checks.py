@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from routing_env.data import MultiTaskData
+from routing_env.data.dealers import Dealer
 from routing_env.types import Batch, Decision, GameSpec, State
 
 
@@ -171,12 +172,22 @@ def check_legal(action: Tensor, state: State, playing: Tensor | None = None) -> 
         )
 
 
-def check_batch(batch: Batch, data: MultiTaskData, dtype: torch.dtype) -> None:
-    """Check samples that the data set did not deal.
+def checked_batch(batch: Batch | None, dealer: Dealer, data: MultiTaskData, network: nn.Module) -> Batch:
+    """The samples of a deal, checked unless a dealer of this package deals them.
+
+    Args:
+        batch: those that are given; None: the dealer's next.
+        dealer: deals them otherwise.
+        data: the tasks.
+        network: takes them.
 
     Raises:
         ValueError: inputs, tasks or targets that are not finite, of the wrong shape or type, or out of range.
     """
+    if batch is None:
+        batch = dealer.next_batch()
+        if type(dealer).__module__.startswith("routing_env.data."):
+            return batch
     if not isinstance(cast(object, batch), Batch):
         raise ValueError(f"a deal must be a routing_env.types.Batch; got {_described(batch)}")
     lanes, shape = len(batch.x), tuple(batch.x.shape[1:])
@@ -184,6 +195,7 @@ def check_batch(batch: Batch, data: MultiTaskData, dtype: torch.dtype) -> None:
         raise ValueError(
             f"the batch has inputs of shape {list(batch.x.shape)}; it must be [lanes, *{data.input_shape}]"
         )
+    dtype = next(network.parameters()).dtype
     if batch.x.dtype not in (torch.float32, dtype):
         raise ValueError(f"inputs of the batch must be {dtype}, as the network is; got {batch.x.dtype}")
     if not batch.x.isfinite().all():
@@ -197,9 +209,10 @@ def check_batch(batch: Batch, data: MultiTaskData, dtype: torch.dtype) -> None:
             raise ValueError(
                 f"targets of the batch must be finite and of shape [{lanes}, {data.outputs}]; got {target}"
             )
-        return
+        return batch
     classes = torch.tensor(data.classes, device=task.device)[task]
     if target.shape != (lanes,) or target.dtype != torch.int64 or ((target < 0) | (target >= classes)).any():
         raise ValueError(
             f"targets of the batch must be int64 [{lanes}] below {classes.tolist()}; got {target.tolist()}"
         )
+    return batch

@@ -18,7 +18,7 @@ from routing_env.data import MultiTaskData, SplitName
 from routing_env.data.dealers import Dealer
 from routing_env.evaluations import Evaluation
 from routing_env.game.captured import CapturedDeals, CudaGraph, MakeGraph, captured_deals
-from routing_env.game.checks import check_batch, check_decision, check_learned, check_routes, check_shapes, noted
+from routing_env.game.checks import check_decision, check_learned, check_routes, check_shapes, checked_batch, noted
 from routing_env.game.collecting import CollectedDeals
 from routing_env.game.counterfactuals import one_step_outcomes, outcomes_along, replay_routes
 from routing_env.game.deal import Deal
@@ -164,10 +164,8 @@ class RoutingGame:
         if train:
             router_loss = self.router_loss is not None
             check_together(self.final_reward, self.collects, self.counterfactuals, router_loss)
-        own = batch is not None or not type(self.dealer).__module__.startswith("routing_env.data.")
-        batch = self.dealer.next_batch() if batch is None else batch
-        if own and self.unattended is None:
-            check_batch(batch, self.data, next(self.network.parameters()).dtype)
+        if batch is None or self.unattended is None:
+            batch = checked_batch(batch, self.dealer, self.data, self.network)
         with network_mode(self.network, train=train and not self.collects):
             route = self.network.start(batch.x, batch.task)
         self._deal, self._trace, self.dealt = Deal(batch, route, train), None, (batch, route.x.detach())
