@@ -21,14 +21,7 @@ from routing_env.types import Decision
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 
-SMALL: dict[str, Any] = {
-    "data": "planted",
-    "layers": 2,
-    "batch_size": 16,
-    "hidden": 16,
-    "rho": 0.3,
-    "learning_rate": 0.1,
-}
+SMALL: dict[str, Any] = {"data": "planted", "batch_size": 16, "rho": 0.3, "learning_rate": 0.1}
 OPTIMIZERS: list[dict[str, Any]] = [
     {},
     {"momentum": 0.9},

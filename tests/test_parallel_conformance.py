@@ -83,8 +83,8 @@ def test_the_registry_knows_the_environment() -> None:
         "('parallel', 'aec')]; assert not {'torch', 'matplotlib', 'sklearn'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
-    assert isinstance(pettingzoo.make("parallel", "routing_env/routing-v0", hidden=4), RoutingParallelEnv)
-    assert isinstance(pettingzoo.make("aec", "routing_env/routing_v0", hidden=4).unwrapped, RoutingParallelEnv)
+    assert isinstance(pettingzoo.make("parallel", "routing_env/routing-v0", rho=0.1), RoutingParallelEnv)
+    assert isinstance(pettingzoo.make("aec", "routing_env/routing_v0", rho=0.1).unwrapped, RoutingParallelEnv)
 
 
 def test_the_quickstart_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
