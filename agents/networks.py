@@ -70,13 +70,13 @@ class AgentMLP(nn.Module):
         """Pass each row through the MLP of its agent.
 
         Args:
-            x: float32 [B, inputs].
+            x: float [B, inputs], of any precision.
             agent: int64 [B].
 
         Returns:
             float32 [B, outputs].
         """
-        agents = len(self.weight1)
+        agents, x = len(self.weight1), x.to(self.weight1.dtype)
         place = _place_within_agent(agent, agents)
         rows = x.new_zeros(agents, int(place.max()) + 1, x.shape[1])
         rows = rows.index_put((agent, place), x)
@@ -111,7 +111,7 @@ class MLPs(nn.Module):
 
     def forward(self, state: State) -> Tensor:
         """The outputs of the depth's MLP, float32 [B, outputs]."""
-        x = torch.cat([state.v.to(torch.float32), F.one_hot(state.task, self.spec.tasks)], dim=1)
+        x = torch.cat([state.v, F.one_hot(state.task, self.spec.tasks)], dim=1)
         return self.mlps[state.depth](x, acting_agent(state, self.spec))
 
 
@@ -134,7 +134,7 @@ class MLP(nn.Module):
         """The outputs, float32 [B, outputs]."""
         depth = torch.full_like(state.task, state.depth)
         one_hots = F.one_hot(state.task, self.spec.tasks), F.one_hot(depth, self.spec.depth)
-        return self.mlp(torch.cat([state.v.to(torch.float32), *one_hots], dim=1), acting_agent(state, self.spec))
+        return self.mlp(torch.cat([state.v, *one_hots], dim=1), acting_agent(state, self.spec))
 
 
 ROUTER_NETWORKS: dict[str, Callable[[GameSpec, int], nn.Module]] = {"mlp": MLP, "mlps": MLPs, "table": LookupTable}

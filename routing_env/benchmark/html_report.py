@@ -103,11 +103,11 @@ def _sorted_by(value: Value) -> float | None:
 
 def _curves(jobs: Sequence[Job]) -> str:
     """Learning curves, performance profile, gap and regret of one arena."""
-    runs: dict[str, dict[int, Job]] = {}
+    runs: dict[str, dict[int, Rows]] = {}
     for job in jobs:
-        runs.setdefault(job.entrant.name, {})[job.seed] = job
+        runs.setdefault(job.entrant.name, {})[job.seed] = job.rows()
     names = list(runs)
-    measured = {name: {seed: _accuracies(job.rows()) for seed, job in own.items()} for name, own in runs.items()}
+    measured = {name: {seed: _accuracies(rows) for seed, rows in own.items()} for name, own in runs.items()}
     lines = {name: _curve(list(own.values())) for name, own in measured.items()}
     learning = charts.curves(lines, names, "epoch", ACCURACY, unit=" %", limits=(0, 100))
     several = max(map(len, runs.values())) > 1
@@ -115,8 +115,7 @@ def _curves(jobs: Sequence[Job]) -> str:
     drawn = [page.section("Learning curves", band, page.chart(learning), level=3)]
 
     tasks = {
-        name: 100 * np.array([job.rows()[-1]["test_task_accuracy"] for job in own.values()])
-        for name, own in runs.items()
+        name: 100 * np.array([rows[-1]["test_task_accuracy"] for rows in own.values()]) for name, own in runs.items()
     }
     every = np.concatenate([np.ravel(own) for own in tasks.values()])
     margin = max(0.02 * float(np.ptp(every)), 0.1)
@@ -127,11 +126,11 @@ def _curves(jobs: Sequence[Job]) -> str:
     drawn.append(page.section("Performance profile", note, page.chart(profile), level=3))
 
     known = [job for job in jobs if takes_best_known_routing(job)]
-    best_known = [(job.seed, job.rows()) for job in known]
+    best_known = [(job.seed, runs[job.entrant.name][job.seed]) for job in known]
     gaps: dict[str, charts.Curve] = {}
     regrets: dict[str, charts.Curve] = {}
     for name in [name for name in names if name not in {job.entrant.name for job in known}]:
-        best = measured_alike({seed: job.rows() for seed, job in runs[name].items()}, best_known)
+        best = measured_alike(runs[name], best_known)
         lacking = [(x, _accuracies(best[seed])[1] - y) for seed, (x, y) in measured[name].items() if seed in best]
         if lacking:
             gaps[name] = _curve(lacking)

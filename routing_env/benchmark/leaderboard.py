@@ -87,9 +87,8 @@ def leaderboards(
     return [_leaderboard(name, finished, tuple(columns), against) for name, finished in arenas.items()]
 
 
-def unfit(job: Job) -> str:
-    """What kind of run no leaderboard can show, in words that follow "a run"; empty if one can, or knows no measure."""
-    rows = job.rows()
+def unfit(rows: Rows) -> str:
+    """Why no leaderboard can show a run with these evaluations, in words that follow "a run"; empty if one can."""
     if rows and "test_accuracy" not in rows[-1]:
         return "trained without measuring the test split (measure_test is False), as routing-env tune does"
     if rows and "test_task_accuracy" not in rows[-1]:
@@ -100,9 +99,10 @@ def unfit(job: Job) -> str:
 def _leaderboard(arena: str, jobs: Sequence[Job], columns: tuple[Column, ...], named: str | None) -> Leaderboard:
     runs: dict[str, dict[int, Rows]] = {}
     for job in jobs:
-        if why := unfit(job):
+        rows = job.rows()
+        if why := unfit(rows):
             raise ValueError(f"{job.path} is a run {why}; leaderboards show test accuracies, so leave it out")
-        runs.setdefault(job.entrant.name, {})[job.seed] = job.rows()
+        runs.setdefault(job.entrant.name, {})[job.seed] = rows
     entries = {name: Entry(seeds) for name, seeds in runs.items()}
     baselines = [name for name, entry in entries.items() if not any("test_routes" in row for row in entry.last)]
     references = {job.entrant.name for job in jobs if job.entrant.router in REFERENCES}
@@ -129,7 +129,7 @@ def _leaderboard(arena: str, jobs: Sequence[Job], columns: tuple[Column, ...], n
         pairs = [(name, named) for name in runs if name != named]
     comparisons = _comparisons(runs, pairs)
 
-    best_known = [(job.seed, job.rows()) for job in jobs if takes_best_known_routing(job)]
+    best_known = [(job.seed, runs[job.entrant.name][job.seed]) for job in jobs if takes_best_known_routing(job)]
 
     def standing(name: str) -> Standing:
         versus = comparisons.get((name, against or ""))

@@ -58,9 +58,12 @@ def save_report(
             f"none of these {len(jobs)} runs in {places} has finished; finish them with routing-env benchmark, or each "
             "with routing-env train --resume"
         )
-    if waiting := [job for job in jobs if job.epochs_done() < job.epochs]:
-        line = f"left out: {counted(len(waiting), 'run')} that {'have' if waiting[1:] else 'has'} not finished: "
-        console.print(printable(f"{line}{waiting[0].path}"), soft_wrap=True, highlight=False, markup=False)
+    if waiting := len(jobs) - sum(row.seeds for board in boards for row in board.standings):
+        first = next(job for job in jobs if job.epochs_done() < job.epochs)
+        line = (
+            f"left out: {counted(waiting, 'run')} that {'has' if waiting == 1 else 'have'} not finished: {first.path}"
+        )
+        console.print(printable(line), soft_wrap=True, highlight=False, markup=False)
     shown: dict[str, Column] = {}
     for board in boards:
         columns = fitting(board, console.width)
@@ -97,7 +100,7 @@ def comparable(jobs: Sequence[Job], console: Console) -> list[Job]:
     """
     others: dict[str, list[Job]] = {}
     for job in jobs:
-        if why := unfit(job):
+        if why := unfit(job.rows()):
             others.setdefault(why, []).append(job)
     left_out = [f"left out: {counted(len(runs), 'run')} {why}: {runs[0].path}" for why, runs in others.items()]
     if sum(map(len, others.values())) == len(jobs):

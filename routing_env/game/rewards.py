@@ -112,7 +112,9 @@ def action_reward_of(collaboration: CollaborationReward, depth: int, action: Ten
     reward = collaboration.reward(depth, action)
     if type(collaboration) is Collaboration:
         return reward
-    return own_values("collaboration", reward, action.shape, torch.ones_like(action).bool()).to(torch.float32)
+    return own_values("collaboration", reward, action.shape, torch.ones_like(action, dtype=torch.bool)).to(
+        torch.float32
+    )
 
 
 def collaboration_reward(average: Tensor, action: Tensor, rho: float) -> Tensor:

@@ -317,11 +317,11 @@ class Route:
         Raises:
             ValueError: Neither reward nor loss is given, or one has another shape.
         """
-        if reward is None:
-            if loss is None:
-                raise ValueError(f"score needs a reward or a loss per lane, float [{len(self.task)}]; got nothing")
-            reward = -own_values("loss", loss, self.task.shape)
-        final_reward = own_values("reward", reward, self.task.shape).detach().to(torch.float32)
+        loss = None if loss is None else own_values("loss", loss, self.task.shape).detach()
+        given = -loss if reward is None and loss is not None else reward
+        if given is None:
+            raise ValueError(f"score needs a reward or a loss per lane, float [{len(self.task)}]; got nothing")
+        final_reward = own_values("reward", given, self.task.shape).detach().to(torch.float32)
         output = self.output.detach()
         nothing = output.new_empty(len(output), 0)
         outcome = Outcome(
@@ -329,7 +329,7 @@ class Route:
             output=output,
             prediction=nothing,
             target=nothing,
-            loss=-final_reward if loss is None else own_values("loss", loss, self.task.shape).detach(),
+            loss=-final_reward if loss is None else loss,
             correct=torch.zeros_like(self.task, dtype=torch.bool),
             forfeited=torch.zeros_like(self.task, dtype=torch.bool),
         )
