@@ -63,9 +63,9 @@ class GradientRouter(PolicyRouter):
     """A router that minimises a loss, with one step of its optimisers per deal.
 
     Parameters with one row per agent (:class:`~routing_env.agents.per_agent.PerAgent` says how a network declares
-    them) learn agent by agent: an agent minimises the mean loss of its own lanes, with a state of the optimiser for
-    itself, and does not move in a deal that it has no lane in. All other parameters are shared and minimise the mean
-    over all lanes.
+    them) learn agent by agent: an agent minimises the mean loss of its own lanes, with its own optimiser state, and
+    does not move in a deal in which it has no lane. All other parameters are shared and minimise the mean over all
+    lanes.
 
     A subclass creates its networks in ``__post_init__`` by :meth:`add_network`. ``gamma`` and ``train_blocks`` are
     options only of the subclasses that declare them again.

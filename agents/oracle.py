@@ -58,7 +58,7 @@ class Oracle(RuleRouter):
 
 
 def _routes_of_groups(spec: GameSpec, groups: tuple[int, ...]) -> list[list[int]]:
-    """The actions [D, T] that give each group a separate block of each layer, and PASS where there is no layer left."""
+    """The actions [D, T] that give each group a separate block of each layer, and PASS where no layer is left."""
     _require_blocks(spec, max(groups) + 1, "groups")
     return [[layer[0 if layer == (spec.pass_action,) else g] for g in groups] for layer in spec.layers]
 

@@ -20,7 +20,7 @@ def draw_action(probability: Tensor, generator: torch.Generator) -> Tensor:
 
 
 MANY = 100
-"""From so many actions on, one uniform number per lane draws an action, and not an exponential one per action."""
+"""With this many actions or more, one uniform number per lane draws an action, not one per action."""
 
 
 def draw_from_many(probability: Tensor, generator: torch.Generator) -> Tensor:

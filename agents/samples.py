@@ -102,7 +102,7 @@ def in_turn(agent: Tensor) -> Iterator[Tensor]:
 
 
 _TURNS = 4
-"""Tables of turns have multiples of so many rows."""
+"""The number of rows of a table of turns is a multiple of this."""
 
 
 def turn_table(agent: Tensor, agents: int) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ class SoftModularization(Baseline):
     p^1 = W_d^1 ReLU(u), and p^(l+1) = W_d^(l+1) ReLU((W_u^l p^l) * u); each p^l has n^2 entries (Yang et al.,
     section 4).
 
-    The modular layers are all but the last, which each task has for itself, and which takes the modules of the layer
+    The modular layers are all but the last, which is task-specific and takes the modules of the layer
     before it by n weights of the same kind; the paper adds them up and has one output layer for all tasks. If there is
     only one layer, its modules are the output. The paper's f is a network; here it is linear, on top of the stem. Every
     module is applied to every sample, so the cost grows with their number.

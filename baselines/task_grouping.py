@@ -207,7 +207,7 @@ def best_partition(affinity: Sequence[Sequence[float]], groups: int) -> list[int
 
 
 def _partitions(tasks: int, groups: int) -> Iterator[list[int]]:
-    """All partitions into at most so many groups, which are numbered in the order of their first tasks."""
+    """All partitions into at most this many groups, which are numbered in the order of their first tasks."""
     if not tasks:
         yield []
         return

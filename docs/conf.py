@@ -54,7 +54,7 @@ def setup(app: Sphinx) -> None:
 
 
 def _escape_shapes(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
-    """The star of shapes such as ``[B, *input shape]`` is no emphasis."""
+    """The star of shapes such as ``[B, *input shape]`` is not emphasis."""
     lines[:] = [re.sub(r"(?<=, )\*(?=[a-z_])|(?<=\[)\*(?=[a-z_])", r"\\*", line) for line in lines]
 
 

@@ -79,7 +79,7 @@ def measure(given: dict[str, Any], shots: Sequence[int]) -> dict[int, Result]:
         learner = begin(given, number)
         place = learner.state_dict()
         holder, known = (place, state) if isinstance(learner, BaselineLearner) else (place["game"], state["game"])
-        dealer = {**holder["dealer"], "dealt": known["dealer"]["dealt"]}  # the few samples have an order of their own
+        dealer = {**holder["dealer"], "dealt": known["dealer"]["dealt"]}  # the few samples are dealt in their own order
         again = {**state, "dealer": dealer} if holder is place else {**state, "game": {**known, "dealer": dealer}}
         learner.load_state_dict(again)
         learner.play(learner.goal(epochs + learner.later_epochs) - learner.samples, lambda: None)

@@ -203,7 +203,7 @@ def test_linear_heads_are_one_layer_of_task_specific_1_fc() -> None:
 
 
 def test_one_import_path_is_enough(tmp_path: Path) -> None:
-    """A baseline in a file of its own is sized as well."""
+    """A baseline in your own file is sized too."""
     path = tmp_path / "mine.py"
     path.write_text(
         "from torch import nn\n"

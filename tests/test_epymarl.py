@@ -143,7 +143,7 @@ def test_mistakes_are_named(data: MultiTaskData) -> None:
 
 def test_the_parallel_runner_is_refused(data: MultiTaskData) -> None:
     runner: dict[str, Any] = {"__name__": "runners.parallel_runner"}
-    exec("def env_worker(remote, env_fn):\n    env_fn()", runner)  # as in both frameworks, in a process of its own
+    exec("def env_worker(remote, env_fn):\n    env_fn()", runner)  # as in both frameworks, in a separate process
     with pytest.raises(RuntimeError, match="batch_size_run=1"):
         runner["env_worker"](None, lambda: PyMARLEnv(data=data))
 

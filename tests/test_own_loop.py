@@ -1,4 +1,4 @@
-"""Routed models in one's own training loop: every decision maker learns, and PyTorch's own tools work."""
+"""Routed models in your own training loop: every decision maker learns, and PyTorch's own tools work."""
 
 from __future__ import annotations
 

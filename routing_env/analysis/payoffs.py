@@ -61,7 +61,7 @@ def frozen_payoffs(
 
     Raises:
         ValueError: An empty split, or a final reward that depends on the other lanes of a deal, such as "team": then no
-            route has a payoff of its own.
+            route has its own payoff.
         NotImplementedError: The router does not say its policy, or there are too many routes to value it.
     """
     exhaustive = most_routes(game) <= most

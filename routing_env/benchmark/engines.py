@@ -21,7 +21,7 @@ POLL = 0.5
 ATTEMPTS = 5
 """Attempts in a row that may be lost without a new epoch before a task counts as failed."""
 
-KILLED = "its process was killed; is there enough memory for so many workers?"
+KILLED = "its process was killed; is there enough memory for that many workers?"
 """Why a task failed whose process died."""
 
 

@@ -71,7 +71,7 @@ def _rank(job: Job) -> tuple[bool, object]:
 
 
 def _runs_in(path: Path) -> list[Path]:
-    """The folders of runs from this one down; a run's own references are none."""
+    """The folders of runs from this one down, without the references of a run."""
     if (path / "config.json").is_file() or not path.is_dir():
         return [RunDirectory.open(path).path]
     found = sorted(config.parent for config in path.rglob("config.json") if config.parent.parent.name != "references")

@@ -42,7 +42,7 @@ def save_report(
 
     Raises:
         ValueError: No run has finished, a run has no accuracies, ``against`` has no finished run in an arena, or
-            ``samples_to`` is no accuracy.
+            ``samples_to`` is not an accuracy.
         OSError: A file cannot be written.
         ModuleNotFoundError: The HTML report is asked for, and plotly is not installed.
         RuntimeError: The figures could not be drawn; everything else is saved.

@@ -287,7 +287,7 @@ def _without_samples(task: Tensor, names: Sequence[str]) -> str | None:
 
 
 _ROWS_AT_ONCE = 1024
-"""What is computed of so many rows is small beside the inputs."""
+"""Rows computed at once: their intermediate results are small beside the inputs."""
 _ROUNDING = 1e-6
 """A deviation of at most this share of the mean is rounding error: the values are constant."""
 

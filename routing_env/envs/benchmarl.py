@@ -10,7 +10,7 @@ An experiment evaluates in a second environment, of the validation split, throug
 """
 
 # pyright: reportMissingImports=false, reportUntypedBaseClass=false
-# BenchMARL is installed in an environment of its own, not where the types are checked.
+# BenchMARL is installed in a separate environment, not where the types are checked.
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _WORLDS = count()
 class RoutingTask(PettingZooClass):
     """A game with one agent per task, all in one group; a state, which is all observations; and action masks.
 
-    Each experiment has a world of its own. ``on_policy_n_envs_per_worker`` and ``off_policy_n_envs_per_worker`` of its
+    Each experiment has its own world. ``on_policy_n_envs_per_worker`` and ``off_policy_n_envs_per_worker`` of its
     config must be 1, because a second environment would train other blocks or the same ones in turn.
 
     Args:

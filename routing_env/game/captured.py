@@ -158,7 +158,7 @@ class CapturedDeals:
         self._step = CapturedStep(self._deal, game.network, generators, make_graph)
 
     def play(self, samples: int) -> int:
-        """Play deals, and let the router learn from them, until so many samples are dealt or a deal must be plain.
+        """Play deals, and let the router learn from them, until this many samples are dealt or a deal must be plain.
 
         A trace is overwritten by the deals that follow.
 

@@ -1,4 +1,4 @@
-"""Other routes for the lanes of one deal: many at a time, as so many more lanes, with common beginnings shared."""
+"""Other routes for the lanes of one deal: many at a time, as additional lanes, with common beginnings shared."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class SeededModule(nn.Module):
 
 
 class SeededDropout(SeededModule):
-    """Dropout (Srivastava, Hinton, Krizhevsky, Sutskever & Salakhutdinov, JMLR 2014) with a generator of its own.
+    """Dropout (Srivastava, Hinton, Krizhevsky, Sutskever & Salakhutdinov, JMLR 2014) with its own generator.
 
     Args:
         p: Probability that a feature is dropped in training, in [0, 1). The others are divided by 1 - p.

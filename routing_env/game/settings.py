@@ -47,7 +47,7 @@ class Settings:
     fraction: Annotated[float, "in (0, 1]"] = 1.0
     """Share of each task's training samples to use, drawn by the seed; validation and test stay whole."""
     tasks: Annotated[int | None, "at least 1"] = None
-    """Use only the first so many tasks of the data set; by default all."""
+    """Number of tasks to use, the first ones of the data set; by default all."""
     network: Named = "mlp"
     """Network: mlp (fully connected layers), simple_convnet (the paper's four convolutions below them), routed_convnet
     (the same convolutions, the last ones routed, and one linear layer), routed_lstm, routed_gru (recurrent cells, for

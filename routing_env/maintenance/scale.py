@@ -3,7 +3,7 @@
     python -m routing_env.maintenance.scale            # about ten minutes on two cores; Linux only
     python -m routing_env.maintenance.scale --quick    # a twentieth of the episodes, environments and samples
 
-Every measurement has a process of its own. Memory is resident memory; a peak counts from the moment before the thing
+Every measurement runs in its own process. Memory is resident memory; a peak counts from the moment before the thing
 measured begins. Handles are the open files, sockets and pipes of the process.
 """
 

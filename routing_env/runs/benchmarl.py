@@ -6,7 +6,7 @@ routing-env report runs/planted-3x4-benchmarl-qmix runs/planted-3x4-wpl
 """
 
 # pyright: reportMissingImports=false
-# BenchMARL is installed in an environment of its own, not where the types are checked.
+# BenchMARL is installed in a separate environment, not where the types are checked.
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ POLICY_BASED: Mapping[str, Any] = {"lr": 0.03, "on_policy_n_minibatch_iters": 4}
 def build_experiment(
     task: RoutingTask, algorithm: str, *, seed: int, passes: int, folder: Path | str, **config: Any
 ) -> Experiment:
-    """Build an experiment with undiscounted returns, a linear network for each agent, and no evaluation of its own.
+    """Build an experiment with undiscounted returns, a linear network for each agent, and no evaluation by BenchMARL.
 
     Args:
         task: the game.

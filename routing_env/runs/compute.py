@@ -53,7 +53,7 @@ class ComputeMeter:
                 self._first = self._first[0] + rest, self._first[1]
 
     def deal_ended(self, samples: int) -> None:
-        """Say that a training deal of so many samples has just ended."""
+        """Take note that a training deal of this many samples has just ended."""
         if self._counter is not None:
             counted = self._stop()
             if self._deals:

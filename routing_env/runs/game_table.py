@@ -94,7 +94,7 @@ def _summary(payoffs: Payoffs, chosen: Payoffs, value: Tensor) -> list[str]:
 
 
 def _beside(run: Run, directory: RunDirectory, split: SplitName) -> list[str]:
-    """What other routers reach in games of their own, as they were trained beside the run; nothing on training samples.
+    """What other routers reach in separate games, trained beside the run; nothing on training samples.
 
     Accuracies, or for regression losses.
     """

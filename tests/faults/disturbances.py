@@ -91,7 +91,7 @@ def two_resume_one_run(bench: Bench) -> Outcome:
 
 
 def two_train(bench: Bench) -> Outcome:
-    """Two trainings begin at the same time in one folder of runs: each gets a folder of its own."""
+    """Two trainings begin at the same time in one folder of runs: each gets its own folder."""
     training = bench.training()
     command = first(training, bench.folder)
     for ending in bench.server.run(command, command):
@@ -187,7 +187,7 @@ def _end(bench: Bench, training: str) -> None:
 
 @contextmanager
 def _disk(bench: Bench) -> Generator[Path, None, None]:
-    """A disk of its own for the runs of a fault.
+    """A separate disk for the runs of a fault.
 
     Raises:
         SkippedError: This user may not mount one.

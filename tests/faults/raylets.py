@@ -1,4 +1,4 @@
-"""Nodes of a Ray cluster that are killed, in an interpreter of its own: Ray leaves threads and handlers behind."""
+"""Nodes of a Ray cluster that are killed, in a separate interpreter: Ray leaves threads and handlers behind."""
 
 from __future__ import annotations
 
