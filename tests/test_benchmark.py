@@ -205,6 +205,9 @@ def test_a_data_set_without_a_suite() -> None:
         ("wpl", "fashion_mnist", 10),
         ("mmoe", "fashion_mnist", 10),
     ]
+    spaced = ("wpl  step=0.1", "wpl step=0.1 "), ("wpl step=0.1",)
+    names = {asked_for("planted", BenchmarkOptions(entrants=entrants))[0] for entrants in spaced}
+    assert len(names) == 1, "spaces make no other report"
     assert len(asked_for("digits", BenchmarkOptions(data="planted"))[1]) >= 3 * 8
     with pytest.raises(ValueError, match="did you mean 'planted'"):
         asked_for("digits", BenchmarkOptions(data="plant"))

@@ -119,7 +119,8 @@ def asked_for(suite: str, config: BenchmarkOptions) -> tuple[str, list[Job]]:
         for arena in {job.arena.name: job.arena for job in jobs}.values():
             look_up(f"entrant of {arena.name}", config.against, {one.name: one for one in arena.entrants})
         name = f"{name}-against-{config.against}"
-    return report_name(name, jobs, config.entrants), jobs
+    named = dict.fromkeys(job.entrant.name for job in jobs) if config.entrants else ()
+    return report_name(name, jobs, tuple(named)), jobs
 
 
 def chosen_suite(suite: str, config: ArenaOptions) -> tuple[str, Suite]:
