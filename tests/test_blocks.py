@@ -93,7 +93,7 @@ def _nodes(output: Tensor) -> str:
     """Names of the last two nodes of the graph."""
     last = output.grad_fn
     assert last is not None
-    return " ".join(str(node) for node in (last, *(following for following, _ in last.next_functions)))
+    return " ".join(node.name() for node in (last, *(following for following, _ in last.next_functions)) if node)
 
 
 @pytest.mark.parametrize("kind", ["linear", "linear without bias", "linear and leaky ReLU"])

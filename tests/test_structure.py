@@ -218,7 +218,8 @@ def test_a_wheel_holds_the_tree_and_nothing_else(tmp_path: Path) -> None:
     zoo = {f"routing_env/zoo/{path.parent.name}/{path.name}" for path in (ROOT / "routing_env/zoo").glob("*/*")}
     page = {f"routing_env/html/{name}" for name in ("page.html", "page.css", "page.js", "replay.js")}
     code = {place for place, _ in files() if "/maintenance/" not in place}
-    assert names == code | zoo | page | {"routing_env/py.typed", "routing_env/data/digits.npz"}
+    others = {f"routing_env/{name}" for name in ("py.typed", "data/digits.npz", "game/linear_maps.cpp")}
+    assert names == code | zoo | page | others
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from routing_env.game.compiled_maps import library_path
 from routing_env.maintenance.speed.measure import Effort, Result, Spread, compare
 from routing_env.maintenance.speed.rows import ROWS
 from routing_env.maintenance.speed.speed_figures import growth_figure, ratio_figure
@@ -148,7 +149,9 @@ def machine(workload: Workload) -> str:
     """Describe the machine and the software that the results were measured on."""
     device = torch.cuda.get_device_name(workload.device) if workload.on_cuda else f"{os.cpu_count()} cores"
     threads = f"{workload.threads} thread{'s' if workload.threads > 1 else ''}"
-    return f"{device}, {threads}, torch {torch.__version__}, Python {platform.python_version()}, {platform.system()}"
+    blocks = ", blocks compiled" if library_path().exists() and not workload.on_cuda else ""
+    python = f"Python {platform.python_version()}, {platform.system()}"
+    return f"{device}, {threads}, torch {torch.__version__}, {python}{blocks}"
 
 
 def _cells(result: Result) -> list[str]:
