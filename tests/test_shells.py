@@ -15,6 +15,7 @@ from zoo import MASKS, same, small_data, weights
 
 from routing_env import Decision, MultiTaskData, Router, RoutingParallelEnv, State, parallel_env
 from routing_env.envs.dispatched import DispatchedParallelEnv
+from routing_env.envs.epymarl import EPyMARLEnv, PyMARLEnv, TeamEnv
 from routing_env.envs.sb3 import RoutingVecEnv
 from routing_env.envs.single import RoutingEnv
 from routing_env.envs.vector import RoutingVectorEnv
@@ -38,6 +39,10 @@ SHELLS: dict[str, Callable[..., Any]] = {
     "Gymnasium": lambda **mask: RoutingEnv(**WORLD, **mask),
     "Gymnasium vector": lambda **_: RoutingVectorEnv(6, **WORLD),
     "Stable-Baselines3": lambda **_: RoutingVecEnv(copies=2, **WORLD),
+}
+ALSO_TEAMS: dict[str, Callable[..., Any]] = SHELLS | {
+    "EPyMARL": lambda **_: EPyMARLEnv(**WORLD),
+    "PyMARL2": lambda **_: PyMARLEnv(**WORLD),
 }
 
 
@@ -146,9 +151,13 @@ def returned_by(env: Any) -> Iterator[Any]:
                 yield env.step(dict.fromkeys(env.agents[-1:] if dispatched else env.agents, action))
             elif isinstance(env, RoutingEnv):
                 yield env.step(action)
+            elif isinstance(env, TeamEnv):
+                yield env.step([action] * TASKS)
+                for ask in (env.get_obs, env.get_state, env.get_avail_actions, env.get_obs):
+                    yield ask()
             else:
                 yield env.step(np.full(6, action))
-            if not isinstance(env, RoutingParallelEnv):
+            if not isinstance(env, RoutingParallelEnv | TeamEnv):
                 yield env.env_method("action_masks") if isinstance(env, RoutingVecEnv) else env.action_masks()
 
 
@@ -165,10 +174,10 @@ def overwrite(returned: Any) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:a second world")
-@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("shell", ALSO_TEAMS)
 def test_what_an_environment_returns_is_the_callers_own(shell: str) -> None:
     """It stays as it was, and whoever overwrites it changes neither what comes later nor the game."""
-    env, other = SHELLS[shell](), SHELLS[shell]()
+    env, other = ALSO_TEAMS[shell](), ALSO_TEAMS[shell]()
     rewards: list[list[Any]] = [[], []]
     for each, earned in zip((env, other), rewards, strict=True):
         each.game.observers.append(lambda trace, earned=earned: earned.append(trace.action_rewards))

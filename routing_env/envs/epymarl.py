@@ -89,7 +89,7 @@ class TeamEnv(Shell, gymnasium.Env[Observations, Any]):
             RuntimeError: the environment has not been reset yet.
         """
         self.lanes.refuse_without_deal("observation")
-        return tuple(self.lanes.vectors)
+        return tuple(self.lanes.vectors.copy())
 
     def get_obs_agent(self, agent_id: int) -> NDArray[np.float32]:
         """The observation of one agent, float32 [n]."""
