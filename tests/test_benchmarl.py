@@ -12,7 +12,7 @@ import pytest
 import torch
 from zoo import same, weights
 
-pytest.importorskip("benchmarl", reason="BenchMARL is not installed: pip install 'routing-env[benchmarl]'")
+pytest.importorskip("benchmarl", reason="BenchMARL is not installed: see examples/requirements/benchmarl.txt")
 
 from torchrl.envs.utils import check_env_specs
 
@@ -74,6 +74,8 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
         task.get_env_fun(3, continuous_actions=False, seed=0, device="cpu")
     with pytest.raises(ValueError, match="did you mean 'qmix'"):
         build_experiment(RoutingTask(**SMALL), "QMIXX", seed=0, passes=1, folder=tmp_path)
+    with pytest.raises(ValueError, match="algorithm of BenchMARL 'maddpg'"):  # has continuous actions only
+        build_experiment(RoutingTask(**SMALL), "MADDPG", seed=0, passes=1, folder=tmp_path)
     with pytest.raises(TypeError, match="gama"):
         build_experiment(RoutingTask(**SMALL), "QMIX", seed=0, passes=1, folder=tmp_path, gama=1.0)
     copy = pickle.loads(pickle.dumps(task))  # noqa: S301 (as BenchMARL does)

@@ -1,6 +1,6 @@
 """The game as a BenchMARL task: MAPPO, IPPO, QMIX, VDN, IQL and the others with discrete actions play it as it is.
 
-    pip install 'routing-env[benchmarl]'
+    pip install -r examples/requirements/benchmarl.txt -e .
 
     task = RoutingTask(scenario="planted-3x4")
     experiment = Experiment(task, VdnConfig.get_from_yaml(), MlpConfig.get_from_yaml(), seed=0, config=config)

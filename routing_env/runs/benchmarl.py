@@ -1,6 +1,6 @@
 """BenchMARL's algorithms on our leaderboard, with settings that learn here.
 
-pip install 'routing-env[benchmarl]'
+pip install -r examples/requirements/benchmarl.txt -e .
 python -m routing_env.runs.benchmarl QMIX --scenario planted-3x4 --seed 0
 routing-env report runs/planted-3x4-benchmarl-qmix runs/planted-3x4-wpl
 """
@@ -45,6 +45,9 @@ VALUE_BASED: Mapping[str, Any] = {
 }
 """Settings of an experiment with Q-values, in place of BenchMARL's, which are meant for millions of frames."""
 
+ALGORITHMS = {name: config for name, config in algorithm_config_registry.items() if config.supports_discrete_actions()}
+"""BenchMARL's algorithms that play the game; the others need continuous actions."""
+
 POLICY_BASED: Mapping[str, Any] = {"lr": 0.03, "on_policy_n_minibatch_iters": 4}
 """Settings of an experiment with a policy."""
 
@@ -56,17 +59,17 @@ def build_experiment(
 
     Args:
         task: the game.
-        algorithm: a name of BenchMARL's registry with discrete actions, such as "MAPPO"; upper or lower case.
+        algorithm: one of :data:`ALGORITHMS`, such as "MAPPO"; upper or lower case.
         seed: of the world and the algorithm.
         passes: over the training samples; rounded up to whole batches.
         folder: where BenchMARL puts its own files.
         config: fields of BenchMARL's ``ExperimentConfig``.
 
     Raises:
-        ValueError: unknown algorithm; the message suggests the closest match.
+        ValueError: unknown algorithm, or one without discrete actions; the message suggests the closest match.
         TypeError: ``config`` has a field that does not exist.
     """
-    chosen = look_up("algorithm of BenchMARL", algorithm.lower(), algorithm_config_registry).get_from_yaml()
+    chosen = look_up("algorithm of BenchMARL", algorithm.lower(), ALGORITHMS).get_from_yaml()
     on_policy = chosen.on_policy()
     game = RoutingParallelEnv(**task.config).game  # for its sizes
     batch = EPISODES * game.spec.depth
@@ -113,7 +116,7 @@ def record(experiment: Experiment, name: str, *, run_dir: Path | str = "runs") -
 def main() -> None:
     """Train by one of BenchMARL's algorithms, file the run, and print its test accuracy."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("algorithm", help=", ".join(sorted(algorithm_config_registry)))
+    parser.add_argument("algorithm", type=str.upper, choices=sorted(map(str.upper, ALGORITHMS)))
     parser.add_argument("--scenario", default="planted-3x4", help="(default: %(default)s)")
     parser.add_argument("--passes", type=int, help="over the training samples (default: the scenario's)")
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
